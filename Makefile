@@ -1,0 +1,37 @@
+# `make demo` and `make test` do everything on a fresh machine: Python >= 3.10 and a package index are enough.
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+READY := .venv/.installed
+
+.PHONY: help demo test export refresh docs readme
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s  %s\n", $$1, $$2}' Makefile
+
+demo: $(READY)  ## export module 04, run its tests, train models with its losses
+	@$(BIN)/tito demo $(ARGS)
+
+test: $(READY)  ## run every notebook and every test (ARGS="-k losses" for some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+export: $(READY)  ## write the notebooks' exported cells to tinytorch/
+	@$(BIN)/nbdev_export
+
+refresh: $(READY)  ## run the notebooks and save their outputs
+	@$(BIN)/tito refresh $(ARGS)
+
+docs: $(READY)  ## build the site in _docs/
+	@$(BIN)/tito docs $(ARGS)
+
+readme: $(READY)  ## write README.md from nbs/index.ipynb
+	@$(BIN)/tito readme $(ARGS)
+
+# The set-up. It runs again when the requirements change, and after an installation that was cut short.
+$(READY): setup.py settings.ini
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo 'TinyTorch needs Python 3.10 or newer. Name one: make PYTHON=python3.12 demo'; exit 1; }
+	@test -x $(BIN)/pip || { echo 'Making .venv ...'; $(PYTHON) -m venv .venv; }
+	@echo 'Installing into .venv (once; a minute or two) ...'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,49 @@
+"pytest collects every notebook in nbs/ as one test and runs it as `tito test` does: from disk, in a process of its own."
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = Path(__file__).resolve().parent / "nbs"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also run the notebooks' cells marked slow, which measure time and memory")
+
+
+def pytest_collect_file(file_path, parent):
+    if file_path.suffix == ".ipynb" and file_path.is_relative_to(NOTEBOOKS):
+        if not any(part.startswith(("_", ".")) for part in file_path.relative_to(NOTEBOOKS).parts):
+            return NotebookFile.from_parent(parent, path=file_path)
+
+
+class NotebookFile(pytest.File):
+    def collect(self):
+        yield Notebook.from_parent(self, name="cells")
+
+
+class Notebook(pytest.Item):
+    def runtest(self):
+        from tinytorch.tito.notebooks import Problem, TitoError, find_project, run_notebook
+        try:
+            problem = run_notebook(find_project(NOTEBOOKS), self.path, slow=self.config.getoption("slow")).problem
+        except TitoError as error:
+            problem = Problem(str(error))
+        if problem:
+            raise NotebookFailed(problem)
+
+    def repr_failure(self, excinfo, style=None):
+        if not isinstance(excinfo.value, NotebookFailed):
+            return super().repr_failure(excinfo, style)
+        problem = excinfo.value.args[0]
+        lines = [problem.message]
+        if problem.cell:
+            lines += [f"in cell [{problem.cell.number}]" + (f", line {problem.line}:" if problem.line else "")]
+        lines += [f"{'>' if failed else ' '} {number:3}  {text}" for number, text, failed in problem.excerpt()]
+        return "\n".join([*lines, *filter(None, [problem.raised])])
+
+    def reportinfo(self):
+        return self.path, None, self.nodeid
+
+
+class NotebookFailed(Exception):
+    "A cell of a notebook failed; its argument is the `Problem`."

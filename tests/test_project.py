@@ -1,0 +1,149 @@
+"The project's files agree with each other: notebooks, package, README, site, settings."
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+import tinytorch
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "nbs").rglob("*.ipynb")
+                   if not any(part.startswith(("_", ".")) for part in path.relative_to(ROOT).parts))
+each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS)
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def code_cells(notebook: str) -> list:
+    "The code cells of a notebook as (source, outputs)."
+    return [("".join(cell["source"]), cell["outputs"]) for cell in json.loads(read(notebook))["cells"] if cell["cell_type"] == "code"]
+
+
+def python(code: str, *arguments: str, cwd: Path = ROOT) -> str:
+    "Run `code` in a new process in which `cwd` is importable; returns what it printed."
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, env=os.environ | {"PYTHONUTF8": "1"},
+                          encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    "A copy of the project, exported and cleaned from its notebooks, with no generated module copied."
+    copy = tmp_path_factory.mktemp("copy")
+    shutil.copyfile(ROOT / "settings.ini", copy / "settings.ini")
+    for name in NOTEBOOKS + [path.relative_to(ROOT).as_posix() for path in (ROOT / "tinytorch").rglob("__init__.py")]:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, copy / name)
+    python("from nbdev import clean, doclinks; doclinks.nbdev_export.__wrapped__(); clean.nbdev_clean.__wrapped__()", cwd=copy)
+    return copy
+
+
+def modules(root: Path) -> dict:
+    return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in (root / "tinytorch").rglob("*.py")}
+
+
+def test_package_is_what_the_notebooks_export(copy):
+    here, fresh = modules(ROOT), modules(copy)
+    assert not here.keys() - fresh.keys(), "no notebook exports these modules: delete them, or restore the notebook"
+    stale = sorted(name for name in fresh if here.get(name) != fresh[name])
+    assert not stale, "these modules differ from their notebooks: edit the notebook, then run `tito export --all` or `nbdev_export`"
+
+
+@each_notebook
+def test_notebook_is_clean(copy, notebook):
+    assert read(notebook) == (copy / notebook).read_text(encoding="utf-8"), f"run `nbdev_clean --fname {notebook}`"
+    metadata = json.loads(read(notebook))["metadata"]
+    assert metadata.keys() == {"kernelspec"}, f"run `jupytext --set-kernel python3 --update-metadata '{{\"jupytext\": null}}' {notebook}`"
+
+
+@each_notebook
+def test_notebook_has_outputs_and_no_errors(notebook):
+    outputs = [output for _, outputs in code_cells(notebook) for output in outputs]
+    assert outputs, "run `tito refresh`, which runs the notebooks and saves their outputs"
+    assert not [output["evalue"] for output in outputs if output["output_type"] == "error"]
+    untested = [source for source, outputs in code_cells(notebook) if re.search(r"^test_\w+\(\)", source, re.MULTILINE) and not outputs]
+    assert not untested, "these tests ran without saved outputs: run `tito refresh`"
+
+
+def test_each_module_has_one_notebook():
+    exports = Counter(name for notebook in NOTEBOOKS for source, _ in code_cells(notebook)
+                      for name in re.findall(r"^#\| *default_exp +(\S+)", source, re.MULTILINE))
+    assert not [name for name, count in exports.items() if count > 1], "two notebooks export to one module: nbdev would drop symbols"
+
+
+def test_readme_is_the_home_page():
+    from tinytorch.tito.site import write_readme
+    assert write_readme(ROOT, check=True), "README.md differs from nbs/index.ipynb: run `tito readme`"
+
+
+def test_commands_in_the_documents_exist():
+    text = read("README.md") + read("CONTRIBUTING.md")
+    commands = set(re.findall(r"^(?:\S*[/\\])?tito ([a-z]+)|`tito ([a-z]+)", text, re.MULTILINE))
+    for command in sorted(filter(None, sum(commands, ()))):
+        python("from tinytorch.tito.cli import main; main()", command, "--help")
+    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)) <= targets
+
+
+def test_importing_losses_is_light():
+    heavy = {"nbdev", "IPython", "matplotlib", "sklearn", "scipy", "typer", "rich", "torch", "nbformat"}
+    loaded = python("import sys, tinytorch.nn; print(*{name.partition('.')[0] for name in sys.modules})").split()
+    assert "tinytorch" in loaded and not heavy & set(loaded)
+
+
+def test_no_file_names_a_machine():
+    paths = re.compile(r"/(?:home|Users|root|work|tmp)/[\w.]|[A-Z]:\\\\?Users|ipykernel_\d|site-packages/\w", re.ASCII)
+    folders = [path for name in ("nbs", "tinytorch", "tests", ".ci", ".github") for path in (ROOT / name).rglob("*")]
+    texts = {".ipynb", ".py", ".md", ".yml", ".ini", ".json", ".css", ".txt", ".in", ""}
+    for path in [*folders, *ROOT.iterdir()]:
+        if path.is_file() and path.suffix in texts and not {".ipynb_checkpoints", "__pycache__"} & set(path.parts):
+            found = paths.search(path.read_text(encoding="utf-8"))
+            assert not found, f"{path.relative_to(ROOT)} has the path of one machine: {found[0]}"
+
+
+def test_site_lists_every_notebook():
+    listed = re.findall(r"[\w/]+\.ipynb", yaml.safe_dump(yaml.safe_load(read("_quarto.yml"))["website"]["sidebar"]))
+    assert sorted(f"nbs/{name}" for name in listed) == NOTEBOOKS, "the sidebar in _quarto.yml must list each notebook once"
+
+
+def test_quarto_configuration_is_the_top_level_one():
+    assert read("nbs/_quarto.yml") in (read("_quarto.yml"), "../_quarto.yml"), "restore it: git checkout nbs/_quarto.yml"
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+@pytest.mark.parametrize("found", [None, "../_quarto.yml", "title: another"])
+def test_site_uses_the_top_level_configuration(tmp_path, monkeypatch, links, found):
+    from tinytorch.tito import site
+    monkeypatch.setattr(site, "run", lambda *command, cwd: (cwd / "_proc").mkdir())
+    if not links:
+        monkeypatch.setattr(Path, "symlink_to", lambda *_: (_ for _ in ()).throw(OSError("not allowed")))
+    (tmp_path / "nbs").mkdir()
+    (tmp_path / "_quarto.yml").write_text("title: top")
+    if found:
+        (tmp_path / "nbs/_quarto.yml").write_text(found)
+    assert (site.prepare(tmp_path) / "_quarto.yml").read_text() == "title: top"
+    assert (tmp_path / "nbs/_quarto.yml").read_text() in (found, "title: top", "../_quarto.yml")
+
+
+def test_settings():
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    settings = config["DEFAULT"]
+    assert settings["version"] == tinytorch.__version__, "set the version in settings.ini, then run `nbdev_export`"
+    tested = yaml.safe_load(read(".github/workflows/test.yml"))["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert tested[0] == settings["min_python"]
+    quarto = yaml.safe_load(read("_quarto.yml"))
+    assert quarto["project"]["output-dir"] == settings["doc_path"]
+    assert quarto["website"]["site-url"] == settings["doc_host"] + settings["doc_baseurl"]
+    assert quarto["website"]["repo-url"] == settings["git_url"]

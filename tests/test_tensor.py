@@ -1,0 +1,219 @@
+"The tensor beyond its lesson: random shapes and graphs, very long graphs, memory."
+import copy
+import pickle
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tinytorch.core.tensor import Tensor
+
+
+def check_gradient(operation, *arrays):
+    "backward() through `operation` agrees with central differences along random directions, for each input."
+    tensors = [Tensor(array, requires_grad=True) for array in arrays]
+    result = operation(*tensors)
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=result.shape)
+    result.backward(weights)
+    for i, tensor in enumerate(tensors):
+        assert tensor.grad.shape == tensor.shape and tensor.grad.dtype == tensor.dtype
+        direction = rng.normal(size=tensor.shape)
+        up, down = ((operation(*arrays[:i], Tensor(arrays[i] + step * direction), *arrays[i + 1:]).data * weights).sum()
+                    for step in (1e-6, -1e-6))
+        np.testing.assert_allclose((tensor.grad * direction).sum(), (up - down) / 2e-6, rtol=1e-5, atol=1e-6)
+
+
+def positive(shape):
+    "An array of numbers between 0.5 and 1.5 without ties."
+    return np.random.default_rng(1).permutation(np.prod(shape, dtype=int)).reshape(shape) / max(np.prod(shape), 1) + 0.5
+
+
+@given(hnp.mutually_broadcastable_shapes(num_shapes=3, max_dims=4, max_side=3, min_side=0))
+@settings(deadline=None)
+def test_any_shapes_that_broadcast(shapes):
+    a, b, c = map(positive, shapes.input_shapes)
+    check_gradient(lambda a, b, c: (a * b - c) / (b + 1) ** 2 + a ** c, a, b, c)
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_any_matrix_product(data):
+    shapes = data.draw(hnp.mutually_broadcastable_shapes(signature="(n?,k),(k,m?)->(n?,m?)", max_dims=2, max_side=3))
+    check_gradient(lambda a, b: a @ b, *map(positive, shapes.input_shapes))
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_any_index(data):
+    shape = data.draw(hnp.array_shapes(max_dims=3, max_side=4))
+    index = data.draw(st.one_of(hnp.basic_indices(shape, allow_newaxis=True), hnp.integer_array_indices(shape), hnp.arrays(bool, shape)))
+    check_gradient(lambda x: x[index] * 2, positive(shape))
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_any_reduction_and_order_of_axes(data):
+    shape = data.draw(hnp.array_shapes(max_dims=4, max_side=3))
+    axis = data.draw(st.one_of(st.none(), hnp.valid_tuple_axes(len(shape))))
+    keepdims = data.draw(st.booleans())
+    order = data.draw(st.permutations(range(len(shape))))
+    for reduce in (Tensor.sum, Tensor.mean, Tensor.max):
+        check_gradient(lambda x: reduce(x.transpose(*order), axis, keepdims).exp(), positive(shape))
+        expected = getattr(np, reduce.__name__)(positive(shape), axis=axis, keepdims=keepdims)
+        np.testing.assert_allclose(reduce(Tensor(positive(shape)), axis, keepdims), expected)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=30))
+@settings(deadline=None)
+def test_any_graph(steps):
+    "Random graphs with much reuse: every node is visited once, after all its users."
+    def build(x):
+        nodes = [x]
+        for kind, i, j in steps:
+            a, b = nodes[i % len(nodes)], nodes[j % len(nodes)]
+            nodes.append(((a + b) / 2, a * b / (1 + abs(b)), (a - b).exp() / (1 + (a - b).exp()))[kind])
+        return sum(nodes[-3:], start=0)
+    check_gradient(build, positive((3,)))
+
+
+@pytest.mark.parametrize("graph", ["x = x + 1", "x = x * one + x * 0", "x = x[0:1].reshape(1)", "x = (x @ x.reshape(1, 1)).max(axis=0, keepdims=True)"])
+def test_long_graphs_need_no_stack(graph):
+    "Build, go backward through, and free a graph of at least 100,000 steps, on Python's default recursion limit."
+    run = f"""
+import gc
+from tinytorch.core.tensor import Tensor
+leaf, one = Tensor([1.0], requires_grad=True), Tensor([1.0], requires_grad=True)
+x = leaf
+for _ in range(100_000):
+    {graph}
+x.backward()
+assert leaf.grad.shape == (1,) and leaf.grad[0] >= 1, leaf.grad
+del x
+gc.collect()
+print("freed")
+"""
+    assert subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, timeout=300).stdout == "freed\n"
+
+
+def test_a_million_steps():
+    run = """
+from tinytorch.core.tensor import Tensor
+leaf = x = Tensor(1.0, requires_grad=True)
+for _ in range(1_000_000):
+    x = x + 1
+x.backward()
+assert leaf.grad == 1
+del x
+print("freed")
+"""
+    assert subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, timeout=300).stdout == "freed\n"
+
+
+def test_intermediate_gradients_are_dropped_on_the_way():
+    x = Tensor(np.ones(1_000_000, np.float32), requires_grad=True)
+    y = x
+    for _ in range(20):
+        y = y * 1.5
+    y = y.sum()
+    tracemalloc.start()
+    y.backward()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.1 * x.data.nbytes
+
+
+def test_a_leaf_takes_over_the_gradient_made_for_it():
+    x = Tensor(np.ones(1_000_000, np.float32), requires_grad=True)
+    slope = np.full_like(x.data, 2)
+    y = Tensor.from_op(np.float32(1), (x,), lambda gradient: (slope,))
+    tracemalloc.start()
+    y.backward()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert x.grad is slope and peak < 100_000
+    y.backward()
+    assert x.grad is not slope and slope[0] == 2 and x.grad[0] == 4
+
+
+@pytest.mark.parametrize("aliased", [lambda g, x: (g,), lambda g, x: (g[:],), lambda g, x: (x.data,),
+                                     lambda g, x: (np.broadcast_to(np.float32(1), 2),)])
+def test_a_leaf_never_shares_its_gradient(aliased):
+    x, start = Tensor([1, 2], requires_grad=True), np.ones(2, np.float32)
+    Tensor.from_op([0, 0], (x,), lambda g: aliased(g, x)).backward(start)
+    x.grad += 5
+    assert x.data.tolist() == [1, 2] and start.tolist() == [1, 1]
+
+
+def test_two_inputs_handed_the_same_array():
+    x, y = Tensor([1, 2], requires_grad=True), Tensor([1, 2], requires_grad=True)
+    def backward(gradient):
+        shared = gradient * 2
+        return shared, shared
+    Tensor.from_op([0, 0], (x, y), backward).backward([1, 1])
+    x.grad += 5
+    assert y.grad.tolist() == [2, 2]
+
+
+def test_none_and_wrong_shapes_from_backward():
+    x, y = Tensor([1, 2], requires_grad=True), Tensor([1, 2], requires_grad=True)
+    Tensor.from_op([0, 0], (x, y), lambda gradient: (None, gradient)).backward([1, 1])
+    assert x.grad is None and y.grad.tolist() == [1, 1]
+    with pytest.raises(AssertionError, match=r"shape \(1,\) for input 0 of shape \(2,\)"):
+        Tensor.from_op([0, 0], (x,), lambda gradient: (gradient[:1],)).backward([1, 1])
+
+
+def test_gradients_have_the_dtype_of_their_leaf():
+    x, y = Tensor(np.float16([1, 2]), requires_grad=True), Tensor(np.float64([1, 2]), requires_grad=True)
+    (x * y).sum().backward()
+    assert (x * y).dtype == np.float64 and x.grad.dtype == np.float16 and y.grad.dtype == np.float64
+
+
+def test_inputs_without_gradient_are_not_worked_for():
+    asked = []
+    class Watched(np.ndarray):
+        def __array_finalize__(self, other):
+            asked.append(1)
+    data, weight = Tensor(np.ones((3, 2))), Tensor(np.ones((2, 2)), requires_grad=True)
+    product = data @ weight
+    assert product._inputs == (weight,)
+
+
+@pytest.mark.parametrize("text, number", [("x + y", 5), ("x - y", -1), ("x * y", 6), ("x / y", 2 / 3), ("x ** y", 8)])
+def test_reflected_operations_with_arrays_and_numbers(text, number):
+    values = {"number": 2.0, "array": np.array([2.0]), "scalar": np.float32(2), "list": [2.0], "int": 2}
+    for value in values.values():
+        for x, y in ((value, Tensor([3.0], requires_grad=True)), (Tensor([2.0], requires_grad=True), {2: 3}.get(value, value) if value == 2 else value)):
+            if not isinstance(y, Tensor):
+                y = 3
+            result = eval(text)
+            assert isinstance(result, Tensor) and result.requires_grad
+            np.testing.assert_allclose(result, [number], rtol=1e-6)
+
+
+def test_numpy_and_python_conventions():
+    x = Tensor([[1, 2], [3, 4]], requires_grad=True)
+    assert np.asarray(x) is x.data and np.array(x, dtype=np.float64).dtype == np.float64 and not np.shares_memory(np.array(x), x.data)
+    assert len(x) == 2 and [row.shape for row in x] == [(2,), (2,)] and float(x[0, 0]) == 1 and x.size == 4 and x.ndim == 2
+    assert x.numpy() is x.data and x.detach().data is x.data and x.T.shape == (2, 2) and "requires_grad=True" in repr(x)
+    assert len(repr(Tensor(np.zeros((1000, 1000))))) < 700 and "shape=(1000, 1000)" in repr(Tensor(np.zeros((1000, 1000))))
+    with pytest.raises(TypeError):
+        np.exp(x)
+    with pytest.raises(TypeError):
+        iter(Tensor(1.0))
+    with pytest.raises(ValueError):
+        bool(x == x)
+    with pytest.raises(ValueError, match="different lengths"):
+        Tensor([[1, 2], [3]])
+    for other in (copy.deepcopy(x), pickle.loads(pickle.dumps(x))):
+        assert other.requires_grad and (other == x).data.all() and other.data is not x.data
+
+
+def test_nan_reaches_the_gradient_of_max_without_warnings():
+    x = Tensor([1, np.nan, 2], requires_grad=True)
+    x.max().backward()
+    assert np.isfinite(x.grad).all()
