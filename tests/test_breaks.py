@@ -18,7 +18,7 @@ LESSON = Path("nbs/04_losses/losses_dev.ipynb")
 BREAKS = [
     ("squared_error", "return error * error, 2 * error", "return error * error, error", "without the factor 2"),
     ("squared_error", "return error * error, 2 * error", "return np.abs(error), 2 * error", "the absolute error"),
-    ("squared_error", "error = input - target\n    return error", "input -= target\n    error = input\n    return error", "changed"),
+    ("squared_error", "error = input - target\n    return error", "input -= target\n    error = input\n    return error", "changes its input"),
     ("absolute_error", "np.sign(error)", "np.where(error >= 0, 1, -1)", "1 or -1 at the target"),
     ("huber", "return clipped * (error - 0.5 * clipped), clipped", "return 0.5 * error * error, clipped", "the square everywhere"),
     ("smooth_l1", "return slope * (error - 0.5 * clipped), slope", "return clipped * (error - 0.5 * clipped), clipped", "Huber's loss"),

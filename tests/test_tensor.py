@@ -81,37 +81,27 @@ def test_any_graph(steps):
     check_gradient(build, positive((3,)))
 
 
-@pytest.mark.parametrize("graph", ["x = x + 1", "x = x * one + x * 0", "x = x[0:1].reshape(1)", "x = (x @ x.reshape(1, 1)).max(axis=0, keepdims=True)"])
-def test_long_graphs_need_no_stack(graph):
-    "Build, go backward through, and free a graph of at least 100,000 steps, on Python's default recursion limit."
+@pytest.mark.parametrize("steps, step", [
+    (1_000_000, "x = x + 1"),
+    (30_000, "x = x * one + x * 0"),
+    (50_000, "x = x[0:1].reshape(1)"),
+    (25_000, "x = (x @ x.reshape(1, 1)).max(axis=0, keepdims=True)"),
+])
+def test_long_graphs_need_no_stack(steps, step):
+    "Build, go backward through, and free a graph of 100,000 results and more, on Python's default recursion limit."
     run = f"""
-import gc
 from tinytorch.core.tensor import Tensor
 leaf, one = Tensor([1.0], requires_grad=True), Tensor([1.0], requires_grad=True)
 x = leaf
-for _ in range(100_000):
-    {graph}
+for _ in range({steps}):
+    {step}
 x.backward()
 assert leaf.grad.shape == (1,) and leaf.grad[0] >= 1, leaf.grad
 del x
-gc.collect()
 print("freed")
 """
-    assert subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, timeout=300).stdout == "freed\n"
-
-
-def test_a_million_steps():
-    run = """
-from tinytorch.core.tensor import Tensor
-leaf = x = Tensor(1.0, requires_grad=True)
-for _ in range(1_000_000):
-    x = x + 1
-x.backward()
-assert leaf.grad == 1
-del x
-print("freed")
-"""
-    assert subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, timeout=300).stdout == "freed\n"
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, timeout=600)
+    assert done.stdout == "freed\n", done.stderr
 
 
 def test_intermediate_gradients_are_dropped_on_the_way():
@@ -174,25 +164,19 @@ def test_gradients_have_the_dtype_of_their_leaf():
 
 
 def test_inputs_without_gradient_are_not_worked_for():
-    asked = []
-    class Watched(np.ndarray):
-        def __array_finalize__(self, other):
-            asked.append(1)
     data, weight = Tensor(np.ones((3, 2))), Tensor(np.ones((2, 2)), requires_grad=True)
-    product = data @ weight
-    assert product._inputs == (weight,)
+    assert [id(x) for x in (data @ weight)._inputs] == [id(weight)]
 
 
-@pytest.mark.parametrize("text, number", [("x + y", 5), ("x - y", -1), ("x * y", 6), ("x / y", 2 / 3), ("x ** y", 8)])
-def test_reflected_operations_with_arrays_and_numbers(text, number):
-    values = {"number": 2.0, "array": np.array([2.0]), "scalar": np.float32(2), "list": [2.0], "int": 2}
-    for value in values.values():
-        for x, y in ((value, Tensor([3.0], requires_grad=True)), (Tensor([2.0], requires_grad=True), {2: 3}.get(value, value) if value == 2 else value)):
-            if not isinstance(y, Tensor):
-                y = 3
-            result = eval(text)
-            assert isinstance(result, Tensor) and result.requires_grad
-            np.testing.assert_allclose(result, [number], rtol=1e-6)
+@pytest.mark.parametrize("wrap", [float, int, np.float32, np.array, lambda x: [x], lambda x: np.array([x])])
+def test_numbers_arrays_and_lists_on_either_side(wrap):
+    x = Tensor([3.0], requires_grad=True)
+    two = wrap(2)
+    for result, expected in ((two + x, 5), (two - x, -1), (two * x, 6), (two / x, 2 / 3), (two ** x, 8),
+                             (x + two, 5), (x - two, 1), (x * two, 6), (x / two, 1.5), (x ** two, 9)):
+        assert isinstance(result, Tensor) and result.requires_grad
+        np.testing.assert_allclose(result, [expected], rtol=1e-6)
+    assert (x > two).data.tolist() == (two < x).data.tolist() == [True] and (x == two).data.tolist() == (two == x).data.tolist() == [False]
 
 
 def test_numpy_and_python_conventions():

@@ -407,6 +407,10 @@ def test_refresh_does_not_overwrite_what_was_saved_meanwhile(project):
     assert path.read_text() == "edited"
 
 
+def test_the_demo_is_for_its_own_project(project):
+    fails(tito(project, "demo"), 1, "This tito belongs to", "pip install -e")
+
+
 # --- status, doctor ------------------------------------------------------------------------------------------------
 
 def test_status(project):

@@ -331,12 +331,12 @@ def send_back(tensor, gradient, gradients):
         if x in gradients:
             gradients[x] = np.asarray(gradients[x] + part)
         else:
-            others = (gradient, tensor.data, *(y.data for y in tensor._inputs), *parts[:i], *parts[i + 1:])
-            gradients[x] = part.copy() if x.is_leaf and is_shared(part, others) else part
+            gradients[x] = part.copy() if x.is_leaf and is_shared(part, i, tensor, gradient, parts) else part
 
-def is_shared(array, others) -> bool:
-    "Whether `array` is read-only or may share memory with one of `others` (None is skipped)."
-    return not array.flags.writeable or any(np.may_share_memory(array, other) for other in others if other is not None)
+def is_shared(part, i, tensor, gradient, parts) -> bool:
+    "Whether the gradient `part`, made for input `i` of `tensor`, is read-only or may share memory with another array at hand."
+    others = (gradient, tensor.data, *(x.data for x in tensor._inputs), *parts[:i], *parts[i + 1:])
+    return not part.flags.writeable or any(np.may_share_memory(part, other) for other in others if other is not None)
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #3ba7b597
 def start_gradient(tensor, gradient):

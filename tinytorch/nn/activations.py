@@ -75,15 +75,16 @@ def normal_cdf(x):
 
 def gelu(x):
     "Value and slope of x times the normal distribution function."
-    below, density = normal_cdf(x), np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
-    return x * below, below + x * density
+    near = np.clip(x, -50, 50)                           # beyond, `below` is 0 or 1 and `density` 0
+    below, density = normal_cdf(near), np.exp(-near * near / 2) / math.sqrt(2 * math.pi)
+    return np.maximum(x, -50) * below, below + near * density
 
 # %% ../../nbs/02_activations/activations_dev.ipynb #5e65054a
 def gelu_tanh(x):
     "Value and slope of the approximation of GELU by tanh."
-    scale = 2 * math.sqrt(2 / math.pi)
-    value, slope = sigmoid(scale * (x + 0.044715 * x ** 3))
-    return x * value, value + x * slope * scale * (1 + 3 * 0.044715 * x * x)
+    near, scale = np.clip(x, -50, 50), 2 * math.sqrt(2 / math.pi)
+    value, slope = sigmoid(scale * (near + 0.044715 * near ** 3))
+    return np.maximum(x, -50) * value, value + near * slope * scale * (1 + 3 * 0.044715 * near * near)
 
 class GELU(Activation):
     "x times the probability that a standard normal number is below x; `approximate`: 'none' or 'tanh'."
