@@ -1,8 +1,8 @@
 """Losses, and the layers and activations they train, under torch.nn's names.
 
-Every public name of the modules in this folder is here: `from tinytorch.nn import MSELoss, Linear`. A module is
-imported when one of its names is first asked for, so the notebook of a module can be run while its export is broken,
-and a new loss or a new module needs no line in this file.
+Every class of the modules in this folder is here, and a few functions: `from tinytorch.nn import MSELoss, Linear`.
+The modules are imported when a name is first asked for, so the notebook of a module can be run while its export is
+broken, and a new loss or a new module needs no line in this file.
 """
 from importlib import import_module
 from pkgutil import iter_modules
@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from .losses import *
 
 
+_FUNCTIONS = {"log_softmax", "logsumexp", "manual_seed"}
+
+
 def _public() -> dict:
-    "The public names of all modules of this folder, and the modules, with what they stand for."
+    "The classes and the `_FUNCTIONS` of all modules of this folder, and the modules, by name."
     modules = {module.name: import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)}
-    return modules | {name: getattr(module, name) for module in modules.values() for name in getattr(module, "__all__", ())}
+    names = {name: getattr(module, name) for module in modules.values() for name in module.__all__}
+    return modules | {name: value for name, value in names.items() if isinstance(value, type) or name in _FUNCTIONS}
 
 
 def __getattr__(name):
