@@ -30,7 +30,7 @@ def as_array(data) -> np.ndarray:
                         f"Pass real numbers or booleans, such as [1.0, 2.0] or a NumPy array of dtype float32.")
     return array if hasattr(data, "dtype") or array.dtype.kind == "b" else array.astype(np.float32)
 
-def as_tensor(value) -> "Tensor":
+def as_tensor(value):
     "`value` itself if it is a Tensor, else a Tensor of it."
     return value if isinstance(value, Tensor) else Tensor(value)
 

@@ -182,7 +182,7 @@ def show_off(console, out):
     console.print("\n4. Results", style=heading)
     console.print(table)
     console.print(f"A guess among 10 classes costs ln(10) = {np.log(10):.3f}: the digits start near it.\n"
-                  "The held-out diabetes targets have no outliers; compare MSELoss and HuberLoss there.")
+                  "The held-out diabetes targets have no outliers: compare MSELoss and HuberLoss.")
     console.print("\n5. Pictures", style=heading)
     for name, figure in (("loss_curves.png", draw_training(tasks)), ("losses_and_slopes.png", draw_losses())):
         save_picture(figure, Path(out) / name)

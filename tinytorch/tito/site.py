@@ -29,7 +29,8 @@ def run(title: str, *command: str, cwd: Path) -> str:
     done = subprocess.run(command, cwd=cwd, env=os.environ | {"PYTHONUTF8": "1"}, encoding="utf-8", errors="replace",
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
-        raise SiteError(f"{title} failed. It said:\n" + "\n".join(done.stdout.splitlines()[-12:]))
+        said = [line for line in done.stdout.splitlines() if line.strip() and not line.startswith("  ")]
+        raise SiteError(f"{title} failed. It said:\n" + "\n".join(said[-8:]))
     return done.stdout
 
 # %% ../../nbs/tito/site_dev.ipynb #dfdd0adc
