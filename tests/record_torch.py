@@ -53,9 +53,9 @@ def loss_cases(name: str, seed: int):
     for options in ({}, *loss_class.variants, *MORE.get(name, [])):
         for shape, kind, far in itertools.product(SHAPES[loss_class.rows], domains(loss_class, options), (False, True)):
             arguments, chosen = draw_arguments(kind, shape, rng), draw_options(options, shape, rng)
-            if options.get("ignore_index") == -1:
+            if options.get("ignore_index") == -1 and kind[1] == "class index":
                 arguments[1] = np.where(rng.random(arguments[1].shape) < 0.3, -1, arguments[1])
-            if skipped(kind, options, arguments[1]) or (far and options.get("label_smoothing")):
+            if skipped(kind, options, arguments[1]):
                 continue
             arguments = extreme(kind, arguments, rng) if far else arguments
             samples = arguments[0].shape if not loss_class.rows else np.delete(shape, class_axis(shape))

@@ -17,11 +17,10 @@ from .criterion import ClassLoss, Loss, check_domain, check_number, differentiab
 def squared_error(input, target):
     """The squared error of each prediction, and its slope.
 
-    `input`, `target`: arrays of the same shape.
-    Returns `(value, slope)`, arrays of that shape; the slope is the derivative with respect to `input`.
-
-    Example: input 4, target 1 gives value 9 and slope 6.
-    Hint: name the error; both results use it.
+    - `input`, `target`: arrays of the same shape.
+    - Returns `(value, slope)`, arrays of that shape; the slope is the derivative with respect to `input`.
+    - Example: input 4, target 1 gives value 9 and slope 6.
+    - Hint: name the error; both results use it.
     """
     ### BEGIN SOLUTION
     error = input - target
@@ -32,13 +31,15 @@ def squared_error(input, target):
 class MSELoss(Loss):
     """Mean squared error, the loss of regression: the mean of `(input - target)**2`.
 
-    Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
-    Range: 0 (equal) to infinity, in the square of the target's unit.
-    Errors: ValueError if the shapes differ (they are never broadcast) or `reduction` is unknown.
-    Source: Legendre (1805); Gauss (1809).
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Range: 0 (equal) to infinity, in the square of the target's unit.
+    - Errors: ValueError if the shapes differ (they are never broadcast) or `reduction` is unknown.
+    - Source: Legendre (1805); Gauss (1809).
 
-    >>> MSELoss()([1., 2., 4.], [1., 1., 1.]).item()
-    3.3333332538604736
+    Example:
+
+        >>> MSELoss()([1., 2., 4.], [1., 1., 1.]).item()
+        3.3333332538604736
     """
     formula = squared_error
     difference = True
@@ -47,11 +48,10 @@ class MSELoss(Loss):
 def absolute_error(input, target):
     """The absolute error of each prediction, and its slope.
 
-    `input`, `target`: arrays of the same shape.
-    Returns `(value, slope)`; the slope is -1, 0 or 1.
-
-    Example: input 4, target 1 gives value 3 and slope 1.
-    Hint: NumPy has a function for the sign.
+    - `input`, `target`: arrays of the same shape.
+    - Returns `(value, slope)`; the slope is -1, 0 or 1.
+    - Example: input 4, target 1 gives value 3 and slope 1.
+    - Hint: NumPy has a function for the sign.
     """
     ### BEGIN SOLUTION
     error = input - target
@@ -62,13 +62,15 @@ def absolute_error(input, target):
 class L1Loss(Loss):
     """Mean absolute error: the mean of `|input - target|`; robust to outliers.
 
-    Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
-    Range: 0 (equal) to infinity, in the target's unit. The slope at 0 is 0.
-    Errors: ValueError if the shapes differ or `reduction` is unknown.
-    Source: Boscovich (1757); Laplace (1793).
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Range: 0 (equal) to infinity, in the target's unit. The slope at 0 is 0.
+    - Errors: ValueError if the shapes differ or `reduction` is unknown.
+    - Source: Boscovich (1757); Laplace (1793).
 
-    >>> L1Loss()([1., 2., 4.], [1., 1., 1.]).item()
-    1.3333333730697632
+    Example:
+
+        >>> L1Loss()([1., 2., 4.], [1., 1., 1.]).item()
+        1.3333333730697632
     """
     formula = absolute_error
     difference = True
@@ -77,11 +79,11 @@ class L1Loss(Loss):
 def huber(input, target, *, delta):
     """Huber's loss of each prediction, and its slope.
 
-    `input`, `target`: arrays of the same shape; `delta`: where the square becomes a line.
-    Returns `(value, slope)`.
-
-    Example with delta 1: error 0.5 gives value 0.125 and slope 0.5; error 3 gives 2.5 and 1.
-    Hint: clip the error with `np.minimum` and `np.maximum`.
+    - `input`, `target`: arrays of the same shape
+    - `delta`: where the square becomes a line.
+    - Returns `(value, slope)`.
+    - Example with delta 1: error 0.5 gives value 0.125 and slope 0.5; error 3 gives 2.5 and 1.
+    - Hint: clip the error with `np.minimum` and `np.maximum`.
     """
     ### BEGIN SOLUTION
     error = input - target
@@ -93,13 +95,15 @@ def huber(input, target, *, delta):
 class HuberLoss(Loss):
     """Huber's loss: half the square of errors up to `delta`, and a line of slope `delta` beyond.
 
-    Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
-    Range: 0 (equal) to infinity; the slope stays within `-delta` and `delta`.
-    Errors: ValueError if the shapes differ, `delta` is not positive or `reduction` is unknown.
-    Source: Huber (1964), doi:10.1214/aoms/1177703732.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Range: 0 (equal) to infinity; the slope stays within `-delta` and `delta`.
+    - Errors: ValueError if the shapes differ, `delta` is not positive or `reduction` is unknown.
+    - Source: Huber (1964), doi:10.1214/aoms/1177703732.
 
-    >>> HuberLoss()([1., 1.5, 4.], [1., 1., 1.]).item()
-    0.875
+    Example:
+
+        >>> HuberLoss()([1., 1.5, 4.], [1., 1., 1.]).item()
+        0.875
     """
     formula = huber
     difference = True
@@ -114,11 +118,11 @@ class HuberLoss(Loss):
 def smooth_l1(input, target, *, beta):
     """The smooth absolute error of each prediction, and its slope.
 
-    `input`, `target`: arrays of the same shape; `beta`: where the square becomes a line, 0 for the absolute error.
-    Returns `(value, slope)`.
-
-    Example with beta 2: error 1 gives value 0.25 and slope 0.5; error 3 gives 2 and 1.
-    Hint: as `huber`, with the clipped error divided by beta as the slope.
+    - `input`, `target`: arrays of the same shape
+    - `beta`: where the square becomes a line, 0 for the absolute error.
+    - Returns `(value, slope)`.
+    - Example with beta 2: error 1 gives value 0.25 and slope 0.5; error 3 gives 2 and 1.
+    - Hint: as `huber`, with the clipped error divided by beta as the slope.
     """
     ### BEGIN SOLUTION
     error = input - target
@@ -133,13 +137,15 @@ class SmoothL1Loss(Loss):
 
     Equal to `HuberLoss(delta=beta) / beta`, and to `L1Loss` for `beta=0`.
 
-    Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
-    Range: 0 (equal) to infinity; the slope stays within -1 and 1.
-    Errors: ValueError if the shapes differ, `beta` is negative or `reduction` is unknown.
-    Source: Girshick (2015), doi:10.1109/ICCV.2015.169.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Range: 0 (equal) to infinity; the slope stays within -1 and 1.
+    - Errors: ValueError if the shapes differ, `beta` is negative or `reduction` is unknown.
+    - Source: Girshick (2015), doi:10.1109/ICCV.2015.169.
 
-    >>> SmoothL1Loss(beta=2.)([1., 3.], [0., 0.]).item()
-    1.125
+    Example:
+
+        >>> SmoothL1Loss(beta=2.)([1., 3.], [0., 0.]).item()
+        1.125
     """
     formula = smooth_l1
     difference = True
@@ -154,11 +160,11 @@ class SmoothL1Loss(Loss):
 def binary_cross_entropy(input, target):
     """The surprise of a target under each probability, and its slopes.
 
-    `input`: probabilities; `target`: 0, 1 or a probability; arrays of the same shape.
-    Returns `(value, slope of input, slope of target)`.
-
-    Example: probability 0.9 and target 1 give value 0.105 and slope -1.11.
-    Hint: take both logarithms first, each at least -100.
+    - `input`: probabilities
+    - `target`: 0, 1 or a probability; arrays of the same shape.
+    - Returns `(value, slope of input, slope of target)`.
+    - Example: probability 0.9 and target 1 give value 0.105 and slope -1.11.
+    - Hint: take both logarithms first, each at least -100.
     """
     ### BEGIN SOLUTION
     log_p = np.maximum(np.log(input), -100)
@@ -172,16 +178,17 @@ def binary_cross_entropy(input, target):
 class BCELoss(Loss):
     """Binary cross-entropy of probabilities. For scores before the sigmoid, `BCEWithLogitsLoss` is more exact.
 
-    `weight`: factors for the losses, of any shape that broadcasts to `input`; a sample of weight 0 is skipped.
-    The mean divides by the number of samples, not by the sum of the weights.
+    - `weight`: factors for the losses, of any shape that broadcasts to `input`; a sample of weight 0 is skipped.
+      The mean divides by the number of samples, not by the sum of the weights.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Range: `input` and `target` in [0, 1]; the loss from 0 to 100, in nats.
+    - Errors: ValueError if the shapes differ, a value lies outside [0, 1], or `weight` does not fit.
+    - Source: Good (1952), doi:10.1111/j.2517-6161.1952.tb00104.x.
 
-    Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
-    Range: `input` and `target` in [0, 1]; the loss from 0 to 100, in nats.
-    Errors: ValueError if the shapes differ, a value lies outside [0, 1], or `weight` does not fit.
-    Source: Good (1952), doi:10.1111/j.2517-6161.1952.tb00104.x.
+    Example:
 
-    >>> round(BCELoss()([0.9, 0.2, 0.5], [1., 0., 1.]).item(), 4)
-    0.3406
+        >>> round(BCELoss()([0.9, 0.2, 0.5], [1., 0., 1.]).item(), 4)
+        0.3406
     """
     formula = binary_cross_entropy
     domain = {"input": "probability", "target": "target probability"}
@@ -206,11 +213,12 @@ def times(probability, value):
 def binary_cross_entropy_with_logits(logits, target, pos_weight=1.0):
     """The surprise of a target under each logit, and its slopes.
 
-    `logits`: any numbers; `target`: 0, 1 or a probability; `pos_weight`: the factor for targets of 1.
-    Returns `(value, slope of logits, slope of target)`.
-
-    Example: logit 0 and target 1 give value 0.693 and slope -0.5.
-    Hint: one exponential, `exp(-|x|)`, serves both softplus terms and both sigmoids.
+    - `logits`: any numbers
+    - `target`: 0, 1 or a probability
+    - `pos_weight`: the factor for targets of 1.
+    - Returns `(value, slope of logits, slope of target)`.
+    - Example: logit 0 and target 1 give value 0.693 and slope -0.5.
+    - Hint: one exponential, `exp(-|x|)`, serves both softplus terms and both sigmoids.
     """
     ### BEGIN SOLUTION
     exp = np.exp(-np.abs(logits))
@@ -226,16 +234,18 @@ def binary_cross_entropy_with_logits(logits, target, pos_weight=1.0):
 class BCEWithLogitsLoss(BCELoss):
     """Binary cross-entropy of logits: sigmoid and `BCELoss` in one, exact for any logit.
 
-    `weight`: as for `BCELoss`. `pos_weight`: the factor for targets of 1, of any shape that broadcasts to `input`,
-    usually one number for each column; above 1 it favours recall, below 1 precision.
+    - `weight`: as for `BCELoss`.
+    - `pos_weight`: the factor for targets of 1, of any shape that broadcasts to `input`,
+      usually one number for each column; above 1 it favours recall, below 1 precision.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Range: `target` in [0, 1]; the loss from 0 to infinity, in nats. Logits of plus or minus infinity are allowed.
+    - Errors: ValueError if the shapes differ, a target lies outside [0, 1], or a weight does not fit.
+    - Source: Cox (1958), doi:10.1111/j.2517-6161.1958.tb00292.x.
 
-    Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
-    Range: `target` in [0, 1]; the loss from 0 to infinity, in nats. Logits of plus or minus infinity are allowed.
-    Errors: ValueError if the shapes differ, a target lies outside [0, 1], or a weight does not fit.
-    Source: Cox (1958), doi:10.1111/j.2517-6161.1958.tb00292.x.
+    Example:
 
-    >>> round(BCEWithLogitsLoss()([0., 20.], [1., 0.]).item(), 4)
-    10.3466
+        >>> round(BCEWithLogitsLoss()([0., 20.], [1., 0.]).item(), 4)
+        10.3466
     """
     formula = binary_cross_entropy_with_logits
     domain = {"input": "real", "target": "target probability"}
@@ -255,10 +265,9 @@ class BCEWithLogitsLoss(BCELoss):
 def shift(input, dim):
     """`input` minus its largest number along axis `dim`, and that number.
 
-    `input`: array. Returns `(shifted, largest)`; `largest` keeps axis `dim` with length 1, and is 0 where it would not be finite.
-
-    Example: (1, 3) gives (-2, 0) and (3).
-    Hint: `max` with `keepdims=True`.
+    - `input`: array. Returns `(shifted, largest)`; `largest` keeps axis `dim` with length 1, and is 0 where it would not be finite.
+    - Example: (1, 3) gives (-2, 0) and (3).
+    - Hint: `max` with `keepdims=True`.
     """
     ### BEGIN SOLUTION
     largest = input.max(axis=dim, keepdims=True)
@@ -277,10 +286,9 @@ def logsumexp_backward(gradient, input, result, dim=-1, keepdim=False):
 def logsumexp(input, dim=-1, keepdim=False):
     """The logarithm of the sum of exponentials along axis `dim`, without overflow.
 
-    `input`: array or Tensor. Returns the same without axis `dim`, or with it of length 1 if `keepdim`.
-
-    Example: of 1000 and 1000 it is 1000.693.
-    Hint: `shift` first, and add the largest again at the end.
+    - `input`: array or Tensor. Returns the same without axis `dim`, or with it of length 1 if `keepdim`.
+    - Example: of 1000 and 1000 it is 1000.693.
+    - Hint: `shift` first, and add the largest again at the end.
     """
     ### BEGIN SOLUTION
     shifted, largest = shift(input, dim)
@@ -297,10 +305,9 @@ def log_softmax_backward(gradient, input, result, dim=-1):
 def log_softmax(input, dim=-1):
     """The logarithm of the softmax along axis `dim`: log-probabilities, all at most 0.
 
-    `input`: logits, array or Tensor. Returns the same shape.
-
-    Example: of (200, 0) it is (0, -200).
-    Hint: `shift` first; then the second form is one line.
+    - `input`: logits, array or Tensor. Returns the same shape.
+    - Example: of (200, 0) it is (0, -200).
+    - Hint: `shift` first; then the second form is one line.
     """
     ### BEGIN SOLUTION
     shifted, _ = shift(input, dim)
@@ -311,11 +318,11 @@ def log_softmax(input, dim=-1):
 def nll(log_probs, target):
     """The surprise at the target class of each row, and its slope.
 
-    `log_probs`: array (rows, classes); `target`: class indices, array (rows,).
-    Returns `(value, slope)` of shapes (rows,) and (rows, classes).
-
-    Example: log-probabilities (-0.4, -1.6, -2.3) and target 1 give value 1.6 and slope (0, -1, 0).
-    Hint: `log_probs[np.arange(len(target)), target]` picks one number from each row.
+    - `log_probs`: array (rows, classes)
+    - `target`: class indices, array (rows,).
+    - Returns `(value, slope)` of shapes (rows,) and (rows, classes).
+    - Example: log-probabilities (-0.4, -1.6, -2.3) and target 1 give value 1.6 and slope (0, -1, 0).
+    - Hint: `log_probs[np.arange(len(target)), target]` picks one number from each row.
     """
     ### BEGIN SOLUTION
     rows = np.arange(len(target))
@@ -328,16 +335,17 @@ def nll(log_probs, target):
 class NLLLoss(ClassLoss):
     """Negative log-likelihood of log-probabilities: minus the log-probability of each target.
 
-    `weight`: a factor for each class; the mean then divides by the sum of the targets' weights.
-    `ignore_index`: a target that marks samples to skip. If all are skipped the mean and its gradient are 0.
+    - `weight`: a factor for each class; the mean then divides by the sum of the targets' weights.
+    - `ignore_index`: a target that marks samples to skip. If all are skipped the mean and its gradient are 0.
+    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1, ...).
+    - Range: `target` 0 to C - 1; the loss from 0 to infinity, in nats, if `input` are log-probabilities.
+    - Errors: ValueError for shapes that do not fit or indices that are not whole numbers, IndexError for those out of range.
+    - Source: Fisher (1922), doi:10.1098/rsta.1922.0009.
 
-    Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1, ...).
-    Range: `target` 0 to C - 1; the loss from 0 to infinity, in nats, if `input` are log-probabilities.
-    Errors: ValueError for shapes that do not fit or indices that are not whole numbers, IndexError for those out of range.
-    Source: Fisher (1922), doi:10.1098/rsta.1922.0009.
+    Example:
 
-    >>> NLLLoss()([[-0.5, -1.0], [-2.0, -0.25]], [0, 1]).item()
-    0.375
+        >>> NLLLoss()([[-0.5, -1.0], [-2.0, -0.25]], [0, 1]).item()
+        0.375
     """
     formula = nll
     domain = {"input": "log-probability", "target": "class index"}
@@ -347,11 +355,11 @@ class NLLLoss(ClassLoss):
 def cross_entropy(logits, target):
     """The surprise at the target class under the softmax of each row, and its slope.
 
-    `logits`: array (rows, classes); `target`: class indices, array (rows,).
-    Returns `(value, slope)` of shapes (rows,) and (rows, classes).
-
-    Example: logits (0, 0) and target 1 give value 0.693 and slope (0.5, -0.5).
-    Hint: start from `log_softmax`; its exponential is the softmax.
+    - `logits`: array (rows, classes)
+    - `target`: class indices, array (rows,).
+    - Returns `(value, slope)` of shapes (rows,) and (rows, classes).
+    - Example: logits (0, 0) and target 1 give value 0.693 and slope (0.5, -0.5).
+    - Hint: start from `log_softmax`; its exponential is the softmax.
     """
     ### BEGIN SOLUTION
     log_probs = log_softmax(logits)
@@ -365,11 +373,10 @@ def cross_entropy(logits, target):
 def soft_cross_entropy(logits, target):
     """The expected surprise under a distribution over classes, and its slopes.
 
-    `logits`, `target`: arrays (rows, classes); the target's rows usually sum to 1.
-    Returns `(value, slope of logits, slope of target)`.
-
-    Example: logits (0, 0) and target (0.25, 0.75) give value 0.693 and slope (0.25, -0.25).
-    Hint: as `cross_entropy`, with a sum over the row in place of the pick.
+    - `logits`, `target`: arrays (rows, classes); the target's rows usually sum to 1.
+    - Returns `(value, slope of logits, slope of target)`.
+    - Example: logits (0, 0) and target (0.25, 0.75) give value 0.693 and slope (0.25, -0.25).
+    - Hint: as `cross_entropy`, with a sum over the row in place of the pick.
     """
     ### BEGIN SOLUTION
     log_probs = log_softmax(logits)
@@ -382,7 +389,7 @@ def soft_cross_entropy(logits, target):
 def smooth_labels(target, label_smoothing):
     """`target`, array (rows, classes), with a share `label_smoothing` spread evenly over the classes.
 
-    Example: (0, 1) smoothed by 0.2 is (0.1, 0.9).
+    - Example: (0, 1) smoothed by 0.2 is (0.1, 0.9).
     """
     ### BEGIN SOLUTION
     return (1 - label_smoothing) * target + label_smoothing / target.shape[-1]
@@ -409,22 +416,24 @@ class CrossEntropyLoss(ClassLoss):
 
     A target of the input's shape is read as probabilities, any other as indices.
 
-    `weight`: a factor for each class. `ignore_index`: a target index that marks samples to skip.
-    `label_smoothing`: the share of each target that is spread evenly over all classes.
-    The mean divides by the sum of the targets' weights for indices, by the number of samples for probabilities.
-    If all samples are skipped the mean and its gradient are 0.
+    - `weight`: a factor for each class.
+    - `ignore_index`: a target index that marks samples to skip.
+    - `label_smoothing`: the share of each target that is spread evenly over all classes.
+    - `reduction`: the mean divides by the sum of the targets' weights for indices, by the number of samples for probabilities.
+      If all samples are skipped the mean and its gradient are 0.
+    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...); `target` indices (), (N,) or (N, d1, ...), or as `input`.
+    - Range: indices 0 to C - 1, probabilities in [0, 1]; the loss from 0 to infinity, in nats.
+      A logit of -infinity gives its class probability 0.
+    - Errors: ValueError for shapes that do not fit, indices that are not whole numbers and probabilities outside [0, 1];
+      IndexError for indices out of range.
+    - Source: Shannon (1948), doi:10.1002/j.1538-7305.1948.tb01338.x; Bridle (1990), doi:10.1007/978-3-642-76153-9_28.
 
-    Shapes: `input` (C,), (N, C) or (N, C, d1, ...); `target` indices (), (N,) or (N, d1, ...), or as `input`.
-    Range: indices 0 to C - 1, probabilities in [0, 1]; the loss from 0 to infinity, in nats.
-    A logit of -infinity gives its class probability 0.
-    Errors: ValueError for shapes that do not fit, indices that are not whole numbers and probabilities outside [0, 1];
-    IndexError for indices out of range.
-    Source: Shannon (1948), doi:10.1002/j.1538-7305.1948.tb01338.x; Bridle (1990), doi:10.1007/978-3-642-76153-9_28.
+    Example:
 
-    >>> round(CrossEntropyLoss()([[2., 1., 0.], [0., 0., 0.]], [0, 2]).item(), 4)
-    0.7531
-    >>> round(CrossEntropyLoss()([[2., 1., 0.]], [[0.5, 0.5, 0.]]).item(), 4)
-    0.9076
+        >>> round(CrossEntropyLoss()([[2., 1., 0.], [0., 0., 0.]], [0, 2]).item(), 4)
+        0.7531
+        >>> round(CrossEntropyLoss()([[2., 1., 0.]], [[0.5, 0.5, 0.]]).item(), 4)
+        0.9076
     """
     formula = cross_entropy
     domain = {"input": "real", "target": "class index or class probabilities"}
