@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from configparser import ConfigParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -52,6 +53,8 @@ def render(pages: Path) -> Path:
     "Render the prepared `pages` with Quarto if it is installed, else with smalldocs; returns the folder of the site."
     if quarto := shutil.which("quarto"):
         run("Quarto", quarto, "render", "--no-cache", cwd=pages)
+    elif not find_spec("smalldocs"):
+        raise SiteError("The site needs a renderer: install Quarto, or use Python 3.11 or newer, for which the [dev] extra has smalldocs.")
     else:
         said = run("smalldocs", sys.executable, "-m", "smalldocs.cli", "render", "-q", ".", cwd=pages)
         if broken := re.findall(r"[^\s:]+\.ipynb: broken link .*", said):

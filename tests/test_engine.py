@@ -1,0 +1,193 @@
+"The engine: parts, blocks, threads, memory and precision."
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinytorch.checking import blocks_of
+from tinytorch.core import engine
+from tinytorch.core.engine import Part, Problem, blocks, run
+from tinytorch.core.tensor import Tensor
+from tinytorch.nn import BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss
+from tinytorch.nn.losses import cross_entropy, squared_error
+
+repeatable = settings(derandomize=True, database=None, deadline=None, max_examples=60)
+whole_parts = st.builds(Part, st.integers(-1000, 1000).map(float), st.integers(0, 100))
+
+
+@repeatable
+@given(whole_parts, whole_parts, whole_parts)
+def test_parts_are_a_monoid(a, b, c):
+    assert (a + b) + c == a + (b + c)
+    assert a + b == b + a
+    assert a + Part(0.0, 0) == a == Part(0.0, 0) + a
+    assert isinstance(a + b, Part)
+
+
+def test_mean_of_a_part():
+    assert Part(6.0, 4).mean() == 1.5
+    assert Part(0.0, 0).mean() == 0
+
+
+@repeatable
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=4).map(tuple), st.integers(1, 40))
+def test_blocks_cover_every_sample_once(shape, size):
+    count = np.zeros(shape, int)
+    for index in blocks(shape, size):
+        assert count[index].size <= size
+        count[index] += 1
+    assert (count == 1).all()
+
+
+@repeatable
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=3).map(tuple), st.integers(1, 40))
+def test_blocks_are_as_few_as_rows_allow(shape, size):
+    number = len(list(blocks(shape, size)))
+    assert number <= 2 * prod(shape) / size + prod(shape[:-1])
+
+
+def problem_and_results(shape, seed=0):
+    "A problem of squared errors, and arrays for its gradient and values."
+    x, t = np.random.default_rng(seed).normal(size=(2, *shape))
+    return Problem(squared_error, (x, t), shape, np.dtype(float), divisor=x.size), np.zeros(shape), np.zeros(shape)
+
+
+@pytest.mark.parametrize("threads", [1, 2, None])
+@pytest.mark.parametrize("shape", [(1000,), (10, 100), (100, 10), (2, 50, 10)])
+def test_threads_and_blocks_do_not_show(shape, threads):
+    problem, gradient, values = problem_and_results(shape)
+    with blocks_of(16):
+        part = run(problem, [gradient], values, scale=0.5, threads=threads)
+    error = problem.operands[0] - problem.operands[1]
+    np.testing.assert_allclose(values, error**2)
+    np.testing.assert_allclose(gradient, error)
+    np.testing.assert_allclose(part.mean(), (error**2).mean())
+
+
+def test_large_problems_run_on_threads(monkeypatch):
+    used = []
+    monkeypatch.setattr(engine, "pool", lambda: used.append(1) or Now())
+    for size in engine.LARGE // 2, engine.LARGE:
+        MSELoss()(np.zeros(size, np.float32), np.ones(size, np.float32))
+    assert len(used) == 1
+
+
+class Now:
+    "A pool that does its work at once."
+    map = staticmethod(map)
+
+
+def test_an_error_on_a_thread_arrives():
+    def broken(x, t):
+        raise ZeroDivisionError("in a formula")
+
+    problem, *_ = problem_and_results((1000,))
+    problem.formula = broken
+    with blocks_of(16), pytest.raises(ZeroDivisionError, match="in a formula"):
+        run(problem, threads=2)
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_chunks_cut_by_hand_join_to_the_whole(rows):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 7))
+    t = rng.integers(0, 7, 30) if rows else rng.normal(size=(30, 7))
+    weight = rng.uniform(0, 2, 30 if rows else (30, 7))
+    formula = cross_entropy if rows else squared_error
+
+    def part(chunk, gradient):
+        w = weight[chunk]
+        return run(Problem(formula, (x[chunk], t[chunk]), w.shape, np.dtype(float), weight=w, divisor=w.sum(), rows=rows), [gradient])
+
+    gradient, whole_gradient = np.zeros_like(x), np.zeros_like(x)
+    whole = part(slice(None), whole_gradient)
+    joined = Part(0.0, 0)
+    for chunk in slice(0, 11), slice(11, 12), slice(12, 30):
+        joined += part(chunk, gradient[chunk])
+    np.testing.assert_allclose(joined, whole, rtol=1e-14)
+    np.testing.assert_allclose(joined.mean(), whole.mean(), rtol=1e-14)
+    np.testing.assert_array_equal(gradient, whole_gradient)
+
+
+def test_weight_zero_skips_a_sample():
+    problem, gradient, values = problem_and_results((4,))
+    problem.operands[0][1] = np.nan
+    problem.weight = np.array([1.0, 0.0, 2.0, 1.0])
+    part = run(problem, [gradient], values)
+    assert gradient[1] == values[1] == 0 and np.isfinite(part.total)
+
+
+def test_the_users_error_settings_do_not_matter():
+    with np.errstate(all="raise"):
+        loss = BCEWithLogitsLoss(reduction="none")(np.array([1e4, -np.inf, -800.0]), np.array([0.0, 0.0, 1.0]))
+    assert loss.data.tolist() == [1e4, 0, 800]
+
+
+@pytest.mark.parametrize("loss, share", [(MSELoss(), 0.1), (L1Loss(), 0.1)])
+def test_float32_mean_of_a_hundred_million_equal_samples(loss, share):
+    "The sum of many float32 is made in float64: the mean is right to the last digit. The samples share one number's memory."
+    x = np.broadcast_to(np.float32(share), (10_000, 10_000))
+    t = np.broadcast_to(np.float32(0), x.shape)
+    found = loss(x, t)
+    expected = loss(x[:1, :1], t[:1, :1])
+    assert found.dtype == np.float32
+    assert abs(found.item() - expected.item()) <= np.spacing(expected.data)
+
+
+def peak(function) -> int:
+    "Bytes that `function` had allocated at most at one time."
+    tracemalloc.start()
+    try:
+        result = function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture
+def two_threads(monkeypatch):
+    "Two threads whatever the machine has: each holds a few blocks, about 2 MB."
+    with ThreadPoolExecutor(2) as pool:
+        monkeypatch.setattr(engine, "pool", lambda: pool)
+        yield
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    "Logits of 4096 positions over a vocabulary of 32000, and their targets: 524 MB."
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((4096, 32000), dtype=np.float32), rng.integers(0, 32000, 4096)
+
+
+def test_memory_of_forward_and_backward(vocabulary, two_threads):
+    logits, target = vocabulary
+
+    def train():
+        leaf = Tensor(logits, requires_grad=True)
+        CrossEntropyLoss()(leaf, target).backward()
+        return leaf.grad
+
+    assert logits.nbytes < peak(train) < 1.2 * logits.nbytes
+
+
+def test_memory_of_evaluation(vocabulary, two_threads):
+    logits, target = vocabulary
+    assert peak(lambda: CrossEntropyLoss()(logits, target)) < 0.1 * logits.nbytes
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_memory_of_a_pointwise_loss(requires_grad, two_threads):
+    x, t = np.ones((2, 20_000_000), np.float32)
+
+    def train():
+        leaf = Tensor(x, requires_grad=requires_grad)
+        result = MSELoss()(leaf, t)
+        if requires_grad:
+            result.backward()
+        return leaf.grad
+
+    assert peak(train) < (1.2 if requires_grad else 0.1) * x.nbytes
