@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['width', 'console', 'errors', 'EXAMPLES', 'app', 'Modules', 'Named', 'All', 'Slow', 'Timeout', 'Folder',
            'show_problem', 'show_runs', 'run_one', 'run_all', 'chosen', 'tito', 'export', 'test', 'refresh', 'status',
-           'mark', 'demo', 'docs', 'readme', 'doctor', 'check_python', 'check_packages', 'found', 'check_import',
-           'check_sync', 'main', 'fail', 'stopped']
+           'mark', 'demo', 'docs', 'readme', 'doctor', 'check_python', 'check_packages', 'applies', 'found',
+           'check_import', 'check_sync', 'main', 'fail', 'stopped']
 
 # %% ../../nbs/tito/cli_dev.ipynb #27254b4e
 import importlib.metadata
@@ -260,12 +260,21 @@ def check_packages(project):
     "A row for each package that settings.ini names, and one for PyTorch, which is not needed."
     settings = project.settings
     for requirement in f"{settings.get('requirements', '')} {settings.get('dev_requirements', '')}".split():
+        if not applies(requirement): continue
         version, good = found(requirement)
         yield requirement, good, version or "missing", INSTALL
     version, _ = found("torch")
     yield "torch (optional)", bool(version) or None, version or "none", ""
 
 # %% ../../nbs/tito/cli_dev.ipynb #876a1bde
+def applies(requirement):
+    "Whether a requirement is meant for this Python: `smalldocs==0.5.4;python_version>='3.11'` is not for 3.10."
+    try: from packaging.requirements import Requirement
+    except ImportError: return True
+    marker = Requirement(requirement).marker
+    return marker is None or marker.evaluate()
+
+
 def found(requirement):
     "The installed version of a requirement such as `numpy>=2.0`, None if it is missing, and whether it will do."
     name = re.match(r"[\w.-]+", requirement)[0]
@@ -283,7 +292,7 @@ def check_import(project):
     lib = project.settings["lib_name"]
     packages = [file.parent.relative_to(project.lib.parent) for file in sorted(project.lib.rglob("__init__.py"))]
     names = [".".join(package.parts) for package in packages]
-    done = subprocess.run([sys.executable, "-c", f"import {', '.join(names or [lib])}"], cwd=project.root,
+    done = subprocess.run([sys.executable, "-c", "; ".join(f"from {name} import *" for name in names or [lib])], cwd=project.root,
                           capture_output=True, text=True, errors="replace")
     last = done.stderr.strip().splitlines()[-1:]
     return f"import {lib}", done.returncode == 0, "works" if done.returncode == 0 else last[0], "tito export --all"
