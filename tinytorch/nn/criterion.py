@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DOMAINS', 'REDUCTIONS', 'LOSSES', 'as_array', 'float_dtype', 'check_same_shape', 'check_domain', 'check_reduction',
-           'check_number', 'Loss', 'differentiable', 'option_array', 'spread', 'ClassIndexError', 'class_indices',
-           'first', 'ClassLoss']
+           'check_number', 'Arguments', 'Evaluation', 'Loss', 'differentiable', 'option_array', 'spread',
+           'ClassIndexError', 'class_indices', 'first', 'ClassLoss']
 
 # %% ../../nbs/machinery/criterion_dev.ipynb #9de68d82
 import functools
@@ -91,10 +91,87 @@ def check_number(name: str, option: str, value, low: float, high: float = np.inf
         raise ValueError(f"{name}: {option} is {value}, but it must be {bounds}.")
 
 # %% ../../nbs/machinery/criterion_dev.ipynb #07083546
-LOSSES: dict[str, type] = {}     # the registry: every loss by name; tests, benchmarks and tables walk over it
+class Arguments:
+    "How the arguments of a loss become a problem for the engine; a family of losses may say otherwise."
+
+    def samples_first(self, array: np.ndarray) -> np.ndarray:
+        "A view of an argument with its sample axes first, at least one."
+        return array if array.ndim else array[None]
+
+    def sample_shape(self, input: np.ndarray) -> tuple:
+        "The shape of the losses that `reduction='none'` returns."
+        return input.shape
+
+    def problem(self, input: np.ndarray, target: np.ndarray) -> Problem:
+        "What the engine is to run for these arrays; checks them."
+        name = type(self).__name__
+        check_same_shape(name, input, target)
+        for array, (argument, domain) in zip((input, target), self.domain.items()):
+            check_domain(name, argument, array, domain)
+        return self.state(self.samples_first(input), self.samples_first(target), divisor=input.size)
+
+    def state(self, *operands, **fields) -> Problem:
+        "This loss's formula and options as a Problem over `operands`, samples first; float16 is computed in float32."
+        return Problem(type(self).formula, operands,
+                       samples=operands[0].shape[:-1] if self.rows else operands[0].shape,
+                       dtype=np.result_type(float_dtype(*operands), np.float32),
+                       options={name: getattr(self, name) for name in self.options},
+                       rows=self.rows, **fields)
+
+# %% ../../nbs/machinery/criterion_dev.ipynb #38b78896
+class Evaluation:
+    "One call of a loss: runs its problem, and keeps the gradients until `backward` hands them over."
+
+    def __init__(self, loss, inputs: tuple):
+        self.loss = loss
+        self.arrays = [as_array(type(loss).__name__, argument, x) for argument, x in zip(loss.domain, inputs)]
+        self.problem = loss.problem(*self.arrays)
+        self.wanted = [isinstance(x, Tensor) and x.requires_grad and operand.dtype.kind == "f"       # class indices have no slope
+                       for x, operand in zip(inputs, self.problem.operands)]
+        self.inputs = tuple(x for x, want in zip(inputs, self.wanted) if want)
+
+    def run(self) -> np.ndarray:
+        "The reduced loss; fills `gradients`."
+        loss, problem = self.loss, self.problem
+        made = [any(self.wanted), False] if loss.difference else self.wanted
+        self.gradients = [np.empty(x.shape, problem.dtype) if make else None for x, make in zip(self.arrays, made)]
+        values = np.empty(problem.samples, problem.dtype) if loss.reduction == "none" else None
+        scale = 1 / problem.divisor if loss.reduction == "mean" and problem.divisor else 1.0
+        part = engine.run(problem, [g if g is None else loss.samples_first(g) for g in self.gradients], values, scale)
+        if loss.reduction == "none":
+            result = values.reshape(loss.sample_shape(self.arrays[0]))
+        else:
+            result = np.asarray(part.mean() if loss.reduction == "mean" else part.total)
+        with np.errstate(over="ignore"):
+            return result.astype(float_dtype(*self.arrays), copy=False)
+
+    def backward(self, upstream: np.ndarray) -> tuple:
+        "The gradient of each of `inputs`, given the gradient of the loss."
+        if self.gradients is None:
+            self.run()
+        gradients, self.gradients = self.gradients, None
+        for gradient in gradients:
+            if gradient is not None:
+                self.scale(gradient, upstream)
+        if self.loss.difference:
+            gradients[1] = -gradients[0] if self.wanted[1] else None
+        return tuple(g.astype(x.dtype, copy=False) for g, x, want in zip(gradients, self.arrays, self.wanted) if want)
+
+    def scale(self, gradient: np.ndarray, upstream: np.ndarray) -> None:
+        "Multiply the slopes, in place, by what comes from above: one number, or one for each sample."
+        view = self.loss.samples_first(gradient)
+        with np.errstate(all="ignore"):
+            if self.loss.reduction == "none":
+                factor = upstream.reshape(self.problem.samples)
+                view *= factor[..., None] if self.problem.rows else factor
+            elif upstream != 1:
+                view *= upstream
+
+# %% ../../nbs/machinery/criterion_dev.ipynb #adde5326
+LOSSES: dict[str, type] = {}     # every loss by name; tests, benchmarks and tables walk over it
 
 
-class Loss(Module):
+class Loss(Arguments, Module):
     """A measure of how wrong predictions are: call it with `(input, target)`, get a Tensor, call `backward()`.
 
     `reduction`: `"mean"` over the samples (0 if there are none), `"sum"`, or `"none"` for the loss of each.
@@ -119,83 +196,14 @@ class Loss(Module):
     def forward(self, input, target) -> Tensor:
         return self.evaluate(input, target)
 
+    def evaluate(self, *inputs) -> Tensor:
+        "The loss of what the user passed, as a Tensor that sends the slopes back to it."
+        call = Evaluation(self, inputs)
+        return Tensor.from_op(call.run(), call.inputs, call.backward)
+
     def __repr__(self) -> str:
         options = (f"{name}={getattr(self, name)!r}" for name in inspect.signature(type(self)).parameters)
         return f"{type(self).__name__}({', '.join(options)})"
-
-    def problem(self, input: np.ndarray, target: np.ndarray) -> Problem:
-        "What the engine is to run for these arrays; checks them."
-        name = type(self).__name__
-        check_same_shape(name, input, target)
-        for array, (argument, domain) in zip((input, target), self.domain.items()):
-            check_domain(name, argument, array, domain)
-        return self.state(self.samples_first(input), self.samples_first(target), divisor=input.size)
-
-    def state(self, *arguments, others=(), formula=None, options=None, **fields) -> Problem:
-        """A Problem over `arguments` and `others`, samples first, in the dtype of the arguments.
-
-        The formula and its options are this loss's own unless others are given.
-        """
-        return Problem(
-            formula or type(self).formula, arguments + tuple(others),
-            samples=arguments[0].shape[:-1] if self.rows else arguments[0].shape,
-            dtype=np.result_type(float_dtype(*arguments), np.float32),       # float16 is computed in float32
-            options={name: getattr(self, name) for name in self.options} if options is None else options,
-            rows=self.rows, **fields)
-
-    def samples_first(self, array: np.ndarray) -> np.ndarray:
-        "A view of an argument with its sample axes first, at least one."
-        return array if array.ndim else array[None]
-
-    def evaluate(self, *inputs) -> Tensor:
-        "The loss of what the user passed, as a Tensor that sends the slopes back to them."
-        arrays = [as_array(type(self).__name__, argument, x) for argument, x in zip(self.domain, inputs)]
-        problem = self.problem(*arrays)
-        wanted = [isinstance(x, Tensor) and x.requires_grad and operand.dtype.kind == "f"       # class indices have no slope
-                  for x, operand in zip(inputs, problem.operands)]
-        made = [any(wanted), False] if self.difference else wanted
-        scale = 1 / problem.divisor if self.reduction == "mean" and problem.divisor else 1.0
-
-        def run():
-            gradients = [np.empty(x.shape, problem.dtype) if make else None for x, make in zip(arrays, made)]
-            values = np.empty(problem.samples, problem.dtype) if self.reduction == "none" else None
-            part = engine.run(problem, [g if g is None else self.samples_first(g) for g in gradients], values, scale)
-            return part, values, gradients
-
-        part, values, saved = run()
-
-        def backward(upstream):
-            nonlocal saved
-            gradients, saved = saved or run()[2], None
-            for gradient in gradients:
-                if gradient is not None:
-                    self.scale_gradient(gradient, upstream, problem)
-            if self.difference:
-                gradients[1] = -gradients[0] if wanted[1] else None
-            return tuple(g.astype(x.dtype, copy=False) for g, x, want in zip(gradients, arrays, wanted) if want)
-
-        if self.reduction == "none":
-            result = values.reshape(self.sample_shape(arrays[0]))
-        else:
-            result = np.asarray(part.mean() if self.reduction == "mean" else part.total)
-        with np.errstate(over="ignore"):
-            result = result.astype(float_dtype(*arrays), copy=False)
-        return Tensor.from_op(result, tuple(x for x, want in zip(inputs, wanted) if want), backward)
-
-    def sample_shape(self, input: np.ndarray) -> tuple:
-        "The shape of the losses that `reduction='none'` returns."
-        return input.shape
-
-    def scale_gradient(self, gradient: np.ndarray, upstream: np.ndarray, problem: Problem) -> None:
-        "Multiply the slopes, in place, by the gradient that comes from above: one number, or one for each sample."
-        with np.errstate(all="ignore"):
-            if self.reduction != "none":
-                if upstream != 1:
-                    gradient *= upstream
-            else:
-                factor = upstream.reshape(problem.samples)
-                view = self.samples_first(gradient)
-                view *= factor[..., None] if self.rows else factor
 
 # %% ../../nbs/machinery/criterion_dev.ipynb #e95a0734
 def differentiable(backward):
