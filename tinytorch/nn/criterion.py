@@ -155,7 +155,7 @@ class Evaluation:
                 self.scale(gradient, upstream)
         if self.loss.difference:
             gradients[1] = -gradients[0] if self.wanted[1] else None
-        return tuple(g.astype(x.dtype, copy=False) for g, x, want in zip(gradients, self.arrays, self.wanted) if want)
+        return tuple(gradient for gradient, want in zip(gradients, self.wanted) if want)
 
     def scale(self, gradient: np.ndarray, upstream: np.ndarray) -> None:
         "Multiply the slopes, in place, by what comes from above: one number, or one for each sample."
