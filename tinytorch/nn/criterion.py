@@ -21,7 +21,10 @@ from .layers import Module
 # %% ../../nbs/machinery/criterion_dev.ipynb #7e58969a
 def as_array(name: str, argument: str, value) -> np.ndarray:
     "The numbers of `value`; a TypeError where there are none."
-    array = value.data if isinstance(value, Tensor) else np.asarray(value)
+    try:
+        array = value.data if isinstance(value, Tensor) else np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: the rows of {argument} have different lengths. Make them equally long.") from error
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: {argument} has dtype {array.dtype}, but a loss needs real numbers. "
                         f"Pass a Tensor, a NumPy array or a list of numbers.")
@@ -251,8 +254,10 @@ def class_indices(name: str, target: np.ndarray, shape: tuple, ignore_index: int
     classes = shape[1] if len(shape) > 1 else shape[0]
     expected = shape[:1] + shape[2:] if len(shape) > 1 else ()
     if target.shape != expected:
+        probabilities = f" and class probabilities {shape}" if name == "CrossEntropyLoss" else ""
+        exchanged = " Are input and target exchanged?" if shape == target.shape[:1] + target.shape[2:] else ""
         raise ValueError(f"{name}: target has shape {target.shape}, but for an input of shape {shape} class indices have "
-                         f"shape {expected}" + (f" and class probabilities {shape}." if name == "CrossEntropyLoss" else "."))
+                         f"shape {expected}{probabilities}.{exchanged}")
     if target.dtype.kind == "f" and (broken := ~(target == np.floor(target))).any():
         where, value = first(target, broken)
         raise ValueError(f"{name}: target{where} is {value:.6g}, but a class index is a whole number. "

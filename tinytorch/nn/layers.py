@@ -34,8 +34,8 @@ class Module:
     """
     training = True
 
-    def __call__(self, *inputs):
-        return self.forward(*inputs)
+    def __call__(self, *inputs, **named):
+        return self.forward(*inputs, **named)
 
     def forward(self, *inputs):
         "Compute the output; every Module writes its own."
