@@ -218,15 +218,15 @@ def binary_cross_entropy_with_logits(logits, target, pos_weight=1.0):
     - `pos_weight`: the factor for targets of 1.
     - Returns `(value, slope of logits, slope of target)`.
     - Example: logit 0 and target 1 give value 0.693 and slope -0.5.
-    - Hint: one exponential, `exp(-|x|)`, serves both softplus terms and both sigmoids.
+    - Hint: the sigmoid is `exp(min(x, 0)) / (1 + exp(-|x|))`; no exponential here is of a positive number.
     """
     ### BEGIN SOLUTION
     exp = np.exp(-np.abs(logits))
     log = np.log1p(exp)
     if_positive, if_negative = np.maximum(-logits, 0) + log, np.maximum(logits, 0) + log
     value = times(target * pos_weight, if_positive) + times(1 - target, if_negative)
-    p = np.where(logits >= 0, 1, exp) / (1 + exp)
-    q = np.where(logits >= 0, exp, 1) / (1 + exp)
+    p = np.exp(np.minimum(logits, 0)) / (1 + exp)
+    q = np.exp(np.minimum(-logits, 0)) / (1 + exp)
     return value, (1 - target) * p - target * pos_weight * q, pos_weight * if_positive - if_negative
     ### END SOLUTION
 
