@@ -19,8 +19,8 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STYLE = {
     "figure.dpi": 80, "figure.facecolor": "white", "savefig.facecolor": "white", "axes.facecolor": "white",
     "axes.prop_cycle": plt.cycler(color=PALETTE), "axes.grid": True, "axes.axisbelow": True, "grid.color": "#E0E0E0",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titlelocation": "left",
-    "font.size": 10, "lines.linewidth": 2, "legend.frameon": False, "image.cmap": "gray_r",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11,
+    "font.size": 10, "lines.linewidth": 2,
 }
 
 # %% ../nbs/machinery/plotting_dev.ipynb #d6ff9088
