@@ -5,6 +5,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
+import tinytorch
 import tinytorch.nn
 from tinytorch.checking import CONTRACT, TEXTBOOK
 from tinytorch.nn.criterion import LOSSES
@@ -15,7 +16,15 @@ each_loss = pytest.mark.parametrize("name", [name for name, loss in LOSSES.items
 
 @each_loss
 @pytest.mark.parametrize("promise", CONTRACT, ids=lambda promise: promise.__name__)
-def test_contract(name, promise):
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_contract(name, promise, engine):
+    if engine == "numba":
+        pytest.importorskip("numba")
+    with tinytorch.engine(engine):
+        keeps(name, promise)
+
+
+def keeps(name, promise):
     for options in ({}, *LOSSES[name].variants):
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -8,7 +8,7 @@ __all__ = ['SAMPLES', 'SHAPES', 'TEXTBOOK', 'EDGES', 'CONTRACT', 'numbers', 'sho
            'check_slope', 'check_gradient', 'gradients_of', 'from_record', 'check_recorded_case', 'check_recorded',
            'class_axis', 'class_probabilities', 'domains', 'draw_arguments', 'draw_options', 'examples', 'textbook_bce',
            'textbook_huber', 'textbook_nll', 'chosen_options', 'by_textbook', 'value_is_the_textbooks',
-           'gradient_is_the_slope', 'mean_divisor', 'reductions_agree', 'cast', 'dtype_is_kept',
+           'gradient_is_the_slope', 'mean_divisor', 'reductions_agree', 'cast', 'precisions', 'dtype_is_kept',
            'mixed_types_are_accepted', 'lists_are_accepted', 'arguments_stay_as_they_are', 'layouts',
            'layout_does_not_matter', 'nothing_costs_nothing', 'edge_pairs', 'edge_rows', 'extremes_are_finite',
            'sure_and_right_costs_nothing', 'nan_passes_through', 'blocks_of', 'blocks_do_not_show',
@@ -20,13 +20,13 @@ __all__ = ['SAMPLES', 'SHAPES', 'TEXTBOOK', 'EDGES', 'CONTRACT', 'numbers', 'sho
 import inspect
 import itertools
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
 from .core import engine
-from .core.tensor import Tensor
+from .core.tensor import Tensor, is_float
 from .nn.criterion import DOMAINS, REDUCTIONS, Loss
 
 # %% ../nbs/machinery/checking_dev.ipynb #72da9eb9
@@ -130,7 +130,7 @@ def central_differences(function, operands, which: int) -> np.ndarray:
 def with_dtype(value, dtype):
     "`value` as an array of `dtype` if it holds fractions; whole numbers and Python numbers stay as they are."
     array = np.asarray(value)
-    return array.astype(dtype) if isinstance(value, (np.ndarray, np.generic, list)) and array.dtype.kind == "f" else value
+    return array.astype(dtype) if isinstance(value, (np.ndarray, np.generic, list)) and is_float(array.dtype) else value
 
 
 def run_formula(formula, operands, options, dtype) -> tuple:
@@ -178,7 +178,7 @@ def check_gradient(loss, *arguments, rtol: float = 1e-5, atol: float = 1e-7) -> 
 
 def gradients_of(loss, arrays, upstream=None) -> list:
     "The gradient that `backward(upstream)` gives each array, None where there is none."
-    tensors = [Tensor(x, requires_grad=True) if x.dtype.kind == "f" else Tensor(x) for x in arrays]
+    tensors = [Tensor(x, requires_grad=is_float(x.dtype)) for x in arrays]
     loss(*tensors).backward(upstream)
     return [x.grad for x in tensors]
 
@@ -354,10 +354,18 @@ def cast(arguments, dtype) -> list:
     return [with_dtype(x, dtype) for x in arguments]
 
 
+def precisions():
+    "Pairs (dtype, how near its results are); bfloat16 where the package ml_dtypes is installed."
+    yield from (("float16", 1e-3), ("float32", 1e-5), ("float64", 1e-12))
+    with suppress(ImportError):
+        from ml_dtypes import bfloat16
+        yield bfloat16, 8e-3
+
+
 def dtype_is_kept(loss_class, options, rng):
-    "float16, float32 and float64 arguments give a loss and gradients of that dtype, near the float64 answer."
+    "float16, bfloat16, float32 and float64 arguments give a loss and gradients of that dtype, near the float64 answer."
     for loss, arguments in examples(loss_class, options, rng):
-        for dtype, rtol in ("float16", 1e-3), ("float32", 1e-5), ("float64", 1e-12):
+        for dtype, rtol in precisions():
             small = cast(arguments, dtype)
             exact = cast(small, np.float64)
             upstream = np.ones(loss(*small).shape)
@@ -610,8 +618,10 @@ def outside(domain: str) -> list:
     "What a domain refuses: (type of error, value, two texts of the message)."
     if domain == "class index":
         return [(ValueError, 1.5, "is 1.5,", "whole number"), (IndexError, 4, "is 4,", "0..3"), (IndexError, -1, "is -1,", "0..3")]
+    if domain not in DOMAINS:
+        return []
     low, high, _ = DOMAINS[domain]
-    return [(ValueError, x, f"is {x:g},", f"[{low:g}, {high:g}]") for x in (low - 0.25, high + 0.25) if np.isfinite(x)]
+    return [(ValueError, x, f"is {x:g},", f"[{low:g}, {high:g}]") for x in (low - 0.25, high + 0.25)]
 
 
 def wrong_values_raise(loss_class, options, rng):

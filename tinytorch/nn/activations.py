@@ -11,16 +11,16 @@ import math
 
 import numpy as np
 
-from ..core.tensor import Tensor, as_tensor
+from ..core.tensor import Tensor, as_tensor, is_float
 
 # %% ../../nbs/02_activations/activations_dev.ipynb #9d11d68c
 def wide(array) -> np.ndarray:
-    "`array` in the precision to compute with: float32 for float16, integers and booleans, else as it is."
+    "`array` in the precision to compute with: float32 for float16, bfloat16, integers and booleans, else as it is."
     return array if array.dtype.kind == "f" and array.dtype != np.float16 else array.astype(np.float32)
 
 def narrow(array, dtype) -> np.ndarray:
     "`array` in `dtype`, if that is a floating-point one."
-    return array.astype(dtype, copy=False) if dtype.kind == "f" else array
+    return array.astype(dtype, copy=False) if is_float(dtype) else array
 
 class Activation:
     """Base class of the activations: call one with a Tensor, or with what makes one.

@@ -11,7 +11,7 @@ __all__ = ['squared_error', 'MSELoss', 'absolute_error', 'L1Loss', 'huber', 'Hub
 # %% ../../nbs/04_losses/losses_dev.ipynb #3d9284bd
 import numpy as np
 
-from .criterion import ClassLoss, Loss, check_domain, check_number, differentiable, option_array, spread
+from .criterion import ClassLoss, Loss, bounds, check_domain, check_number, differentiable, option_array, spread
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #651ddb90
 def squared_error(input, target):
@@ -218,15 +218,15 @@ def binary_cross_entropy_with_logits(logits, target, pos_weight=1.0):
     - `pos_weight`: the factor for targets of 1.
     - Returns `(value, slope of logits, slope of target)`.
     - Example: logit 0 and target 1 give value 0.693 and slope -0.5.
-    - Hint: the sigmoid is `exp(min(x, 0)) / (1 + exp(-|x|))`; no exponential here is of a positive number.
+    - Hint: the sigmoid is `exp(min(x, 0)) / (1 + exp(-|x|))`, and its numerator is the larger of `exp(-|x|)` and `x >= 0`.
     """
     ### BEGIN SOLUTION
     exp = np.exp(-np.abs(logits))
     log = np.log1p(exp)
     if_positive, if_negative = np.maximum(-logits, 0) + log, np.maximum(logits, 0) + log
     value = times(target * pos_weight, if_positive) + times(1 - target, if_negative)
-    p = np.exp(np.minimum(logits, 0)) / (1 + exp)
-    q = np.exp(np.minimum(-logits, 0)) / (1 + exp)
+    p = np.maximum(exp, logits >= 0) / (1 + exp)
+    q = np.maximum(exp, logits <= 0) / (1 + exp)
     return value, (1 - target) * p - target * pos_weight * q, pos_weight * if_positive - if_negative
     ### END SOLUTION
 
@@ -460,9 +460,11 @@ class CrossEntropyLoss(ClassLoss):
 
     def probability_problem(self, input, target):
         self.check_classes(input)
-        check_domain("CrossEntropyLoss", "target", target, "class probabilities")
         if self.ignore_index >= 0:
             raise ValueError(f"CrossEntropyLoss: ignore_index is {self.ignore_index}, but target holds class probabilities, "
                              "which have no index to ignore. Set the rows of such samples to 0 instead.")
         rows = self.samples_first(input)
-        return self.state(rows, self.samples_first(target), divisor=rows.size // rows.shape[-1])
+        return self.state(rows, self.samples_first(target), divisor=rows.size // rows.shape[-1], bounds=(None, bounds("class probabilities")))
+
+    def check(self, input, target):
+        check_domain("CrossEntropyLoss", "target", target, "class probabilities" if target.shape == input.shape else "class index")
