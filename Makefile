@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: help demo test export refresh docs readme
+.PHONY: help demo test export refresh bench docs readme
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s  %s\n", $$1, $$2}' Makefile
@@ -21,11 +21,19 @@ export: $(READY)  ## write the notebooks' exported cells to tinytorch/
 refresh: $(READY)  ## run the notebooks and save their outputs
 	@$(BIN)/tito refresh $(ARGS)
 
+bench: .venv/.bench  ## time the losses beside PyTorch and JAX (ARGS="--quick" for a minute)
+	@$(BIN)/tito bench $(ARGS)
+
 docs: $(READY)  ## build the site in _docs/
 	@$(BIN)/tito docs $(ARGS)
 
 readme: $(READY)  ## write README.md from nbs/index.ipynb
 	@$(BIN)/tito readme $(ARGS)
+
+.venv/.bench: $(READY)
+	@echo 'Installing PyTorch and JAX into .venv (once) ...'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
 
 # The set-up. It runs again when the requirements change, and after an installation that was cut short.
 $(READY): setup.py settings.ini

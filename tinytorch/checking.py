@@ -9,12 +9,12 @@ __all__ = ['SAMPLES', 'SHAPES', 'TEXTBOOK', 'EDGES', 'CONTRACT', 'numbers', 'sho
            'class_axis', 'class_probabilities', 'domains', 'draw_arguments', 'draw_options', 'examples', 'textbook_bce',
            'textbook_huber', 'textbook_nll', 'chosen_options', 'by_textbook', 'value_is_the_textbooks',
            'gradient_is_the_slope', 'mean_divisor', 'reductions_agree', 'cast', 'precisions', 'dtype_is_kept',
-           'mixed_types_are_accepted', 'lists_are_accepted', 'arguments_stay_as_they_are', 'layouts',
-           'layout_does_not_matter', 'nothing_costs_nothing', 'edge_pairs', 'edge_rows', 'extremes_are_finite',
-           'sure_and_right_costs_nothing', 'nan_passes_through', 'blocks_of', 'blocks_do_not_show',
-           'threads_do_not_show', 'formula_takes_scalars', 'backward_adds_up', 'gradients_come_alone',
-           'repr_makes_the_loss_again', 'check_raises', 'wrong_shapes_raise', 'wrong_types_raise',
-           'wrong_options_raise', 'outside', 'wrong_values_raise']
+           'halves_are_computed_in_float32', 'mixed_types_are_accepted', 'lists_are_accepted',
+           'arguments_stay_as_they_are', 'layouts', 'layout_does_not_matter', 'nothing_costs_nothing', 'edge_pairs',
+           'edge_rows', 'extremes_are_finite', 'sure_and_right_costs_nothing', 'nan_passes_through', 'blocks_of',
+           'blocks_do_not_show', 'threads_do_not_show', 'formula_takes_scalars', 'backward_adds_up',
+           'gradients_come_alone', 'repr_makes_the_loss_again', 'check_raises', 'wrong_shapes_raise',
+           'wrong_types_raise', 'wrong_options_raise', 'outside', 'wrong_values_raise']
 
 # %% ../nbs/machinery/checking_dev.ipynb #33b3d523
 import inspect
@@ -374,6 +374,18 @@ def dtype_is_kept(loss_class, options, rng):
                 if one is not None:
                     check_close(one, other, f"{loss!r} of {dtype}, or its gradient,", rtol=rtol, atol=rtol)
 
+# %% ../nbs/machinery/checking_dev.ipynb #6dcf2d45
+def halves_are_computed_in_float32(loss_class, options, rng):
+    "float16 and bfloat16 arguments give the float32 loss and gradients of the same numbers, rounded once."
+    for loss, arguments in examples(loss_class, options, rng):
+        for dtype, rtol in precisions():
+            half = cast(arguments, dtype)
+            full = cast(half, np.float32)
+            upstream = np.ones(loss(*half).shape)
+            for one, other in zip([loss(*half).data, *gradients_of(loss, half, upstream)], [loss(*full).data, *gradients_of(loss, full, upstream)]):
+                if one is not None and one.dtype.itemsize == 2:
+                    check_close(one, other.astype(dtype), f"{loss!r} of {dtype}, or its gradient,", rtol=rtol if one.ndim == 0 else 0, atol=0)
+
 # %% ../nbs/machinery/checking_dev.ipynb #431ab7cd
 def mixed_types_are_accepted(loss_class, options, rng):
     "With a float64 among the arguments the loss is float64, and each gradient has its argument's dtype."
@@ -636,7 +648,7 @@ def wrong_values_raise(loss_class, options, rng):
                 check_raises(error_type, lambda: loss(*given), loss_class.__name__, f"{argument}{where} ", *texts)
 
 # %% ../nbs/machinery/checking_dev.ipynb #26fbcf18
-CONTRACT = [value_is_the_textbooks, gradient_is_the_slope, reductions_agree, dtype_is_kept, mixed_types_are_accepted, lists_are_accepted,
+CONTRACT = [value_is_the_textbooks, gradient_is_the_slope, reductions_agree, dtype_is_kept, halves_are_computed_in_float32, mixed_types_are_accepted, lists_are_accepted,
             arguments_stay_as_they_are, layout_does_not_matter, nothing_costs_nothing, extremes_are_finite,
             sure_and_right_costs_nothing, nan_passes_through, blocks_do_not_show, threads_do_not_show, formula_takes_scalars,
             backward_adds_up, gradients_come_alone, repr_makes_the_loss_again, wrong_shapes_raise, wrong_types_raise,
