@@ -6,7 +6,7 @@
 __all__ = ['larger', 'smaller', 'EXPRESSIONS', 'REDUCTIONS', 'COSTLY', 'HEADER', 'LOOPS', 'PIECE', 'TILE', 'warned', 'plus',
            'extreme', 'sign', 'Writer', 'level', 'nodes', 'plan', 'write_passes', 'Shape', 'write', 'indent', 'in_rows',
            'in_tiles', 'guard', 'cache_folder', 'load', 'Loop', 'find', 'build', 'compare', 'like', 'flat', 'tiled',
-           'step_of', 'run_tiles', 'run_loop', 'run_copied', 'in_tile_order', 'run']
+           'step_of', 'run_tiles', 'run_loop', 'run_copied', 'small_loop', 'in_tile_order', 'run']
 
 # %% ../../nbs/machinery/compiled_dev.ipynb #9690a045
 import hashlib
@@ -277,6 +277,7 @@ def in_rows(writer, shape) -> list:
     "The loop over samples, one after the other."
     classes = [x for x, (_, wide, _) in shape.arrays.items() if wide]
     body = [f"{x}_i = {x}[i]" for x in classes]
+    body += [f"if (x{i}[i] < 0) | (x{i}[i] >= classes):" + " return nan" for i in sorted(shape.indices)]
     if shape.weighted and classes:
         body += ["if w[i] == 0:", *(f"    {x}[i] = 0" for x, (_, _, read) in shape.arrays.items() if not read), "    continue"]
     for line in writer.lines:
@@ -341,7 +342,7 @@ class Loop:
 
     def __init__(self, recording, shape, name):
         self.source, self.options = write(recording, shape, name, cache=True)
-        self.run, self.tiles = load(self.source), shape.tiles
+        self.run, self.rows, self.tiles, self.conditions = load(self.source), any(shape.wide), shape.tiles, recording.conditions
         self.arrays = [(dtype, wide) for dtype, wide, _ in shape.arrays.values()]
         self.cost = 1 + 4 * sum(node.op in COSTLY for node in nodes(recording.results))
 
@@ -482,6 +483,13 @@ def run_copied(arrays, kinds, read, loop, rest) -> float:
         if not np.may_share_memory(x, view):
             x[...] = view.reshape(x.shape)
     return total
+
+
+def small_loop(problem, wanted):
+    "The loop of a problem that one thread runs, whatever its options say; None where there is none."
+    loop = find(problem, wanted[:len(problem.operands)], False)
+    good = isinstance(loop, Loop) and not loop.conditions and prod(problem.samples) * problem.width * loop.cost < 2 * PIECE
+    return loop if good else None
 
 
 warned = set()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BLOCK', 'FEW', 'LARGE', 'WORTH', 'ENGINES', 'seen', 'chosen', 'Part', 'Problem', 'blocks', 'cut', 'weigh', 'call',
            'outside', 'run_block', 'cores', 'pool', 'share', 'run_numpy', 'has_numba', 'check_engine', 'engine',
-           'compiled_run', 'run', 'worth_compiling']
+           'compiled_run', 'run', 'loop_of', 'worth_compiling']
 
 # %% ../../nbs/machinery/engine_dev.ipynb #d034c57b
 import os
@@ -244,6 +244,13 @@ def run(problem: Problem, gradients=(), values=None, scale: float = 1.0, threads
         if part is not None:
             return part
     return run_numpy(problem, gradients, values, scale, threads)
+
+
+def loop_of(problem: Problem, wanted):
+    "The compiled loop of a small problem, for a caller that remembers it; None where there is none."
+    if len(problem.samples) > 1 and problem.rows or problem.weight is not None or chosen == "numpy" or chosen == "auto" and not worth_compiling(problem):
+        return None
+    return import_module("tinytorch.core.compiled").small_loop(problem, tuple(wanted))
 
 
 def worth_compiling(problem: Problem) -> bool:

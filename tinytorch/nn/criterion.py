@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DOMAINS', 'REDUCTIONS', 'LOSSES', 'as_array', 'float_dtype', 'widest', 'check_same_shape', 'bounds', 'check_domain',
-           'first', 'check_reduction', 'check_number', 'Arguments', 'cast', 'Evaluation', 'Loss', 'differentiable',
-           'option_array', 'spread', 'ClassIndexError', 'class_indices', 'ClassLoss']
+           'first', 'check_reduction', 'check_number', 'Arguments', 'Shortcut', 'Shortcuts', 'cast', 'Evaluation',
+           'Loss', 'differentiable', 'option_array', 'spread', 'ClassIndexError', 'class_indices', 'ClassLoss']
 
 # %% ../../nbs/machinery/criterion_dev.ipynb #9de68d82
 import functools
@@ -142,6 +142,49 @@ class Arguments:
                        options={name: getattr(self, name) for name in self.options},
                        rows=self.rows, **fields)
 
+# %% ../../nbs/machinery/criterion_dev.ipynb #6580b495
+class Shortcut:
+    "What to do with arrays of known shapes and dtypes: call a compiled loop."
+
+    def __init__(self, loop, made: list, scale: float, dtype: np.dtype, result: np.dtype):
+        self.loop, self.made, self.scale, self.dtype, self.result = loop, made, scale, dtype, result
+
+    def run(self, call) -> np.ndarray | None:
+        "The loss; fills the `gradients` of the Evaluation `call`. None if the loop met NaN, or a number out of bounds."
+        loss, loop = call.loss, self.loop
+        call.gradients = [np.empty(x.shape, self.dtype) if make else None for x, make in zip(call.arrays, self.made)]
+        arrays = [x for x in (*call.arrays, *call.gradients) if x is not None]
+        if not loop.rows:
+            arrays = [x if x.ndim == 1 else x.reshape(-1) for x in arrays]
+        total = loop.run(*arrays, *[getattr(loss, name) for name in loop.options], self.scale)
+        return cast(total * self.scale, self.result) if total == total else None
+
+
+class Shortcuts:
+    "The shortcuts of a loss."
+    def plain(self, arrays) -> bool:
+        "Whether the problem depends on nothing but the shapes and dtypes of these arrays."
+        return type(self).problem is Arguments.problem
+
+    def situation(self, arrays, wanted) -> tuple:
+        "What a shortcut depends on."
+        return (engine.chosen, self.reduction, *wanted, *[part for x in arrays for part in (x.shape, x.dtype, x.flags.carray)])
+
+    def shortcut(self, arrays, wanted):
+        "The shortcut for these arrays, or None."
+        return self.shortcuts.get(self.situation(arrays, wanted)) if self.shortcuts and self.plain(arrays) else None
+
+    def __getstate__(self):
+        return vars(self) | {"shortcuts": {}}          # compiled loops are not copied
+
+    def remember(self, arrays, wanted, problem, made, dtype) -> None:
+        "Keep a shortcut for arrays like these, if there is one."
+        direct = all([x.flags.carray and x.dtype == (np.intp if x.dtype.kind == "i" else problem.dtype) for x in arrays])
+        loop = engine.loop_of(problem, made) if direct and self.plain(arrays) else None
+        if loop is not None and len(self.shortcuts) < 100:
+            scale = 1 / problem.divisor if self.reduction == "mean" and problem.divisor else 1.0
+            self.shortcuts[self.situation(arrays, wanted)] = Shortcut(loop, made, scale, problem.dtype, dtype)
+
 # %% ../../nbs/machinery/criterion_dev.ipynb #38b78896
 def cast(value, dtype) -> np.ndarray:
     "A number or array in `dtype`; what is too large becomes infinite, silently."
@@ -157,15 +200,19 @@ class Evaluation:
     def __init__(self, loss, inputs: tuple):
         self.loss, name = loss, type(loss).__name__
         self.arrays = [as_array(name, argument, x) for argument, x in zip(loss.domain, inputs)]
-        self.problem = loss.problem(*self.arrays)
-        self.wanted = [isinstance(x, Tensor) and x.requires_grad and operand.dtype.kind != "i"       # class indices have no slope
-                       for x, operand in zip(inputs, self.problem.operands)]
-        self.inputs = [x for x, want in zip(inputs, self.wanted) if want]
-        self.dtype = float_dtype(*self.arrays)
+        self.wanted = [isinstance(x, Tensor) and x.requires_grad for x in inputs]
 
     def run(self) -> np.ndarray:
         "The reduced loss; fills `gradients`."
-        loss, problem = self.loss, self.problem
+        shortcut = self.loss.shortcut(self.arrays, self.wanted)
+        result = shortcut.run(self) if shortcut is not None else None
+        return self.run_problem() if result is None else result
+
+    def run_problem(self) -> np.ndarray:
+        "`run`, by stating the problem to the engine."
+        loss, dtype = self.loss, float_dtype(*self.arrays)
+        self.problem = problem = loss.problem(*self.arrays)
+        self.wanted = [want and operand.dtype.kind != "i" for want, operand in zip(self.wanted, problem.operands)]   # class indices have no slope
         made = [any(self.wanted), False] if loss.difference else self.wanted
         self.gradients = [np.empty(x.shape, problem.dtype) if make else None for x, make in zip(self.arrays, made)]
         values = np.empty(problem.samples, problem.dtype) if loss.reduction == "none" else None
@@ -174,8 +221,9 @@ class Evaluation:
         if part.total != part.total:             # NaN, which is also what the engine returns for a number outside its domain
             loss.check(*self.arrays)
         if values is not None:
-            return cast(values.reshape(loss.sample_shape(self.arrays[0])), self.dtype)
-        return cast(part.mean() if loss.reduction == "mean" else part.total, self.dtype)
+            return cast(values.reshape(loss.sample_shape(self.arrays[0])), dtype)
+        loss.remember(self.arrays, self.wanted, problem, made, dtype)
+        return cast(part.mean() if loss.reduction == "mean" else part.total, dtype)
 
     def backward(self, upstream: np.ndarray) -> tuple:
         "The gradient of each of `inputs`, given the gradient of the loss."
@@ -203,7 +251,7 @@ class Evaluation:
 LOSSES: dict[str, type] = {}     # every loss by name; tests, benchmarks and tables walk over it
 
 
-class Loss(Arguments, Module):
+class Loss(Arguments, Shortcuts, Module):
     """A measure of how wrong predictions are: call it with `(input, target)`, get a Tensor, call `backward()`.
 
     `reduction`: `"mean"` over the samples (0 if there are none), `"sum"`, or `"none"` for the loss of each.
@@ -225,6 +273,7 @@ class Loss(Arguments, Module):
         super().__init__()
         check_reduction(type(self).__name__, reduction)
         self.reduction = reduction
+        self.shortcuts = {}
 
     def forward(self, input, target) -> Tensor:
         return self.evaluate(input, target)
@@ -232,7 +281,8 @@ class Loss(Arguments, Module):
     def evaluate(self, *inputs) -> Tensor:
         "The loss of what the user passed, as a Tensor that sends the slopes back to it."
         call = Evaluation(self, inputs)
-        return Tensor.from_op(call.run(), call.inputs, call.backward)
+        result = call.run()
+        return Tensor.from_op(result, [x for x, want in zip(inputs, call.wanted) if want], call.backward)
 
     def __repr__(self) -> str:
         options = (f"{name}={getattr(self, name)!r}" for name in inspect.signature(type(self)).parameters)
@@ -336,6 +386,10 @@ class ClassLoss(Loss):
 
     def sample_shape(self, input):
         return input.shape[:1] + input.shape[2:] if input.ndim > 1 else ()
+
+    def plain(self, arrays):
+        input, target = arrays
+        return self.weight is None and input.ndim == 2 and target.dtype.kind == "i" and not 0 <= self.ignore_index < input.shape[1]
 
     def check_classes(self, input: np.ndarray) -> None:
         "A ValueError unless `input` has classes and `weight` one number for each."

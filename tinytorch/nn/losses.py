@@ -198,6 +198,9 @@ class BCELoss(Loss):
         super().__init__(reduction)
         self.weight = option_array(type(self).__name__, "weight", weight)
 
+    def plain(self, arrays):
+        return self.weight is None
+
     def problem(self, input, target):
         problem = super().problem(input, target)
         if self.weight is not None:
@@ -254,6 +257,9 @@ class BCEWithLogitsLoss(BCELoss):
     def __init__(self, weight=None, reduction: str = "mean", pos_weight=None):
         super().__init__(weight, reduction)
         self.pos_weight = option_array("BCEWithLogitsLoss", "pos_weight", pos_weight)
+
+    def plain(self, arrays):
+        return self.weight is None and self.pos_weight is None
 
     def problem(self, input, target):
         problem = super().problem(input, target)
@@ -444,6 +450,9 @@ class CrossEntropyLoss(ClassLoss):
         super().__init__(weight, ignore_index, reduction)
         check_number("CrossEntropyLoss", "label_smoothing", label_smoothing, low=0, high=1)
         self.label_smoothing = label_smoothing
+
+    def plain(self, arrays):
+        return super().plain(arrays) and not self.label_smoothing and arrays[0].shape != arrays[1].shape
 
     def problem(self, input, target):
         if target.shape == input.shape:
