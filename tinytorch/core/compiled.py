@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['larger', 'smaller', 'EXPRESSIONS', 'REDUCTIONS', 'COSTLY', 'HEADER', 'LOOPS', 'PIECE', 'TILE', 'warned', 'plus',
            'extreme', 'sign', 'Writer', 'level', 'nodes', 'plan', 'write_passes', 'Shape', 'write', 'indent', 'in_rows',
-           'in_tiles', 'guard', 'cache_folder', 'load', 'Loop', 'find', 'build', 'compare', 'like', 'flat', 'tiled',
-           'step_of', 'run_tiles', 'run_loop', 'run_copied', 'small_loop', 'in_tile_order', 'run']
+           'in_tiles', 'turn', 'guard', 'cache_folder', 'load', 'Loop', 'find', 'build', 'compare', 'like', 'flat',
+           'tiled', 'step_of', 'run_tiles', 'run_loop', 'run_copied', 'small_loop', 'tile_order', 'run']
 
 # %% ../../nbs/machinery/compiled_dev.ipynb #9690a045
 import hashlib
@@ -28,7 +28,7 @@ from numba import njit
 from numba.extending import intrinsic
 
 from . import fastmath, trace
-from .engine import BLOCK, Part, Problem, blocks, cores, run_numpy, share
+from .engine import BLOCK, FEW, Part, Problem, blocks, cores, run_numpy, share
 from .trace import CLASSES, ROWS, TRUTHS, Untraceable, record
 
 # %% ../../nbs/machinery/compiled_dev.ipynb #dc925792
@@ -92,7 +92,9 @@ class Writer:
         "One class of an array with classes, in the loop over samples."
         if not self.tiles:
             return f"{array}_i[{index}]"
-        return f"{array}_j[r]" if index == "j" else f"{array}[b, {index}, p + r]"
+        if index == "j":
+            return f"{array}_j[r]"
+        return f"{array}_t[{index}, r]" if self.tiles == "turned" else f"{array}[b, {index}, p + r]"
 
     def leaf(self, node, index) -> str:
         if node.op == "number":
@@ -135,7 +137,7 @@ class Writer:
             return self.scalar(node)
         if node not in names:
             if node in self.stored:
-                return f"{self.stored[node]}[{index}{', r' * self.tiles}]"
+                return f"{self.stored[node]}[{index}{', r' if self.tiles else ''}]"
             if not node.args:
                 return self.leaf(node, index)
             if node.op == "put":
@@ -198,7 +200,7 @@ def write_passes(writer, slopes, factor, drop) -> None:
                 patches.append(f"{writer.cell(f'g{i}', writer.scalar(target))} = {drop}{writer.scalar(value)} * {factor}")
             inner.append(f"{writer.cell(f'g{i}', 'j')} = {drop}{writer.wide(slope, 'j', inner, names)} * {factor}")
         fresh = {node: f"s{len(writer.stored) + k}" for k, node in enumerate(kept)}
-        inner += [f"{fresh[node]}[j{', r' * writer.tiles}] = {names[node]}" for node in kept]
+        inner += [f"{fresh[node]}[j{', r' if writer.tiles else ''}] = {names[node]}" for node in kept]
         writer.lines += [inner, *reversed(patches)] if inner else []
         writer.stored.update(fresh)
 
@@ -229,7 +231,7 @@ class Shape:
     values: bool = False       # whether the loss of each sample is wanted
     weighted: bool = False
     bounds: tuple = ()         # of each operand, or None
-    tiles: bool = False        # whether the classes lie before the samples in memory
+    tiles: str = ""            # "apart": the classes lie before the samples in memory; "turned": rows with few classes
 
     @property
     def wide(self) -> list:
@@ -262,7 +264,7 @@ def write(recording, shape: Shape, name="formula", cache=False) -> tuple:
     start, end = ("total, bad = 0.0, False", "return nan if bad else total") if any(shape.bounds) else ("total = 0.0", "return total")
     body = [start, *(in_tiles if shape.tiles else in_rows)(writer, shape), end]
     array = "types.Array(types.{}, {}, 'C', readonly={})".format
-    kinds = {x: array(dtype.name, 1 + w * (1 + shape.tiles), read) for x, (dtype, w, read) in shape.arrays.items()}
+    kinds = {x: array(dtype.name, 1 + w + (w and shape.tiles == "apart"), read) for x, (dtype, w, read) in shape.arrays.items()}
     kinds |= {option: array(number, 1, True) if per_class else f"types.{number}" for option, per_class in writer.options.items()}
     kinds |= {"scale": f"types.{number}"} | dict.fromkeys(["first", "last", "size"] if shape.tiles else [], "types.intp")
     header = HEADER.format(name=name, number=number, types=", ".join(kinds.values()), arguments=", ".join(kinds), cache=cache)
@@ -287,20 +289,31 @@ def in_rows(writer, shape) -> list:
 
 
 def in_tiles(writer, shape) -> list:
-    "The loop over tiles of `size` samples that lie side by side in memory, a run of them for each class."
-    classes = [x for x, (_, wide, _) in shape.arrays.items() if wide]
-    body = ["b, p = k // tiles, k % tiles * size", "n, start = min(size, pixels - p), b * pixels + p"]
+    "The loop over tiles of `size` samples that lie side by side in memory, a run of them for each class. Rows are turned first."
+    classes, turned, kind = {x: read for x, (_, wide, read) in shape.arrays.items() if wide}, shape.tiles == "turned", shape.dtype.name
+    if turned:
+        before = ["samples, classes = x0.shape", *(f"{x}_t = np.empty((classes, size), np.{kind})" for x in classes)]
+        body = ["start = k * size", "n = min(size, samples - start)"]
+        body += [line for x, read in classes.items() if read for line in turn(f"{x}_t[j, r] = {x}_i[j]", x)]
+    else:
+        before = ["classes, pixels = x0.shape[1:]", "tiles = -(-pixels // size)"]
+        body = ["b, p = k // tiles, k % tiles * size", "n, start = min(size, pixels - p), b * pixels + p"]
     for is_pass, lines in groupby(writer.lines, lambda line: isinstance(line, list)):
         if is_pass:
             for line in lines:
-                inner = [f"{x}_j = {x}[b, j, p:p + n]" for x in classes] + ["for r in range(n):", "    i = start + r", *indent(line)]
+                inner = [f"{x}_j = {x}_t[j]" if turned else f"{x}_j = {x}[b, j, p:p + n]" for x in classes] + ["for r in range(n):", "    i = start + r", *indent(line)]
                 body += ["for j in range(classes):", *indent(inner)]
         else:
             body += ["for r in range(n):", "    i = start + r", *indent(lines)]
-    arrays = [f"{x} = np.empty(size, np.{'bool_' if kind == 'bool_' else shape.dtype.name})" for x, kind in writer.outer.items()]
-    return ["classes, pixels = x0.shape[1:]", "tiles = -(-pixels // size)", *arrays,
-            *(f"{kept} = np.empty((classes, size), np.{shape.dtype.name})" for kept in writer.stored.values()),
-            "for k in range(first, last):", *indent(body)]
+    body += [line for x, read in classes.items() if not read for line in turn(f"{x}_i[j] = {x}_t[j, r]", x)]
+    before += [f"{x} = np.empty(size, np.{'bool_' if truth == 'bool_' else kind})" for x, truth in writer.outer.items()]
+    before += [f"{kept} = np.empty((classes, size), np.{kind})" for kept in writer.stored.values()]
+    return [*before, "for k in range(first, last):", *indent(body)]
+
+
+def turn(line, x) -> list:
+    "Copy between the rows of `x` and a tile of them that is turned: one row for each class."
+    return ["for r in range(n):", f"    {x}_i = {x}[start + r]", "    for j in range(classes):", f"        {line}"]
 
 
 def guard(x, bound) -> str:
@@ -350,7 +363,7 @@ class Loop:
 LOOPS = {}         # (formula, what is asked of it) -> pairs (recording, loop)
 
 
-def find(problem: Problem, wanted: tuple, values: bool, tiles: bool = False):
+def find(problem: Problem, wanted: tuple, values: bool, tiles: str = ""):
     "The loop for this problem, or the reason why the formula stays with NumPy."
     options, width = problem.options, problem.width
     kinds = tuple([(name, type(x)) for name, x in options.items()]) if options else ()
@@ -402,7 +415,7 @@ def compare(loop, problem, wanted, values) -> None:
 
 def like(array, loop) -> np.ndarray:
     "A copy of `array` that lies in memory as the loop wants it."
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, -1, 1)), 1, -1) if loop.tiles else np.ascontiguousarray(array)
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, -1, 1)), 1, -1) if loop.tiles == "apart" else np.ascontiguousarray(array)
 
 # %% ../../nbs/machinery/compiled_dev.ipynb #348475d4
 PIECE = 2**19          # simple operations that are worth a thread
@@ -436,8 +449,12 @@ def step_of(count, work, threads) -> int:
 def run_tiles(problem, gradients, values, loop, scale=1.0, threads=None) -> float:
     "The sum of the losses of arrays whose classes lie before the samples in memory."
     arrays = [x for x in (*problem.operands, problem.weight, *gradients, values) if x is not None]
-    views = [tiled(x) if wide else np.require(x, dtype, "CA").reshape(-1) for x, (dtype, wide) in zip(arrays, loop.arrays)]
-    batch, classes, pixels = views[0].shape
+    if loop.tiles == "apart":
+        views = [tiled(x) if wide else np.require(x, dtype, "CA").reshape(-1) for x, (dtype, wide) in zip(arrays, loop.arrays)]
+        batch, classes, pixels = views[0].shape
+    else:
+        views = [flat(x, dtype, wide and problem.width) for x, (dtype, wide) in zip(arrays, loop.arrays)]
+        batch, (pixels, classes) = 1, views[0].shape
     size = max(16, min(pixels, TILE // classes))
     count = batch * -(-pixels // size)
     rest = [*[problem.options[name] for name in loop.options], scale]
@@ -488,24 +505,31 @@ def run_copied(arrays, kinds, read, loop, rest) -> float:
 def small_loop(problem, wanted):
     "The loop of a problem that one thread runs, whatever its options say; None where there is none."
     loop = find(problem, wanted[:len(problem.operands)], False)
-    good = isinstance(loop, Loop) and not loop.conditions and prod(problem.samples) * problem.width * loop.cost < 2 * PIECE
+    good = isinstance(loop, Loop) and not loop.conditions and not tile_order(problem, (), None) and prod(problem.samples) * problem.width * loop.cost < 2 * PIECE
     return loop if good else None
 
 
 warned = set()
 
 
-def in_tile_order(problem, gradients, values) -> bool:
-    "Whether the classes lie before the samples in memory, as in (N, C, d1, ...)."
-    if not problem.rows or len(problem.samples) == 1:
-        return False
+def tile_order(problem, gradients, values) -> str:
+    "How the tiles of a row formula's arrays lie in memory; empty if one row after the other is better."
+    if not problem.rows or len(problem.samples) == 1 and (problem.width >= FEW or problem.samples[0] < 16 * FEW):
+        return ""
     wide = [x for x in (*problem.operands, *gradients) if x is not None and x.ndim > len(problem.samples)]
-    return all(x.dtype == problem.dtype and tiled(x) is not None for x in wide) and (values is None or values.flags.c_contiguous)
+    narrow = [x for x in (problem.weight, values) if x is not None]
+    if any(x.dtype != problem.dtype for x in (*wide, *narrow)):
+        return ""
+    if len(problem.samples) == 1:
+        indices = [x for x in problem.operands if x.ndim == 1]
+        good = all(x.flags.c_contiguous and x.flags.aligned for x in (*wide, *narrow, *indices)) and all(x.dtype in (np.intp, problem.dtype) for x in indices)
+        return "turned" if good else ""
+    return "apart" if all(tiled(x) is not None for x in wide) and (values is None or values.flags.c_contiguous) else ""
 
 
 def run(problem: Problem, gradients=(), values=None, scale: float = 1.0, threads: int | None = None, loud: bool = True) -> Part | None:
     "As `engine.run`, compiled; None if the formula cannot be, with a warning the first time if `loud`."
-    loop = find(problem, tuple([g is not None for g in gradients]), values is not None, in_tile_order(problem, gradients, values))
+    loop = find(problem, tuple([g is not None for g in gradients]), values is not None, tile_order(problem, gradients, values))
     if isinstance(loop, Loop):
         return Part(run_loop(problem, gradients, values, loop, scale, threads), problem.divisor)
     if loud and loop not in warned:
