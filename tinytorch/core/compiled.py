@@ -305,7 +305,8 @@ def in_tiles(writer, shape) -> list:
                 body += ["for j in range(classes):", *indent(inner)]
         else:
             body += ["for r in range(n):", "    i = start + r", *indent(lines)]
-    body += [line for x, read in classes.items() if not read for line in turn(f"{x}_i[j] = {x}_t[j, r]", x)]
+    if turned:
+        body += [line for x, read in classes.items() if not read for line in turn(f"{x}_i[j] = {x}_t[j, r]", x)]
     before += [f"{x} = np.empty(size, np.{'bool_' if truth == 'bool_' else kind})" for x, truth in writer.outer.items()]
     before += [f"{kept} = np.empty((classes, size), np.{kind})" for kept in writer.stored.values()]
     return [*before, "for k in range(first, last):", *indent(body)]
