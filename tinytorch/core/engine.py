@@ -11,7 +11,7 @@ __all__ = ['BLOCK', 'FEW', 'LARGE', 'WORTH', 'ENGINES', 'seen', 'chosen', 'Part'
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -159,9 +159,9 @@ def share(step: Callable, todo, threads: int) -> list:
     try:
         work()
     finally:
-        wait(others)
-    for other in others:
-        other.result()
+        errors = [other.exception() for other in others]         # waits for them
+    for error in filter(None, errors):
+        raise error
     return results
 
 # %% ../../nbs/machinery/engine_dev.ipynb #0c709603
