@@ -226,7 +226,7 @@ class engine:
 @lru_cache(maxsize=1)
 def compiled_run() -> Callable:
     "The compiled engine's `run`, imported when it is first needed."
-    check_engine("numba")
+    check_engine(chosen)
     return import_module("tinytorch.core.compiled").run
 
 
@@ -248,7 +248,8 @@ def run(problem: Problem, gradients=(), values=None, scale: float = 1.0, threads
 
 def loop_of(problem: Problem, wanted):
     "The compiled loop of a small problem, for a caller that remembers it; None where there is none."
-    if len(problem.samples) > 1 and problem.rows or problem.weight is not None or chosen == "numpy" or chosen == "auto" and not worth_compiling(problem):
+    if len(problem.samples) > 1 and problem.rows or problem.weight is not None or chosen == "numpy" or (
+            chosen == "auto" and (seen[problem.formula] < WORTH or not has_numba())):
         return None
     return import_module("tinytorch.core.compiled").small_loop(problem, tuple(wanted))
 

@@ -1,0 +1,198 @@
+"Who runs a formula: `tinytorch.engine`, the environment variable, 'auto', the cache on disk, and the shortcuts of a loss."
+import copy
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import tinytorch
+from tinytorch.core import engine
+from tinytorch.core.engine import Problem
+from tinytorch.core.tensor import Tensor
+from tinytorch.nn import BCELoss, CrossEntropyLoss, HuberLoss, MSELoss, SmoothL1Loss
+
+needs_numba = pytest.mark.skipif(not engine.has_numba(), reason="needs Numba: pip install 'tinytorch[fast]'")
+rng = np.random.default_rng(0)
+
+
+def loss_and_gradient(loss, input, target, name=None):
+    with tinytorch.engine(name or engine.chosen):
+        x = Tensor(input, requires_grad=True)
+        result = loss(x, target)
+        result.sum().backward()
+    return result.data, x.grad
+
+
+def python(code, **environment):
+    "What a new process prints."
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TINYTORCH")} | environment
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env=environment)
+    return done.stdout.strip() + done.stderr.strip().rsplit("\n", 1)[-1]
+
+
+def test_engine_is_a_call_and_a_context():
+    before = engine.chosen
+    with tinytorch.engine("numpy"):
+        with tinytorch.engine("auto"):
+            assert engine.chosen == "auto"
+        assert engine.chosen == "numpy"
+        with pytest.raises(ZeroDivisionError), tinytorch.engine("auto"):
+            1 / 0
+        assert engine.chosen == "numpy"
+    assert engine.chosen == before
+    choice = tinytorch.engine("numpy")
+    assert engine.chosen == "numpy" and repr(choice) == "engine('numpy')"
+    tinytorch.engine(before)
+    with pytest.raises(ValueError, match="engine is 'cuda', but it must be one of 'auto', 'numpy', 'numba'"):
+        tinytorch.engine("cuda")
+    assert engine.chosen == before
+
+
+@pytest.mark.parametrize("name", ["numpy", "auto"])
+def test_environment_variable_chooses(name):
+    assert python("from tinytorch.core import engine; print(engine.chosen)", TINYTORCH_ENGINE=name) == name
+
+
+def test_unknown_engine_in_the_environment_is_named():
+    code = "from tinytorch.nn import MSELoss; MSELoss()([1.], [2.])"
+    assert "engine is 'fortran', but it must be one of" in python(code, TINYTORCH_ENGINE="fortran")
+
+
+HIDE = "import sys; sys.modules['numba'] = None; import importlib.util; importlib.util.find_spec = lambda name: None\n"
+
+
+def test_without_numba():
+    code = HIDE + "import tinytorch; from tinytorch.nn import MSELoss; import numpy as np\n"
+    assert "pip install 'tinytorch[fast]'" in python(code + "tinytorch.engine('numba')")
+    assert python(code + "x = np.zeros(2**24, 'f'); print(MSELoss()(x, x).item(), MSELoss()(x, x + 1).item())") == "0.0 1.0"
+
+
+@needs_numba
+def test_auto_compiles_after_enough_numbers(monkeypatch):
+    monkeypatch.setattr(engine, "seen", type(engine.seen)(int))
+    ran = []
+    monkeypatch.setattr(engine, "compiled_run", lambda: lambda *args, **options: ran.append(1))      # which then declines
+    loss, x = MSELoss(), np.ones(engine.WORTH // 4, "float32")
+    with tinytorch.engine("auto"):
+        counts = []
+        for _ in range(6):
+            loss(x, x)
+            counts.append(len(ran))
+    assert counts == [0, 0, 0, 0, 1, 2]
+
+
+@needs_numba
+def test_a_formula_that_cannot_be_compiled_warns_once_if_asked_for():
+    def median(x):
+        return (np.median(x) + 0 * x,)
+
+    x = np.arange(5.0)
+    problem = Problem(median, (x,), x.shape, x.dtype)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with tinytorch.engine("numba"):
+            assert [engine.run(problem).total for _ in range(3)] == [10.0] * 3
+    assert [str(w.message) for w in caught] == ["median is not compiled: it uses np.median. NumPy runs it."]
+
+
+@needs_numba
+def test_a_formula_whose_loop_would_differ_stays_with_numpy():
+    def by_length(x):
+        return (x / len(x),)               # len is a stand-in in a recording
+
+    x = np.arange(1.0, 9.0)
+    with tinytorch.engine("numba"), pytest.warns(RuntimeWarning, match="gives other numbers when compiled"):
+        assert engine.run(Problem(by_length, (x,), x.shape, x.dtype)).total == 4.5
+
+
+SMALL = "import tinytorch, numpy as np; from tinytorch.nn import MSELoss; tinytorch.engine('numba'); print(MSELoss()(np.ones(3), np.zeros(3)).item())"
+
+
+@needs_numba
+def test_loops_are_kept_on_disk_and_found_again(tmp_path):
+    assert python(SMALL, TINYTORCH_CACHE=str(tmp_path)) == "1.0"
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
+    assert kept and python(SMALL, TINYTORCH_CACHE=str(tmp_path)) == "1.0"
+    assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
+
+
+@needs_numba
+def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    assert python(SMALL, TINYTORCH_CACHE=str(tmp_path / "file")) == "1.0"
+
+
+@needs_numba
+def test_two_processes_may_compile_at_once(tmp_path):
+    commands = [subprocess.Popen([sys.executable, "-c", SMALL], stdout=subprocess.PIPE, text=True,
+                                 env=os.environ | {"TINYTORCH_CACHE": str(tmp_path)}) for _ in range(3)]
+    assert [process.communicate()[0].strip() for process in commands] == ["1.0"] * 3
+
+
+@needs_numba
+@pytest.mark.parametrize("shape", [(10,), (3, 4), ()])
+def test_shortcut_gives_what_the_long_way_gives(shape):
+    x, t = rng.uniform(0.1, 0.9, (2, *shape)).astype("float32")
+    for loss in MSELoss(), MSELoss("sum"), HuberLoss(), BCELoss(), SmoothL1Loss():
+        results = [loss_and_gradient(loss, x, t, "numba") for _ in range(3)]
+        assert loss.shortcuts or isinstance(loss, SmoothL1Loss)                # whose formula asks about beta
+        for result, gradient in results:
+            expected = loss_and_gradient(loss, x, t, "numpy")
+            np.testing.assert_allclose(result, expected[0], rtol=1e-6)
+            np.testing.assert_allclose(gradient, expected[1], rtol=1e-6)
+
+
+@needs_numba
+def test_shortcut_follows_the_options():
+    x, t = np.float32([0.0, 3.0]), np.float32([1.0, 0.0])
+    loss = HuberLoss(delta=1.0)
+    for delta, reduction in (1.0, "mean"), (2.0, "mean"), (2.0, "sum"), (0.5, "none"):
+        loss.delta, loss.reduction = delta, reduction
+        for _ in range(2):
+            result, gradient = loss_and_gradient(loss, x, t, "numba")
+            expected = loss_and_gradient(HuberLoss(reduction, delta), x, t, "numpy")
+            np.testing.assert_array_equal(result, expected[0])
+            np.testing.assert_array_equal(gradient, expected[1])
+    weighted = BCELoss()
+    p = np.float32([0.25, 0.5])
+    for weight in None, np.float32([1, 0]):
+        weighted.weight = weight
+        for _ in range(2):
+            assert loss_and_gradient(weighted, p, np.float32([1, 1]), "numba")[0] == loss_and_gradient(BCELoss(weight), p, np.float32([1, 1]), "numpy")[0]
+
+
+@needs_numba
+def test_shortcut_still_refuses_bad_values():
+    bce, ce = BCELoss(), CrossEntropyLoss()
+    p, logits = np.float32([0.2, 0.8]), rng.normal(size=(4, 3)).astype("float32")
+    with tinytorch.engine("numba"):
+        for _ in range(2):
+            bce(p, p), ce(logits, np.array([0, 1, 2, 0]))
+        assert bce.shortcuts and ce.shortcuts
+        with pytest.raises(ValueError, match=r"target\[1\] is 1.5"):
+            bce(p, np.float32([0.5, 1.5]))
+        with pytest.raises(ValueError, match=r"input\[0\] is -0.1"):
+            bce(np.float32([-0.1, np.nan]), p)
+        for wrong in 3, -1:
+            with pytest.raises(IndexError, match=rf"target\[3\] is {wrong}"):
+                ce(logits, np.array([0, 1, 2, wrong]))
+        assert np.isnan(bce(np.float32([np.nan, 0.5]), p).data)
+        ignored, gradient = loss_and_gradient(ce, logits, np.array([0, 1, -100, -100]))
+        assert ignored == ce(logits[:2], np.array([0, 1])).data and (gradient[2:] == 0).all()
+
+
+@needs_numba
+def test_shortcut_serves_backward_again_and_copies():
+    loss, x = MSELoss(), Tensor(np.float32([1, 2]), requires_grad=True)
+    with tinytorch.engine("numba"):
+        for _ in range(2):
+            result = loss(x, np.zeros(2, "float32"))
+        result.backward()
+        result.backward(3.0)
+    np.testing.assert_array_equal(x.grad, [4, 8])
+    for other in copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)):
+        assert other.shortcuts == {} and other(x, np.zeros(2, "float32")).item() == 2.5
