@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 MODULES = ["tinytorch.core.engine", "tinytorch.core.tensor", "tinytorch.nn.activations", "tinytorch.nn.criterion",
-           "tinytorch.nn.layers", "tinytorch.nn.losses"]
+           "tinytorch.nn.layers", "tinytorch.nn.linear_cross_entropy", "tinytorch.nn.losses", "tinytorch.amp"]
 
 
 @pytest.mark.parametrize("name", MODULES)

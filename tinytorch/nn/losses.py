@@ -448,7 +448,7 @@ class CrossEntropyLoss(ClassLoss):
 
     def __init__(self, weight=None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0):
         super().__init__(weight, ignore_index, reduction)
-        check_number("CrossEntropyLoss", "label_smoothing", label_smoothing, low=0, high=1)
+        check_number(type(self).__name__, "label_smoothing", label_smoothing, low=0, high=1)
         self.label_smoothing = label_smoothing
 
     def plain(self, arrays):
