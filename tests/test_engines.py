@@ -139,7 +139,7 @@ def test_shortcut_gives_what_the_long_way_gives(shape):
     x, t = rng.uniform(0.1, 0.9, (2, *shape)).astype("float32")
     for loss in MSELoss(), MSELoss("sum"), HuberLoss(), BCELoss(), SmoothL1Loss():
         results = [loss_and_gradient(loss, x, t, "numba") for _ in range(3)]
-        assert loss.shortcuts or isinstance(loss, SmoothL1Loss)                # whose formula asks about beta
+        assert loss.shortcuts
         for result, gradient in results:
             expected = loss_and_gradient(loss, x, t, "numpy")
             np.testing.assert_allclose(result, expected[0], rtol=1e-6)
@@ -157,6 +157,12 @@ def test_shortcut_follows_the_options():
             expected = loss_and_gradient(HuberLoss(reduction, delta), x, t, "numpy")
             np.testing.assert_array_equal(result, expected[0])
             np.testing.assert_array_equal(gradient, expected[1])
+    loss = SmoothL1Loss(beta=1.0)                 # whose formula asks whether beta is positive
+    for beta in 1.0, 0.0, 0.5, 0.0:
+        loss.beta = beta
+        for _ in range(2):
+            for ours, theirs in zip(loss_and_gradient(loss, x, t, "numba"), loss_and_gradient(SmoothL1Loss(beta=beta), x, t, "numpy")):
+                np.testing.assert_array_equal(ours, theirs)
     weighted = BCELoss()
     p = np.float32([0.25, 0.5])
     for weight in None, np.float32([1, 0]):

@@ -115,8 +115,8 @@ class Writer:
             args = [f"number({x})" if truth or self.counts(arg) else x for x, arg, truth in zip(args, node.args, truths)]
         if node.op == "power" and node.args[1].op == "number" and node.args[1].known in (2, 3):
             return " * ".join([args[0]] * int(node.args[1].known))
-        if node.op in ("maximum", "minimum") and node.args[1].op == "number" and node.args[1].known == node.args[1].known:
-            return f"{args[1]} if {args[0]} {'<' if node.op == 'maximum' else '>'} {args[1]} else {args[0]}"      # NaN stays NaN
+        if node.op in ("maximum", "minimum") and node.args[1].known is not None:       # a number or an option, and not NaN
+            return f"{args[1]} if {args[0]} {'<' if node.op == 'maximum' else '>'} {args[1]} else {args[0]}"
         return EXPRESSIONS.get(node.op, f"{node.op}({{}})").format(*args)
 
     def counts(self, node) -> bool:
@@ -372,7 +372,7 @@ class Loop:
 
     def __init__(self, recording, shape, name):
         self.source, self.options = write(recording, shape, name, cache=True)
-        self.run, self.rows, self.tiles, self.conditions = load(self.source), any(shape.wide), shape.tiles, recording.conditions
+        self.run, self.rows, self.tiles, self.recording = load(self.source), any(shape.wide), shape.tiles, recording
         self.arrays = [(dtype, wide) for dtype, wide, _ in shape.arrays.values()]
         self.cost = 1 + 4 * costs(recording)
 
@@ -405,6 +405,7 @@ def build(problem, wanted, values, tiles) -> tuple:
         if problem.dtype not in (np.float32, np.float64):
             raise Untraceable(f"computes in {problem.dtype}")
         recording = record(problem.formula, axes, problem.dtype, problem.options, problem.width)
+        tiles = "" if tiles == "turned" and not costs(recording) else tiles            # turning would cost more than it saves
         loop = Loop(recording, Shape(axes, indices, problem.dtype, wanted, values, problem.weight is not None, problem.bounds,
                                      chunked=not problem.rows and problem.dtype == np.float32 and costs(recording) > 0, tiles=tiles), name)
         compare(loop, problem, wanted, values)
@@ -521,9 +522,9 @@ def run_copied(arrays, kinds, read, loop, rest) -> float:
 
 
 def small_loop(problem, wanted):
-    "The loop of a problem that one thread runs, whatever its options say; None where there is none."
+    "The loop of a problem that one thread runs; None where there is none."
     loop = find(problem, wanted[:len(problem.operands)], False)
-    good = isinstance(loop, Loop) and not loop.conditions and not tile_order(problem, (), None) and prod(problem.samples) * problem.width * loop.cost < 2 * PIECE
+    good = isinstance(loop, Loop) and not tile_order(problem, (), None) and prod(problem.samples) * problem.width * loop.cost < 2 * PIECE
     return loop if good else None
 
 

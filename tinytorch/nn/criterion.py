@@ -146,12 +146,14 @@ class Arguments:
 class Shortcut:
     "What to do with arrays of known shapes and dtypes: call a compiled loop."
 
-    def __init__(self, loop, made: list, scale: float, dtype: np.dtype, result: np.dtype):
-        self.loop, self.made, self.scale, self.dtype, self.result = loop, made, scale, dtype, result
+    def __init__(self, loop, made: list, scale: float, classes: int, dtype: np.dtype, result: np.dtype):
+        self.loop, self.made, self.scale, self.classes, self.dtype, self.result = loop, made, scale, classes, dtype, result
 
     def run(self, call) -> np.ndarray | None:
         "The loss; fills the `gradients` of the Evaluation `call`. None if the loop met NaN, or a number out of bounds."
         loss, loop = call.loss, self.loop
+        if loop.recording.conditions and not loop.recording.holds({name: getattr(loss, name) for name in loss.options}, self.classes):
+            return None
         call.gradients = [np.empty(x.shape, self.dtype) if make else None for x, make in zip(call.arrays, self.made)]
         arrays = [x for x in (*call.arrays, *call.gradients) if x is not None]
         if not loop.rows:
@@ -183,7 +185,7 @@ class Shortcuts:
         loop = engine.loop_of(problem, made) if direct and self.plain(arrays) else None
         if loop is not None and len(self.shortcuts) < 100:
             scale = 1 / problem.divisor if self.reduction == "mean" and problem.divisor else 1.0
-            self.shortcuts[self.situation(arrays, wanted)] = Shortcut(loop, made, scale, problem.dtype, dtype)
+            self.shortcuts[self.situation(arrays, wanted)] = Shortcut(loop, made, scale, problem.width, problem.dtype, dtype)
 
 # %% ../../nbs/machinery/criterion_dev.ipynb #38b78896
 def cast(value, dtype) -> np.ndarray:
