@@ -148,12 +148,16 @@ class Shortcut:
 
     def __init__(self, loop, made: list, scale: float, classes: int, dtype: np.dtype, result: np.dtype):
         self.loop, self.made, self.scale, self.classes, self.dtype, self.result = loop, made, scale, classes, dtype, result
+        self.options = None              # those for which the loop was last found to hold
 
     def run(self, call) -> np.ndarray | None:
         "The loss; fills the `gradients` of the Evaluation `call`. None if the loop met NaN, or a number out of bounds."
         loss, loop = call.loss, self.loop
-        if loop.recording.conditions and not loop.recording.holds({name: getattr(loss, name) for name in loss.options}, self.classes):
-            return None
+        if loop.recording.conditions:
+            options = {name: getattr(loss, name) for name in loss.options}
+            if options != self.options and not loop.recording.holds(options, self.classes):
+                return None
+            self.options = options
         call.gradients = [np.empty(x.shape, self.dtype) if make else None for x, make in zip(call.arrays, self.made)]
         arrays = [x for x in (*call.arrays, *call.gradients) if x is not None]
         if not loop.rows:
