@@ -24,7 +24,7 @@ BREAKS = [
     ("smooth_l1", "return slope * (error - 0.5 * clipped), slope", "return clipped * (error - 0.5 * clipped), clipped", "Huber's loss"),
     ("binary_cross_entropy", "log_p = np.maximum(np.log(input), -100)", "log_p = np.log(np.clip(input, 1e-7, 1))", "a clipped probability"),
     ("binary_cross_entropy", "np.log1p(-input)", "np.log(1 - input)", "use log1p(-p)"),
-    ("binary_cross_entropy_with_logits", "q = np.exp(np.minimum(-logits, 0)) / (1 + exp)", "q = 1 - p", "1 - p, which rounds to 0"),
+    ("binary_cross_entropy_with_logits", "q = np.maximum(exp, logits <= 0) / (1 + exp)", "q = 1 - p", "1 - p, which rounds to 0"),
     ("binary_cross_entropy_with_logits", "target * pos_weight, if_positive", "target, if_positive", "pos_weight left out"),
     ("shift", "input.max(axis=dim, keepdims=True)", "input.max(keepdims=True)", "the maximum of the whole array"),
     ("log_softmax", "return shifted - np.log(", "return np.exp(shifted) / (" ,

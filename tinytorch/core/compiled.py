@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['larger', 'smaller', 'EXPRESSIONS', 'REDUCTIONS', 'COSTLY', 'CHUNK', 'HEADER', 'LOOPS', 'PIECE', 'TILE', 'warned',
-           'plus', 'extreme', 'sign', 'Writer', 'level', 'nodes', 'plan', 'write_passes', 'costs', 'Shape', 'write',
-           'indent', 'in_rows', 'in_tiles', 'turn', 'guard', 'cache_folder', 'load', 'Loop', 'find', 'build', 'compare',
-           'like', 'flat', 'tiled', 'step_of', 'run_tiles', 'run_loop', 'run_copied', 'small_loop', 'tile_order', 'run']
+           'plus', 'extreme', 'Writer', 'level', 'nodes', 'plan', 'write_passes', 'costs', 'Shape', 'write', 'indent',
+           'in_rows', 'in_tiles', 'turn', 'guard', 'cache_folder', 'load', 'Loop', 'find', 'kind_of', 'build',
+           'compare', 'like', 'flat', 'tiled', 'step_of', 'run_tiles', 'run_loop', 'run_copied', 'small_loop',
+           'tile_order', 'run']
 
 # %% ../../nbs/machinery/compiled_dev.ipynb #9690a045
 import hashlib
@@ -21,7 +22,6 @@ from itertools import groupby
 from math import prod
 from pathlib import Path
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit
@@ -51,12 +51,6 @@ def extreme(name):
 
 larger, smaller = extreme("llvm.maximum"), extreme("llvm.minimum")
 
-
-@njit
-def sign(x):
-    one = x * 0 + 1
-    return one if x > 0 else -one if x < 0 else x
-
 # %% ../../nbs/machinery/compiled_dev.ipynb #c49f2654
 EXPRESSIONS = {
     "add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}", "negative": "-{}", "positive": "{}",
@@ -64,7 +58,7 @@ EXPRESSIONS = {
     "minimum": "smaller({}, {})", "maximum": "larger({}, {})", "less": "{} < {}", "less_equal": "{} <= {}", "greater": "{} > {}",
     "greater_equal": "{} >= {}", "equal": "{} == {}", "not_equal": "{} != {}", "logical_and": "{} & {}", "logical_or": "{} | {}",
     "logical_not": "not {}", "isnan": "{0} != {0}", "isinf": "abs({}) == inf", "isfinite": "abs({}) < inf",
-    "where": "{1} if {0} else {2}", "same": "{}"}
+    "sign": "number(1) if {0} > 0 else number(-1) if {0} < 0 else {0}", "where": "{1} if {0} else {2}", "same": "{}"}
 REDUCTIONS = {"sum": ("0", "plus({}, {})"), "max": ("-inf", "larger({}, {})"), "min": ("inf", "smaller({}, {})")}
 COSTLY = {"exp", "log", "log1p", "expm1", "tanh", "power"}
 
@@ -103,7 +97,7 @@ class Writer:
             self.options[node.value] = node.wide
         if node.op == "operand":
             return self.cell(f"x{node.value}", index) if node.wide else f"x{node.value}[i]"
-        return "number(classes)" if node.op == "classes" else f"{node.value}[{index}]" if node.wide else node.value
+        return "number(classes)" if node.op == "classes" else f"o_{node.value}[{index}]" if node.wide else f"o_{node.value}"
 
     def apply(self, node, args) -> str:
         "The expression of one operation."
@@ -222,7 +216,7 @@ import numpy as np
 from numba import {number} as number
 from numba import njit, types
 
-from tinytorch.core.compiled import larger, plus, sign, smaller
+from tinytorch.core.compiled import larger, plus, smaller
 from tinytorch.core.fastmath import exp, expm1, log, log1p, tanh
 
 
@@ -277,7 +271,7 @@ def write(recording, shape: Shape, name="formula", cache=False) -> tuple:
     body = [start, *(in_tiles if shape.tiles else in_rows)(writer, shape), end]
     array = "types.Array(types.{}, {}, 'C', readonly={})".format
     kinds = {x + "_all" * shape.chunked: array(dtype.name, 1 + w + (w and shape.tiles == "apart"), read) for x, (dtype, w, read) in shape.arrays.items()}
-    kinds |= {option: array(number, 1, True) if per_class else f"types.{number}" for option, per_class in writer.options.items()}
+    kinds |= {f"o_{option}": array(number, 1, True) if per_class else f"types.{number}" for option, per_class in writer.options.items()}
     kinds |= {"scale": f"types.{number}"} | dict.fromkeys(["first", "last", "size"] if shape.tiles else [], "types.intp")
     header = HEADER.format(name=name, number=number, types=", ".join(kinds.values()), arguments=", ".join(kinds), cache=cache)
     return header + "".join(f"    {line}\n" for line in body), list(writer.options)
@@ -383,7 +377,7 @@ LOOPS = {}         # (formula, what is asked of it) -> pairs (recording, loop)
 def find(problem: Problem, wanted: tuple, values: bool, tiles: str = ""):
     "The loop for this problem, or the reason why the formula stays with NumPy."
     options, width = problem.options, problem.width
-    kinds = tuple([(name, type(x)) for name, x in options.items()]) if options else ()
+    kinds = tuple([(name, kind_of(x)) for name, x in options.items()]) if options else ()
     shapes = tuple([(x.ndim, x.dtype.kind) for x in problem.operands]) if problem.rows else len(problem.operands)
     key = (problem.formula, problem.dtype.char, problem.bounds, shapes, problem.weight is None, wanted, values, kinds, tiles)
     found = LOOPS.get(key)
@@ -394,6 +388,11 @@ def find(problem: Problem, wanted: tuple, values: bool, tiles: str = ""):
             return loop
     found.append(build(problem, wanted, values, tiles))
     return found[-1][1]
+
+
+def kind_of(option):
+    "What a recording depends on: the type of an option that is a symbol in it, the value of any other."
+    return type(option) if trace.is_symbol(option) else repr(option)
 
 
 def build(problem, wanted, values, tiles) -> tuple:
@@ -410,7 +409,7 @@ def build(problem, wanted, values, tiles) -> tuple:
                                      chunked=not problem.rows and problem.dtype == np.float32 and costs(recording) > 0, tiles=tiles), name)
         compare(loop, problem, wanted, values)
         return recording, loop
-    except (Untraceable, TypeError, ValueError, numba.core.errors.NumbaError) as error:
+    except Exception as error:                   # if the formula is at fault, NumPy's run will say so
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return trace.Recording([], []), f"{name} is not compiled" + (f": it {reason}." if isinstance(error, Untraceable) else f": {reason}")
 
@@ -551,7 +550,7 @@ def run(problem: Problem, gradients=(), values=None, scale: float = 1.0, threads
     loop = find(problem, tuple([g is not None for g in gradients]), values is not None, tile_order(problem, gradients, values))
     if isinstance(loop, Loop):
         return Part(run_loop(problem, gradients, values, loop, scale, threads), problem.divisor)
-    if loud and loop not in warned:
-        warned.add(loop)
+    if loud and (problem.formula, loop) not in warned:
+        warned.add((problem.formula, loop))
         warnings.warn(loop + " NumPy runs it.", RuntimeWarning, stacklevel=2)
     return None

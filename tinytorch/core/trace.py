@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROWS', 'CLASSES', 'NUMBERS', 'TRUTHS', 'ALIASES', 'SOME', 'REDUCTIONS', 'FUNCTIONS', 'Untraceable', 'Node',
            'broadcast', 'Recorder', 'Traced', 'place', 'reduce', 'filled', 'expand_dims', 'squeeze', 'where',
-           'Recording', 'answer', 'record', 'symbol', 'text']
+           'Recording', 'answer', 'record', 'is_symbol', 'symbol', 'text']
 
 # %% ../../nbs/machinery/trace_dev.ipynb #3ce7ad7c
 from dataclasses import dataclass
@@ -231,19 +231,25 @@ def record(formula, axes, dtype, options={}, classes=None) -> Recording:
     """
     recorder = Recorder(dtype, classes)
     operands = [Traced(recorder, recorder.node("operand", axes=shape, value=i)) for i, shape in enumerate(axes)]
-    results = formula(*operands, **{name: symbol(recorder, name, value) for name, value in options.items()})
+    with np.errstate(all="ignore"):
+        results = formula(*operands, **{name: symbol(recorder, name, value) for name, value in options.items()})
     if not isinstance(results, tuple):
         raise Untraceable("returns no tuple (value, slope)")
     return Recording([recorder.take(x) for x in results], recorder.conditions)
 
 
+def is_symbol(value) -> bool:
+    "Whether a formula gets a symbol for an option: for a number, or for one number for each class."
+    return isinstance(value, (int, float, np.number, np.ndarray)) and not isinstance(value, bool)
+
+
 def symbol(recorder, name, value):
-    "What a formula gets for an option: a symbol for a number, or for one number for each class."
-    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
-        return Traced(recorder, recorder.node("option", value=name, known=value))
+    "What a formula gets for an option."
+    if not is_symbol(value):
+        return value
     if isinstance(value, np.ndarray):
         return Traced(recorder, recorder.node("option", axes=(CLASSES,), value=name))
-    return value
+    return Traced(recorder, recorder.node("option", value=name, known=value))
 
 # %% ../../nbs/machinery/trace_dev.ipynb #2532ffbb
 def text(node) -> str:
