@@ -42,8 +42,10 @@ def project(tmp_path_factory):
     "A copy of what `tito test` needs."
     copy = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "settings.ini", copy)
-    for folder in ("tinytorch", "nbs/04_losses"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+    shutil.copytree(ROOT / "tinytorch", copy / "tinytorch", ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / LESSON).parent.mkdir(parents=True)
+    for file in (LESSON, *(ROOT / LESSON).parent.glob("*.json"), *(ROOT / LESSON).parent.glob("*.txt")):
+        shutil.copy(ROOT / file, copy / LESSON.parent)
     return copy
 
 

@@ -143,7 +143,7 @@ def test_a_number_out_of_bounds_is_met_anywhere(place):
     x[5] = np.nan
     for name in ("numpy", "numba"):
         with tinytorch.engine(name):
-            problem = Problem(squared, (x, x), x.shape, x.dtype, bounds=((0.0, 1.0), None), weight=np.where(np.isnan(x), 0, 1).astype("float32"))
+            problem = Problem(squared, (x, x), x.shape, x.dtype, bounds=((0.0, 1.0, False), None), weight=np.where(np.isnan(x), 0, 1).astype("float32"))
             assert np.isfinite(engine.run(problem).total)
             before, x[place] = x[place], 1.5
             assert np.isnan(engine.run(problem).total)

@@ -15,6 +15,7 @@ from tinytorch.core.tensor import Tensor
 
 torch = pytest.importorskip("torch")
 from record_torch import FILE, RECORDED, VERSION, answer, cases, losses
+from tinytorch.nn.criterion import LOSSES
 
 TOLERANCE = {"float64": {"rtol": 1e-7, "atol": 1e-12}, "float32": {"rtol": 1.3e-6, "atol": 1e-5}}      # float32: torch.testing's
 

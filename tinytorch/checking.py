@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['SAMPLES', 'SHAPES', 'TEXTBOOK', 'EDGES', 'CONTRACT', 'numbers', 'show', 'place', 'known_mistake', 'common_factor',
            'describe_factor', 'diagnose', 'check_close', 'central_differences', 'with_dtype', 'run_formula',
-           'check_slope', 'check_gradient', 'gradients_of', 'from_record', 'check_recorded_case', 'check_recorded',
-           'class_axis', 'class_probabilities', 'domains', 'draw_arguments', 'draw_options', 'examples', 'textbook_bce',
-           'textbook_huber', 'textbook_nll', 'chosen_options', 'by_textbook', 'value_is_the_textbooks',
-           'gradient_is_the_slope', 'mean_divisor', 'reductions_agree', 'cast', 'precisions', 'dtype_is_kept',
-           'halves_are_computed_in_float32', 'mixed_types_are_accepted', 'lists_are_accepted',
-           'arguments_stay_as_they_are', 'layouts', 'layout_does_not_matter', 'nothing_costs_nothing', 'edge_pairs',
-           'edge_rows', 'extremes_are_finite', 'sure_and_right_costs_nothing', 'nan_passes_through', 'blocks_of',
-           'blocks_do_not_show', 'threads_do_not_show', 'formula_takes_scalars', 'backward_adds_up',
-           'gradients_come_alone', 'repr_makes_the_loss_again', 'check_raises', 'wrong_shapes_raise',
-           'wrong_types_raise', 'wrong_options_raise', 'outside', 'wrong_values_raise']
+           'check_slope', 'check_gradient', 'steps_leave', 'gradients_of', 'from_record', 'check_recorded_case',
+           'check_recorded', 'class_axis', 'feature_axis', 'shapes_of', 'domains', 'draw_argument', 'draw_arguments',
+           'draw_options', 'examples', 'textbook_bce', 'textbook_huber', 'textbook_nll', 'chosen_options',
+           'by_textbook', 'value_is_the_textbooks', 'gradient_is_the_slope', 'mean_divisor', 'reductions_agree', 'cast',
+           'precisions', 'dtype_is_kept', 'halves_are_computed_in_float32', 'mixed_types_are_accepted',
+           'lists_are_accepted', 'arguments_stay_as_they_are', 'layouts', 'layout_does_not_matter',
+           'nothing_costs_nothing', 'edge_pairs', 'edge_rows', 'extremes_are_finite', 'sure_and_right_costs_nothing',
+           'nan_passes_through', 'blocks_of', 'blocks_do_not_show', 'threads_do_not_show', 'formula_takes_scalars',
+           'backward_adds_up', 'gradients_come_alone', 'repr_makes_the_loss_again', 'check_raises',
+           'wrong_shapes_raise', 'wrong_types_raise', 'wrong_options_raise', 'outside', 'wrong_values_raise']
 
 # %% ../nbs/machinery/checking_dev.ipynb #33b3d523
 import inspect
@@ -27,7 +27,7 @@ import numpy as np
 
 from .core import engine
 from .core.tensor import Tensor, is_float
-from .nn.criterion import DOMAINS, REDUCTIONS, Loss
+from .nn.criterion import DOMAINS, ClassLoss, RowLoss
 
 # %% ../nbs/machinery/checking_dev.ipynb #72da9eb9
 def numbers(value) -> np.ndarray:
@@ -170,10 +170,15 @@ def check_gradient(loss, *arguments, rtol: float = 1e-5, atol: float = 1e-7) -> 
     upstream = 2 + np.cos(np.arange(loss(*arrays).size)).reshape(loss(*arrays).shape)
     gradients = gradients_of(loss, arrays, upstream)
     for which, (argument, gradient) in enumerate(zip(loss.domain, gradients)):
-        if gradient is not None:
+        if gradient is not None and not steps_leave(loss.domain[argument]):
             measured = central_differences(lambda *moved: loss(*moved).data * upstream, arrays, which)
             check_close(gradient, measured, f"the gradient of {loss!r} with respect to `{argument}`, measured by small steps,",
                         {"the gradient from above is left out": gradients_of(loss, arrays, np.ones_like(upstream))[which]}, rtol, atol)
+
+
+def steps_leave(domain: str) -> bool:
+    "Whether a small step leaves the domain: it has only two numbers."
+    return domain in DOMAINS and DOMAINS[domain].ends
 
 
 def gradients_of(loss, arrays, upstream=None) -> list:
@@ -194,7 +199,8 @@ def check_recorded_case(loss_class, case: dict) -> None:
     rtol, atol = (1e-7, 1e-9) if dtype == "float64" else (1.3e-6, 1e-5)
     loss = loss_class(**{name: from_record(option, dtype) if isinstance(option, list) else option for name, option in case["options"].items()})
     tensors = [Tensor(x, requires_grad=x.dtype.kind == "f") for x in (np.asarray(from_record(x, dtype)) for x in case["arguments"])]
-    what = f"{loss!r} of {dtype} input {tensors[0].shape} and target {tensors[1].shape}, by PyTorch's record,"
+    shapes = " and ".join(f"{argument} {x.shape}" for argument, x in zip(loss.domain, tensors))
+    what = f"{loss!r} of {dtype} {shapes}, by PyTorch's record,"
     result = loss(*tensors)
     check_close(result, case["value"], what, rtol=rtol, atol=atol)
     result.backward(np.asarray(case["upstream"], dtype=dtype))
@@ -220,9 +226,9 @@ def class_axis(shape: tuple) -> int:
     return min(1, len(shape) - 1)
 
 
-def class_probabilities(rng, shape):
-    share = rng.exponential(1, shape)
-    return share / share.sum(axis=class_axis(shape), keepdims=True)
+def feature_axis(loss_class, shape: tuple) -> int:
+    "Where the classes or features of a row loss's input of `shape` stand."
+    return len(shape) - 1 if issubclass(loss_class, RowLoss) else class_axis(shape)
 
 
 SAMPLES = {      # by domain: numbers from its interior, so that small steps stay inside
@@ -230,34 +236,56 @@ SAMPLES = {      # by domain: numbers from its interior, so that small steps sta
     "probability": lambda rng, shape: rng.uniform(0.05, 0.95, shape),
     "target probability": lambda rng, shape: rng.uniform(0.05, 0.95, shape),
     "log-probability": lambda rng, shape: -rng.exponential(1.5, shape),
-    "class probabilities": class_probabilities,
-    "class index": lambda rng, shape: rng.integers(0, shape[class_axis(shape)], shape[:1] * (len(shape) > 1) + shape[2:])}
+    "log-rate": lambda rng, shape: rng.normal(0, 1, shape),
+    "sign": lambda rng, shape: rng.choice([-1.0, 1.0], shape),
+    "label": lambda rng, shape: rng.choice([0.0, 1.0], shape),
+    **dict.fromkeys(["share", "count", "rate", "variance", "non-negative"], lambda rng, shape: rng.uniform(0.1, 3, shape))}
 SHAPES = {False: ((), (1,), (5,), (3, 4), (2, 3, 4)), True: ((4,), (5, 3), (2, 3, 4), (2, 3, 2, 2))}      # by Loss.rows
 
+
+def shapes_of(loss_class, shapes=None) -> list:
+    "Those of `shapes` that the loss takes."
+    return [shape for shape in shapes or SHAPES[loss_class.rows] if len(shape) in getattr(loss_class, "dimensions", range(9))]
+
 # %% ../nbs/machinery/checking_dev.ipynb #466809b3
-def domains(loss_class, options) -> list:
-    "The domains of the arguments, one tuple for each kind of target that the loss takes with these options."
-    kinds = itertools.product(*(domain.split(" or ") for domain in loss_class.domain.values()))
-    return [kind for kind in kinds if "class probabilities" not in kind or options.get("ignore_index", -100) < 0]
+def domains(loss) -> list:
+    "The domains of the arguments, one tuple for each kind of target that the loss takes with its options."
+    kinds = itertools.product(*(domain.split(" or ") for domain in loss.domain.values()))
+    return [kind for kind in kinds if "class probabilities" not in kind or getattr(loss, "ignore_index", -100) < 0]
 
 
-def draw_arguments(domains: tuple, shape: tuple, rng) -> list:
-    "Random arguments from these domains, arrays of float64 or of class indices."
-    return [np.asarray(SAMPLES[domain](rng, shape)) for domain in domains]
+def draw_argument(loss, argument: str, domain: str, shape: tuple, rng) -> np.ndarray:
+    "A random argument of a loss whose input has this `shape`: an array of float64 or of class indices."
+    axis = feature_axis(type(loss), shape)
+    short = shape[:axis] + shape[axis + 1:]
+    if domain == "class index":
+        return np.asarray(rng.integers(0, shape[axis], short))
+    if domain == "class probabilities":
+        share = rng.exponential(1, shape)
+        return share / share.sum(axis=axis, keepdims=True)
+    return np.asarray(SAMPLES[domain](rng, short if argument in loss.per_row else shape))
 
 
-def draw_options(options: dict, shape: tuple, rng) -> dict:
+def draw_arguments(loss, kind: tuple, shape: tuple, rng) -> list:
+    "Random arguments from these domains."
+    return [draw_argument(loss, argument, domain, shape, rng) for argument, domain in zip(loss.domain, kind)]
+
+
+def draw_options(loss_class, options: dict, shape: tuple, rng) -> dict:
     "`options` in which the words 'each class', 'each element' and 'each column' became random positive weights."
-    extents = {"each class": shape[class_axis(shape):][:1], "each element": shape, "each column": shape[-1:]}
+    axis = feature_axis(loss_class, shape)
+    extents = {"each class": shape[axis:][:1], "each element": shape, "each column": shape[-1:]}
     return {name: rng.uniform(0.2, 3, extents[value]) if value in extents else value for name, value in options.items()}
 
 
-def examples(loss_class, options, rng, shapes=None, reductions=REDUCTIONS):
+def examples(loss_class, options, rng, shapes=None, reductions=None):
     "Pairs (loss, arguments) over shapes, kinds of target and reductions."
-    for shape, kind in itertools.product(shapes or SHAPES[loss_class.rows], domains(loss_class, options)):
-        arguments, chosen = draw_arguments(kind, shape, rng), draw_options(options, shape, rng)
-        for reduction in reductions:
-            yield loss_class(reduction=reduction, **chosen), arguments
+    for shape in shapes_of(loss_class, shapes):
+        chosen = draw_options(loss_class, options, shape, rng)
+        for kind in domains(loss_class(**chosen)):
+            arguments = draw_arguments(loss_class(**chosen), kind, shape, rng)
+            for reduction in reductions or loss_class.reductions:
+                yield loss_class(reduction=reduction, **chosen), arguments
 
 # %% ../nbs/machinery/checking_dev.ipynb #2dee2e2e
 def textbook_bce(p, t, weight=1, pos_weight=1):
@@ -300,10 +328,11 @@ def by_textbook(loss, arguments) -> tuple:
     "The loss of each sample by its textbook definition, and the divisor of their mean."
     definition, options = TEXTBOOK[type(loss).__name__], chosen_options(loss)
     if loss.rows:
-        input = np.moveaxis(arguments[0], class_axis(arguments[0].shape), -1)
-        target = arguments[1] if arguments[1].ndim < input.ndim else np.moveaxis(arguments[1], class_axis(input.shape), -1)
-        results = {i: definition(input[i], target[i], **options) for i in np.ndindex(input.shape[:-1])}
-        return np.reshape([x for x, _ in results.values()], input.shape[:-1]), sum(x for _, x in results.values())
+        shape = arguments[0].shape
+        rows = [np.moveaxis(x, feature_axis(type(loss), shape), -1) if x.ndim == len(shape) else x for x in arguments]
+        results = [definition(*(x[i] for x in rows), **options) for i in np.ndindex(rows[0].shape[:-1])]
+        pairs = [x if isinstance(x, tuple) else (x, 1.0) for x in results]
+        return np.reshape([x for x, _ in pairs], rows[0].shape[:-1]), sum(x for _, x in pairs)
     options = {name: np.broadcast_to(value, arguments[0].shape) for name, value in options.items()}
     values = [definition(*(x[i] for x in arguments), **{name: x[i] for name, x in options.items()}) for i in np.ndindex(arguments[0].shape)]
     return np.reshape(values, arguments[0].shape), arguments[0].size
@@ -314,7 +343,8 @@ def value_is_the_textbooks(loss_class, options, rng):
     if loss_class.__name__ in TEXTBOOK:
         for loss, arguments in examples(loss_class, options, rng):
             values, divisor = by_textbook(loss, arguments)
-            expected = {"none": values, "sum": values.sum(), "mean": values.sum() / divisor if divisor else 0.0}[loss.reduction]
+            divisor = mean_divisor(loss, arguments) if loss.reduction == "batchmean" else divisor
+            expected = {"none": values, "sum": values.sum()}.get(loss.reduction, values.sum() / divisor if divisor else 0.0)
             check_close(loss(*arguments), expected, f"{loss!r} of shape {arguments[0].shape}", rtol=1e-10)
 
 # %% ../nbs/machinery/checking_dev.ipynb #b39212c0
@@ -326,9 +356,11 @@ def gradient_is_the_slope(loss_class, options, rng):
 # %% ../nbs/machinery/checking_dev.ipynb #db7ee391
 def mean_divisor(loss, arguments) -> float:
     "What the mean of this loss divides by, as in PyTorch."
-    input, target = arguments
-    if not loss.rows:
-        return input.size
+    input, target = arguments[:2]
+    if loss.reduction == "batchmean":
+        return (*input.shape, 1)[0]
+    if not isinstance(loss, ClassLoss):
+        return np.prod(loss.sample_shape(input))
     classes = input.shape[class_axis(input.shape)]
     if target.shape == input.shape:
         return input.size / classes
@@ -338,11 +370,13 @@ def mean_divisor(loss, arguments) -> float:
 # %% ../nbs/machinery/checking_dev.ipynb #a8c7a1bd
 def reductions_agree(loss_class, options, rng):
     "The sum and the mean are those of the single losses, in value and gradient."
-    cases = examples(loss_class, options, rng, reductions=("none", "mean", "sum"))
-    for (each, arguments), (mean, _), (total, _) in zip(cases, cases, cases):
-        values, divisor = each(*arguments).data, mean_divisor(each, arguments)
-        single = gradients_of(each, arguments, np.ones_like(values))
-        for loss, factor in (total, 1.0), (mean, 1 / divisor if divisor else 0.0):
+    for loss, arguments in examples(loss_class, options, rng):
+        if loss.reduction == "none":
+            values = loss(*arguments).data
+            single = gradients_of(loss, arguments, np.ones_like(values))
+        else:
+            divisor = mean_divisor(loss, arguments) if loss.averages else 1
+            factor = 1 / divisor if divisor else 0.0
             check_close(loss(*arguments), values.sum() * factor, f"{loss!r} against its single losses", rtol=1e-12)
             for one, other in zip(gradients_of(loss, arguments), single):
                 if one is not None:
@@ -392,12 +426,12 @@ def mixed_types_are_accepted(loss_class, options, rng):
     for loss, arguments in examples(loss_class, options, rng):
         for dtypes in ("float32", "float64"), ("float64", "float16"):
             if arguments[1].dtype.kind == "f":
-                mixed = [x.astype(dtype) for x, dtype in zip(arguments, dtypes)]
+                mixed = [x.astype(dtype) for x, dtype in zip(arguments, itertools.cycle(dtypes))]
                 result = loss(*mixed)
                 assert result.dtype == "float64", f"{loss!r} of {dtypes} has dtype {result.dtype}"
                 check_close(result, loss(*cast(mixed, np.float64)), f"{loss!r} of {dtypes}")
-                found = tuple(x.dtype for x in gradients_of(loss, mixed, np.ones(result.shape)))
-                assert found == dtypes, f"the gradients of {loss!r} of {dtypes} have {found}"
+                for x, gradient in zip(mixed, gradients_of(loss, mixed, np.ones(result.shape))):
+                    assert gradient is None or gradient.dtype == x.dtype, f"a gradient of {loss!r} of {dtypes} has dtype {gradient.dtype}"
 
 # %% ../nbs/machinery/checking_dev.ipynb #8dbd2ed7
 def lists_are_accepted(loss_class, options, rng):
@@ -447,17 +481,22 @@ def nothing_costs_nothing(loss_class, options, rng):
 
 # %% ../nbs/machinery/checking_dev.ipynb #a59c1f80
 EDGES = {"real": [0, 1e-30, -1e4, 1e4, -1e30, 1e30], "probability": [0, 1e-30, 0.5, 1 - 1e-7, 1],
-         "target probability": [0, 0.3, 1], "log-probability": [0, -1e4, -1e30]}
+         "target probability": [0, 0.3, 1], "log-probability": [0, -1e4, -1e30], "log-rate": [0, -1e4, -1e30, 80], "sign": [-1, 1],
+         "label": [0, 1], **dict.fromkeys(["share", "count", "rate", "variance", "non-negative"], [0, 1e-30, 1, 1e4])}
 
 
 def edge_pairs(kind: tuple) -> list:
-    "All pairs of numbers from the edges of two domains, as two arrays."
+    "All combinations of numbers from the edges of the domains, one array for each domain."
     return [np.array(x, dtype=float) for x in zip(*itertools.product(*(EDGES[domain] for domain in kind)))]
 
 
-def edge_rows(kind: tuple, masks: bool, rng) -> list:
-    "Rows of large scores, and their targets; with `masks` some classes that the target does not hold are -infinity."
-    input, target = rng.choice(EDGES[kind[0]], (200, 4)), SAMPLES[kind[1]](rng, (200, 4))
+def edge_rows(loss, kind: tuple, rng) -> list:
+    "Rows from the edges. For a loss of classes, unless labels are smoothed, some that the target does not hold are -infinity."
+    if not isinstance(loss, ClassLoss):
+        return [rng.choice(EDGES[domain], x.shape) if domain in EDGES else x
+                for domain, x in zip(kind, draw_arguments(loss, kind, (200, 4), rng))]
+    masks = not getattr(loss, "label_smoothing", 0)
+    input, target = rng.choice(EDGES[kind[0]], (200, 4)), draw_argument(loss, "target", kind[1], (200, 4), rng)
     masked = masks & (rng.random((200, 4)) < 0.3)
     held = np.argmax(target, axis=1) if kind[1] == "class probabilities" else target
     masked[np.arange(200), held] = False
@@ -468,24 +507,25 @@ def edge_rows(kind: tuple, masks: bool, rng) -> list:
 # %% ../nbs/machinery/checking_dev.ipynb #506d1b0c
 def extremes_are_finite(loss_class, options, rng):
     "At the edge of the domains the loss is finite and its gradient no NaN: in float64 up to 1e30, in float32 up to 1e4."
-    for kind, (dtype, large) in itertools.product(domains(loss_class, options), [("float64", 1e30), ("float32", 1e4)]):
-        arguments = edge_rows(kind, not options.get("label_smoothing"), rng) if loss_class.rows else edge_pairs(kind)
+    loss = loss_class(**draw_options(loss_class, options, (200, 4), rng))
+    for kind, (dtype, large) in itertools.product(domains(loss), [("float64", 1e30), ("float32", 1e4)]):
+        arguments = edge_rows(loss, kind, rng) if loss.rows else edge_pairs(kind)
         arguments = [np.where(np.isinf(x), x, np.clip(x, -large, large)).astype(x.dtype) for x in arguments]
-        loss = loss_class(reduction="none", **draw_options(options, arguments[0].shape, rng))
+        loss = loss_class(reduction="none", **draw_options(loss_class, options, arguments[0].shape, rng))
         arguments = cast(arguments, dtype)
         result = loss(*arguments).data
         for name, array in zip(("the loss", *(f"the gradient of {x}" for x in loss.domain)), (result, *gradients_of(loss, arguments, np.ones_like(result)))):
             if array is not None:
                 bad = (np.isnan(array) if array is not result else ~np.isfinite(array)).reshape(len(result), -1).any(axis=1)
                 first = np.argmax(bad)
-                assert not bad.any(), f"{loss!r} of {arguments[0][first]} and {arguments[1][first]} in {dtype}: {name} is {array[first]}"
+                assert not bad.any(), f"{loss!r} of {' and '.join(str(x[first]) for x in arguments)} in {dtype}: {name} is {array[first]}"
 
 # %% ../nbs/machinery/checking_dev.ipynb #d9c1a870
 def sure_and_right_costs_nothing(loss_class, options, rng):
     "A logit of infinity against the target 1, or of -infinity against 0, costs 0 and has the slope 0."
-    if tuple(loss_class.domain.values()) == ("real", "target probability"):
+    if tuple(loss_class.domain.values()) == ("real", "target probability") and not loss_class.rows:
         x, t = np.array([np.inf, -np.inf]), np.array([1.0, 0.0])
-        loss = loss_class(reduction="none", **draw_options(options, x.shape, rng))
+        loss = loss_class(reduction="none", **draw_options(loss_class, options, x.shape, rng))
         check_close(loss(x, t), [0, 0], f"{loss!r} of infinite logits")
         check_close(gradients_of(loss, [x, t], np.ones(2))[0], [0, 0], f"the gradient of {loss!r} at infinite logits")
 
@@ -493,11 +533,11 @@ def sure_and_right_costs_nothing(loss_class, options, rng):
 def nan_passes_through(loss_class, options, rng):
     "A NaN in one sample makes the loss of that sample NaN, and the sum and the mean, but no other."
     for loss, arguments in examples(loss_class, {k: v for k, v in options.items() if k != "ignore_index"}, rng):
-        for which, x in enumerate(arguments):
-            if x.dtype.kind == "f":
-                broken = [y.copy() for y in arguments]
-                samples = loss.samples_first(broken[which])
-                samples[(0,) * (samples.ndim - loss.rows)] = np.nan
+        for which, (argument, x) in enumerate(zip(loss.domain, arguments)):
+            if x.dtype.kind == "f" and not steps_leave(loss.domain[argument]):
+                broken, wide = [y.copy() for y in arguments], loss.rows and argument not in loss.per_row
+                samples = loss.samples_first(broken[which], wide)
+                samples[(0,) * (samples.ndim - wide)] = np.nan
                 result = loss(*broken).data
                 assert np.isnan(result.flat[0]), f"{loss!r} with a NaN in argument {which} is {result}"
                 assert not np.isnan(result.flat[1:]).any(), f"{loss!r}: a NaN in one sample reached others"
@@ -530,7 +570,8 @@ def threads_do_not_show(loss_class, options, rng):
     for loss, arguments in examples(loss_class, options, rng, [(50, 40), (3, 40, 50)], ["none"]):
         problem, results = loss.problem(*arguments), []
         for threads in 1, 2:
-            gradients = [loss.samples_first(np.zeros(x.shape)) if x.dtype.kind == "f" else None for x in arguments][:1 if loss.difference else 2]
+            gradients = [loss.samples_first(np.zeros(x.shape), argument not in loss.per_row) if x.dtype.kind == "f" and argument not in loss.constant else None
+                         for argument, x in zip(loss.domain, arguments)][:1 if loss.difference else None]
             values = np.zeros(problem.samples)
             with blocks_of(64):
                 part = engine.run(problem, gradients, values, threads=threads)
@@ -576,7 +617,7 @@ def gradients_come_alone(loss_class, options, rng):
                 tensors = [Tensor(x, requires_grad=i == which) for i, x in enumerate(arguments)]
                 loss(*tensors).backward(upstream)
                 check_close(tensors[which].grad, expected, f"the gradient of {loss!r} for argument {which} alone", rtol=1e-12)
-                assert tensors[1 - which].grad is None, f"{loss!r} gave a gradient that nobody asked for"
+                assert sum(x.grad is not None for x in tensors) == 1, f"{loss!r} gave a gradient that nobody asked for"
 
 # %% ../nbs/machinery/checking_dev.ipynb #bfcdedba
 def repr_makes_the_loss_again(loss_class, options, rng):
@@ -601,11 +642,14 @@ def check_raises(error_type, call, *texts: str) -> None:
 def wrong_shapes_raise(loss_class, options, rng):
     "Shapes that do not fit raise ValueError with both shapes: nothing is broadcast. So do weights."
     shape, others = ((3, 4), [(), (4,), (3, 1), (2, 4)]) if loss_class.rows else ((3, 1), [(), (3,), (1, 3), (1, 1), (4, 1)])
-    loss, (input, target) = next(examples(loss_class, {}, rng, [shape]))
-    for other in others:
-        check_raises(ValueError, lambda: loss(input, np.zeros(other, target.dtype)), loss_class.__name__, "target has shape", str(shape), str(other))
+    loss, arguments = next(examples(loss_class, {}, rng, [shape]))
+    for which, argument in list(enumerate(loss.domain))[1:]:
+        for other in [(4,), (3, 4), (2,)] if argument in loss.per_row else others:
+            if argument not in loss.stretch or np.prod(other) > 1:
+                given = [np.zeros(other, x.dtype) if i == which else x for i, x in enumerate(arguments)]
+                check_raises(ValueError, lambda: loss(*given), loss_class.__name__, f"{argument} has shape", str(shape), str(other))
     for name in (name for name, value in options.items() if str(value).startswith("each ")):
-        check_raises(ValueError, lambda: loss_class(**{name: np.ones(7)})(input, target), loss_class.__name__, f"{name} has shape (7,)", str(shape))
+        check_raises(ValueError, lambda: loss_class(**{name: np.ones(7)})(*arguments), loss_class.__name__, f"{name} has shape (7,)", str(shape))
 
 # %% ../nbs/machinery/checking_dev.ipynb #0f5fc9ec
 def wrong_types_raise(loss_class, options, rng):
@@ -632,14 +676,16 @@ def outside(domain: str) -> list:
         return [(ValueError, 1.5, "is 1.5,", "whole number"), (IndexError, 4, "is 4,", "0..3"), (IndexError, -1, "is -1,", "0..3")]
     if domain not in DOMAINS:
         return []
-    low, high, _ = DOMAINS[domain]
-    return [(ValueError, x, f"is {x:g},", f"[{low:g}, {high:g}]") for x in (low - 0.25, high + 0.25)]
+    low, high, _, ends = DOMAINS[domain]
+    rule = f"{low:g} or {high:g}" if ends else f"at least {low:g}" if high == np.inf else f"[{low:g}, {high:g}]"
+    return [(ValueError, x, f"is {x:g},", rule) for x in (low - 0.25, high + 0.25, *[(low + high) / 2] * ends) if x < np.inf]
 
 
 def wrong_values_raise(loss_class, options, rng):
     "A value outside its domain raises ValueError with its place; a class index out of range is an IndexError too."
-    for kind in domains(loss_class, options):
-        loss, good = loss_class(**draw_options(options, (3, 4), rng)), draw_arguments(kind, (3, 4), rng)
+    loss = loss_class(**draw_options(loss_class, options, (3, 4), rng))
+    for kind in domains(loss):
+        good = draw_arguments(loss, kind, (3, 4), rng)
         for which, (argument, domain) in enumerate(zip(loss.domain, kind)):
             for error_type, wrong, *texts in outside(domain):
                 given = [x.astype(float) if i == which else x for i, x in enumerate(good)]

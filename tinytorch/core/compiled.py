@@ -329,8 +329,9 @@ def turn(line, x) -> list:
 
 def guard(x, bound) -> str:
     "A line that notes whether `x` is out of bounds."
-    low, high = bound
-    return f"bad |= ({x} < number({low})) | ({x} > number({high}))"
+    low, high, ends = bound
+    between = f" | (({x} > number({low})) & ({x} < number({high})))" if ends else ""
+    return f"bad |= ({x} < number({low})) | ({x} > number({high})){between}"
 
 # %% ../../nbs/machinery/compiled_dev.ipynb #cc401716
 @lru_cache

@@ -50,7 +50,7 @@ class Problem:
     weight: np.ndarray | None = None    # one number for each sample
     divisor: float = 1.0       # what a mean over these samples divides by
     rows: bool = False         # a row formula: one more axis at the end
-    bounds: tuple = ()         # of each operand: the smallest and the largest number, or None
+    bounds: tuple = ()         # of each operand: the smallest and the largest number and whether only these are allowed, or None
 
     @property
     def width(self) -> int:
@@ -84,7 +84,7 @@ def cut(operand: np.ndarray, index: tuple, problem: Problem) -> np.ndarray:
     if not problem.rows:
         return block.astype(problem.dtype, copy=False)
     if operand.ndim == len(problem.samples):
-        return block.reshape(-1)
+        return block.reshape(-1) if block.dtype.kind in "iu" else block.reshape(-1).astype(problem.dtype, copy=False)
     block = block.reshape(-1, block.shape[-1]).astype(problem.dtype, copy=False)
     return np.asfortranarray(block) if block.shape[1] < FEW else block
 
@@ -107,7 +107,10 @@ def call(formula: Callable, samples: list, options: dict) -> tuple:
 # %% ../../nbs/machinery/engine_dev.ipynb #84ee94da
 def outside(block: np.ndarray, bound: tuple) -> bool:
     "Whether a block has a number outside its bounds; NaN is none."
-    return block.size > 0 and (np.fmin.reduce(block, axis=None) < bound[0] or np.fmax.reduce(block, axis=None) > bound[1])
+    low, high, ends = bound
+    if block.size == 0 or np.fmin.reduce(block, axis=None) < low or np.fmax.reduce(block, axis=None) > high:
+        return block.size > 0
+    return ends and bool(((block > low) & (block < high)).any())
 
 
 def run_block(problem: Problem, index: tuple, gradients, values, scale: float) -> float:

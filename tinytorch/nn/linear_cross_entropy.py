@@ -289,6 +289,8 @@ class LinearCrossEntropyLoss(LinearCrossEntropy):
         >>> round(head([[0., 0.]], [1]).item(), 4)
         1.0986
     """
+    function = "linear_cross_entropy"
+
     def __init__(self, in_features: int, num_classes: int, *, out_features: tuple = (), bias: bool = False, reduction: str = "mean",
                  weight=None, ignore_index: int | None = None, label_smoothing: float = 0.0,
                  options: LinearCrossEntropyOptions | None = None):

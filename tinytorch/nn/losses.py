@@ -191,6 +191,8 @@ class BCELoss(Loss):
         0.3406
     """
     formula = binary_cross_entropy
+    function = "binary_cross_entropy"
+    task = "binary classification"
     domain = {"input": "probability", "target": "target probability"}
     variants = ({"weight": "each element"}, {"weight": "each column"})
 
@@ -251,6 +253,8 @@ class BCEWithLogitsLoss(BCELoss):
         10.3466
     """
     formula = binary_cross_entropy_with_logits
+    function = "binary_cross_entropy_with_logits"
+    task = "binary classification"
     domain = {"input": "real", "target": "target probability"}
     variants = ({"weight": "each element"}, {"pos_weight": "each column"}, {"weight": "each column", "pos_weight": "each column"})
 
@@ -442,6 +446,7 @@ class CrossEntropyLoss(ClassLoss):
         0.9076
     """
     formula = cross_entropy
+    function = "cross_entropy"
     domain = {"input": "real", "target": "class index or class probabilities"}
     variants = ({"weight": "each class"}, {"ignore_index": 1}, {"label_smoothing": 0.1},
                 {"weight": "each class", "label_smoothing": 0.3, "ignore_index": 0})

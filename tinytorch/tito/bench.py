@@ -32,7 +32,7 @@ import numpy as np
 
 import tinytorch
 from .. import nn
-from ..checking import class_axis, domains, draw_arguments
+from ..checking import class_axis, domains, draw_arguments, shapes_of
 from ..core import engine
 from ..core.tensor import Tensor
 from ..nn.criterion import LOSSES
@@ -46,9 +46,9 @@ QUICK = (10,), (100_000,), (1_000_000,), (32, 10), (128, 1000), (4096, 1000)
 
 def arguments(name: str, shape: tuple) -> list:
     "Arguments of the loss `name`: float32, or class indices. The first is the one whose gradient is timed."
-    kind = domains(getattr(nn, name), {})[0]
+    loss = getattr(nn, name)()
     first = max(1, min(shape[0], 2**20 // math.prod(shape[1:])))
-    few = draw_arguments(kind, (first, *shape[1:]), np.random.default_rng(0))
+    few = draw_arguments(loss, domains(loss)[0], (first, *shape[1:]), np.random.default_rng(0))
     return [np.resize(x.astype(np.float32) if x.dtype.kind == "f" else x, (shape[0], *x.shape[1:])) for x in few]
 
 # %% ../../nbs/tito/bench_dev.ipynb #26c5ef27
@@ -386,12 +386,13 @@ def machine() -> dict:
 
 
 def grid(only=(), quick: bool = False) -> list:
-    "The pairs (loss, shape) to measure: all losses of the registry, or those in `only`."
+    "The pairs (loss, shape) to measure: all formulas of the registry, those of the families at a few shapes, or all shapes of those in `only`."
     nn.__all__                 # imports every module that registers losses
-    if unknown := [name for name in only if name not in LOSSES]:
-        raise TitoError(f"There is no loss {unknown[0]}; there are {', '.join(LOSSES)}.", 2)
-    pairs = [(name, shape) for name in only or LOSSES for shape in (CLASSES if LOSSES[name].rows else ELEMENTS)]
-    return [(name, shape) for name, shape in pairs if not quick or shape in QUICK]
+    names = [name for name, loss in LOSSES.items() if loss.formula is not None]
+    if unknown := [name for name in only if name not in names]:
+        raise TitoError(f"There is no loss {unknown[0]}; there are {', '.join(names)}.", 2)
+    pairs = [(name, shape) for name in only or names for shape in shapes_of(LOSSES[name], CLASSES if LOSSES[name].rows else ELEMENTS)]
+    return [(name, shape) for name, shape in pairs if shape in QUICK or not quick and (only or LOSSES[name].__module__ == "tinytorch.nn.losses")]
 
 # %% ../../nbs/tito/bench_dev.ipynb #8a7adfcc
 def run_all(pairs: list, racers: list, quick: bool = False, memory: bool = True, tell=lambda text: None):
