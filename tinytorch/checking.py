@@ -6,15 +6,16 @@
 __all__ = ['SAMPLES', 'SHAPES', 'TEXTBOOK', 'EDGES', 'CONTRACT', 'numbers', 'show', 'place', 'known_mistake', 'common_factor',
            'describe_factor', 'diagnose', 'check_close', 'central_differences', 'with_dtype', 'run_formula',
            'check_slope', 'check_gradient', 'steps_leave', 'gradients_of', 'from_record', 'check_recorded_case',
-           'check_recorded', 'class_axis', 'feature_axis', 'shapes_of', 'domains', 'draw_argument', 'draw_arguments',
-           'draw_options', 'examples', 'textbook_bce', 'textbook_huber', 'textbook_nll', 'chosen_options',
-           'by_textbook', 'value_is_the_textbooks', 'gradient_is_the_slope', 'mean_divisor', 'reductions_agree', 'cast',
-           'precisions', 'dtype_is_kept', 'halves_are_computed_in_float32', 'mixed_types_are_accepted',
-           'lists_are_accepted', 'arguments_stay_as_they_are', 'layouts', 'layout_does_not_matter',
-           'nothing_costs_nothing', 'edge_pairs', 'edge_rows', 'extremes_are_finite', 'sure_and_right_costs_nothing',
-           'nan_passes_through', 'blocks_of', 'blocks_do_not_show', 'threads_do_not_show', 'formula_takes_scalars',
-           'backward_adds_up', 'gradients_come_alone', 'repr_makes_the_loss_again', 'check_raises',
-           'wrong_shapes_raise', 'wrong_types_raise', 'wrong_options_raise', 'outside', 'wrong_values_raise']
+           'check_recorded', 'class_axis', 'feature_axis', 'sample', 'shapes_of', 'domains', 'draw_argument',
+           'draw_arguments', 'draw_options', 'examples', 'textbook_bce', 'textbook_huber', 'textbook_nll',
+           'chosen_options', 'by_textbook', 'value_is_the_textbooks', 'gradient_is_the_slope', 'mean_divisor',
+           'reductions_agree', 'cast', 'precisions', 'dtype_is_kept', 'halves_are_computed_in_float32',
+           'mixed_types_are_accepted', 'lists_are_accepted', 'arguments_stay_as_they_are', 'layouts',
+           'layout_does_not_matter', 'nothing_costs_nothing', 'edge_pairs', 'edge_rows', 'extremes_are_finite',
+           'sure_and_right_costs_nothing', 'nan_passes_through', 'blocks_of', 'blocks_do_not_show',
+           'threads_do_not_show', 'formula_takes_scalars', 'backward_adds_up', 'gradients_come_alone',
+           'repr_makes_the_loss_again', 'check_raises', 'wrong_shapes_raise', 'wrong_types_raise',
+           'wrong_options_raise', 'outside', 'wrong_values_raise']
 
 # %% ../nbs/machinery/checking_dev.ipynb #33b3d523
 import inspect
@@ -231,15 +232,21 @@ def feature_axis(loss_class, shape: tuple) -> int:
     return len(shape) - 1 if issubclass(loss_class, RowLoss) else class_axis(shape)
 
 
-SAMPLES = {      # by domain: numbers from its interior, so that small steps stay inside
-    "real": lambda rng, shape: rng.normal(0, 2, shape),
-    "probability": lambda rng, shape: rng.uniform(0.05, 0.95, shape),
-    "target probability": lambda rng, shape: rng.uniform(0.05, 0.95, shape),
-    "log-probability": lambda rng, shape: -rng.exponential(1.5, shape),
-    "log-rate": lambda rng, shape: rng.normal(0, 1, shape),
-    "sign": lambda rng, shape: rng.choice([-1.0, 1.0], shape),
-    "label": lambda rng, shape: rng.choice([0.0, 1.0], shape),
-    **dict.fromkeys(["share", "count", "rate", "variance", "non-negative"], lambda rng, shape: rng.uniform(0.1, 3, shape))}
+SAMPLES = {"log-probability": lambda rng, shape: -rng.exponential(1.5, shape)}      # by domain, where its bounds do not say enough
+
+
+def sample(domain: str, rng, shape: tuple) -> np.ndarray:
+    "Numbers from the interior of a domain, so that small steps stay inside."
+    low, high, _, ends = DOMAINS.get(domain, (-np.inf, np.inf, "", False))
+    if domain in SAMPLES:
+        return SAMPLES[domain](rng, shape)
+    if ends:
+        return rng.choice([float(low), float(high)], shape)
+    if low == -np.inf:
+        return rng.normal(0, 1 if domain.startswith("log-") else 2, shape)
+    return rng.uniform(low + 0.1, low + 3, shape) if high == np.inf else rng.uniform(low + 0.05, high - 0.05, shape)
+
+
 SHAPES = {False: ((), (1,), (5,), (3, 4), (2, 3, 4)), True: ((4,), (5, 3), (2, 3, 4), (2, 3, 2, 2))}      # by Loss.rows
 
 
@@ -263,7 +270,7 @@ def draw_argument(loss, argument: str, domain: str, shape: tuple, rng) -> np.nda
     if domain == "class probabilities":
         share = rng.exponential(1, shape)
         return share / share.sum(axis=axis, keepdims=True)
-    return np.asarray(SAMPLES[domain](rng, short if argument in loss.per_row else shape))
+    return np.asarray(sample(domain, rng, short if argument in loss.per_row else shape))
 
 
 def draw_arguments(loss, kind: tuple, shape: tuple, rng) -> list:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KNOWN', 'Known', 'both', 'numbers', 'error', 'clip', 'huber_calls', 'smooth', 'chances', 'limited', 'bce', 'scores',
            'zero_times', 'bce_logits', 'sigmoid', 'naive_logits', 'both_rows', 'rows_of', 'shifted', 'lse', 'log_soft',
-           'labelled', 'at', 'hot', 'distributions', 'soft', 'label_rows']
+           'labelled', 'at', 'hot', 'distributions', 'soft', 'label_rows', 'weighted_samples', 'sum64']
 
 # %% ../nbs/tito/mistakes_dev.ipynb #1aec3cc6
 from collections.abc import Callable
@@ -364,3 +364,26 @@ KNOWN["smooth_labels"] = Known(label_rows, {
     "it is divided by the size of the whole array; the number of classes is wanted.": lambda target, label_smoothing: (1 - label_smoothing) * target + label_smoothing / target.size,
     "label_smoothing is not used.": lambda target, label_smoothing: target.copy()},
     parts=("smoothed target",))
+
+# %% ../nbs/tito/mistakes_dev.ipynb #a42acd0e
+def weighted_samples(rng) -> list:
+    "Targets, weights and ignored samples: by hand, without any ignored, a batch of two axes."
+    return [({"target": np.array(t), "weight": np.array(w, dtype), "ignored": np.array(i)}, {}) for dtype in (np.float64, np.float32) for t, w, i in (
+        ([0, 1, 1], [1.0, 3.0], [False, False, True]), ([2, 0, 1, 2], [0.5, 2.0, 7.0], [False] * 4), (rng.integers(0, 3, (4, 5)), rng.uniform(0.5, 3, 3), rng.random((4, 5)) < 0.3))]
+
+
+def sum64(x):
+    return x.sum(dtype=np.float64)
+
+
+KNOWN["class_weights"] = Known(weighted_samples, {
+    "ignored samples still have a weight: theirs is 0.": lambda target, weight, ignored: (weight[target], sum64(weight[target])),
+    "the sum counts ignored samples too: take it after they are set to 0.": lambda target, weight, ignored: (np.where(ignored, 0, weight[target]), sum64(weight[target])),
+    "the divisor is the number of samples; it is the sum of the weights.": lambda target, weight, ignored: (np.where(ignored, 0, weight[target]), np.float64(target.size)),
+    "the divisor is the number of samples that are not ignored; it is the sum of their weights.": lambda target, weight, ignored: (np.where(ignored, 0, weight[target]), np.float64((~ignored).sum())),
+    "the divisor is the sum over the classes; it is the sum over the samples.": lambda target, weight, ignored: (np.where(ignored, 0, weight[target]), sum64(weight)),
+    "the mask is the wrong way round: ignored samples count, and the others do not.": lambda target, weight, ignored: (np.where(ignored, weight[target], 0), sum64(np.where(ignored, weight[target], 0))),
+    "the weights are divided by their sum already; the engine divides later.": lambda target, weight, ignored: (np.where(ignored, 0, weight[target]) / sum64(np.where(ignored, 0, weight[target])), sum64(np.where(ignored, 0, weight[target]))),
+    "every sample has the weight 1; look up the weight of its class.": lambda target, weight, ignored: (np.where(ignored, 0, np.ones_like(weight[target])), np.float64((~ignored).sum())),
+    "the class index itself is taken for the weight.": lambda target, weight, ignored: (np.where(ignored, 0, target).astype(weight.dtype), sum64(np.where(ignored, 0, target)))},
+    parts=("weights", "sum"))

@@ -462,17 +462,21 @@ class ClassLoss(Loss):
         rows = self.samples_first(input)
         return self.state(rows, indices.reshape(rows.shape[:-1]), weight=weight, divisor=divisor)
 
+    @staticmethod
+    def weigh(target, weight, ignored):
+        "The weight of each sample, and their sum; the lesson's exercise."
+        from tinytorch.nn.losses import class_weights
+        return class_weights(target, weight, ignored)
+
     def sample_weight(self, indices, ignored):
         "The weight of each sample (None if all count once) and their sum."
         if self.weight is not None:
-            weight = self.weight[indices]
-            if ignored is not None:
-                weight = np.where(ignored, 0, weight)
+            weight, divisor = self.weigh(indices, self.weight, np.zeros(indices.shape, bool) if ignored is None else ignored)
         elif ignored is not None:
-            weight = ~ignored
+            weight, divisor = ~ignored, indices.size - np.count_nonzero(ignored)
         else:
             return None, indices.size
-        return np.atleast_1d(weight), float(weight.sum(dtype=np.float64))
+        return np.atleast_1d(weight), float(divisor)
 
 # %% ../../nbs/machinery/criterion_dev.ipynb #d94067c5
 class RowLoss(Loss):

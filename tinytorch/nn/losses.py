@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['squared_error', 'MSELoss', 'absolute_error', 'L1Loss', 'huber', 'HuberLoss', 'smooth_l1', 'SmoothL1Loss',
            'binary_cross_entropy', 'BCELoss', 'times', 'binary_cross_entropy_with_logits', 'BCEWithLogitsLoss', 'shift',
-           'logsumexp_backward', 'logsumexp', 'log_softmax_backward', 'log_softmax', 'nll', 'NLLLoss', 'cross_entropy',
-           'soft_cross_entropy', 'smooth_labels', 'one_hot', 'smoothed_cross_entropy', 'CrossEntropyLoss']
+           'logsumexp_backward', 'logsumexp', 'log_softmax_backward', 'log_softmax', 'nll', 'class_weights', 'NLLLoss',
+           'cross_entropy', 'soft_cross_entropy', 'smooth_labels', 'one_hot', 'smoothed_cross_entropy',
+           'CrossEntropyLoss']
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #3d9284bd
 import numpy as np
@@ -20,7 +21,6 @@ def squared_error(input, target):
     - `input`, `target`: arrays of the same shape.
     - Returns `(value, slope)`, arrays of that shape; the slope is the derivative with respect to `input`.
     - Example: input 4, target 1 gives value 9 and slope 6.
-    - Hint: name the error; both results use it.
     """
     ### BEGIN SOLUTION
     error = input - target
@@ -51,7 +51,6 @@ def absolute_error(input, target):
     - `input`, `target`: arrays of the same shape.
     - Returns `(value, slope)`; the slope is -1, 0 or 1.
     - Example: input 4, target 1 gives value 3 and slope 1.
-    - Hint: NumPy has a function for the sign.
     """
     ### BEGIN SOLUTION
     error = input - target
@@ -83,7 +82,6 @@ def huber(input, target, *, delta):
     - `delta`: where the square becomes a line.
     - Returns `(value, slope)`.
     - Example with delta 1: error 0.5 gives value 0.125 and slope 0.5; error 3 gives 2.5 and 1.
-    - Hint: clip the error with `np.minimum` and `np.maximum`.
     """
     ### BEGIN SOLUTION
     error = input - target
@@ -122,7 +120,6 @@ def smooth_l1(input, target, *, beta):
     - `beta`: where the square becomes a line, 0 for the absolute error.
     - Returns `(value, slope)`.
     - Example with beta 2: error 1 gives value 0.25 and slope 0.5; error 3 gives 2 and 1.
-    - Hint: as `huber`, with the clipped error divided by beta as the slope.
     """
     ### BEGIN SOLUTION
     error = input - target
@@ -164,7 +161,6 @@ def binary_cross_entropy(input, target):
     - `target`: 0, 1 or a probability; arrays of the same shape.
     - Returns `(value, slope of input, slope of target)`.
     - Example: probability 0.9 and target 1 give value 0.105 and slope -1.11.
-    - Hint: take both logarithms first, each at least -100.
     """
     ### BEGIN SOLUTION
     log_p = np.maximum(np.log(input), -100)
@@ -223,7 +219,6 @@ def binary_cross_entropy_with_logits(logits, target, pos_weight=1.0):
     - `pos_weight`: the factor for targets of 1.
     - Returns `(value, slope of logits, slope of target)`.
     - Example: logit 0 and target 1 give value 0.693 and slope -0.5.
-    - Hint: the sigmoid is `exp(min(x, 0)) / (1 + exp(-|x|))`, and its numerator is the larger of `exp(-|x|)` and `x >= 0`.
     """
     ### BEGIN SOLUTION
     exp = np.exp(-np.abs(logits))
@@ -277,7 +272,6 @@ def shift(input, dim):
 
     - `input`: array. Returns `(shifted, largest)`; `largest` keeps axis `dim` with length 1, and is 0 where it would not be finite.
     - Example: (1, 3) gives (-2, 0) and (3).
-    - Hint: `max` with `keepdims=True`.
     """
     ### BEGIN SOLUTION
     largest = input.max(axis=dim, keepdims=True)
@@ -298,7 +292,6 @@ def logsumexp(input, dim=-1, keepdim=False):
 
     - `input`: array or Tensor. Returns the same without axis `dim`, or with it of length 1 if `keepdim`.
     - Example: of 1000 and 1000 it is 1000.693.
-    - Hint: `shift` first, and add the largest again at the end.
     """
     ### BEGIN SOLUTION
     shifted, largest = shift(input, dim)
@@ -317,7 +310,6 @@ def log_softmax(input, dim=-1):
 
     - `input`: logits, array or Tensor. Returns the same shape.
     - Example: of (200, 0) it is (0, -200).
-    - Hint: `shift` first; then the second form is one line.
     """
     ### BEGIN SOLUTION
     shifted, _ = shift(input, dim)
@@ -332,7 +324,6 @@ def nll(log_probs, target):
     - `target`: class indices, array (rows,).
     - Returns `(value, slope)` of shapes (rows,) and (rows, classes).
     - Example: log-probabilities (-0.4, -1.6, -2.3) and target 1 give value 1.6 and slope (0, -1, 0).
-    - Hint: `log_probs[np.arange(len(target)), target]` picks one number from each row.
     """
     ### BEGIN SOLUTION
     rows = np.arange(len(target))
@@ -342,6 +333,21 @@ def nll(log_probs, target):
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #5a8f8083
+def class_weights(target, weight, ignored):
+    """The weight of each sample, and the sum of the weights, which divides the mean.
+
+    - `target`: class indices, array of any shape
+    - `weight`: one number for each class
+    - `ignored`: which samples are skipped, an array of booleans of the target's shape.
+    - Returns `(weights, sum)`: an array of the target's shape, and a number.
+    - Example: targets 0, 1, 1 with the weights 1 and 3, the last one ignored, give (1, 3, 0) and 4.
+    """
+    ### BEGIN SOLUTION
+    weights = np.where(ignored, 0, weight[target])
+    return weights, weights.sum(dtype=np.float64)
+    ### END SOLUTION
+
+# %% ../../nbs/04_losses/losses_dev.ipynb #c3847798
 class NLLLoss(ClassLoss):
     """Negative log-likelihood of log-probabilities: minus the log-probability of each target.
 
@@ -358,6 +364,7 @@ class NLLLoss(ClassLoss):
         0.375
     """
     formula = nll
+    weigh = staticmethod(class_weights)
     domain = {"input": "log-probability", "target": "class index"}
     variants = ({"weight": "each class"}, {"ignore_index": 1})
 
@@ -369,7 +376,6 @@ def cross_entropy(logits, target):
     - `target`: class indices, array (rows,).
     - Returns `(value, slope)` of shapes (rows,) and (rows, classes).
     - Example: logits (0, 0) and target 1 give value 0.693 and slope (0.5, -0.5).
-    - Hint: start from `log_softmax`; its exponential is the softmax.
     """
     ### BEGIN SOLUTION
     log_probs = log_softmax(logits)
@@ -386,7 +392,6 @@ def soft_cross_entropy(logits, target):
     - `logits`, `target`: arrays (rows, classes); the target's rows usually sum to 1.
     - Returns `(value, slope of logits, slope of target)`.
     - Example: logits (0, 0) and target (0.25, 0.75) give value 0.693 and slope (0.25, -0.25).
-    - Hint: as `cross_entropy`, with a sum over the row in place of the pick.
     """
     ### BEGIN SOLUTION
     log_probs = log_softmax(logits)
@@ -446,6 +451,7 @@ class CrossEntropyLoss(ClassLoss):
         0.9076
     """
     formula = cross_entropy
+    weigh = staticmethod(class_weights)
     function = "cross_entropy"
     domain = {"input": "real", "target": "class index or class probabilities"}
     variants = ({"weight": "each class"}, {"ignore_index": 1}, {"label_smoothing": 0.1},

@@ -243,7 +243,7 @@ def scaled(check, mine, right, bad, part) -> str:
     "A factor or a sign."
     factors = [factor(x, y) for x, y in zip(mine, right)]
     known = [i for i, f in enumerate(factors) if f is not None and right[i].size]
-    if not known or any(factors[i] is None and np.abs(right[i]).max(initial=0) > 0 for i in range(len(mine))):
+    if not known or any(factors[i] is None and largest([right[i]]) > 0 for i in range(len(mine))):
         return ""
     values = [factors[i] for i in known]
     if np.allclose(values, -1, rtol=1e-3):
@@ -265,8 +265,9 @@ def scaled(check, mine, right, bad, part) -> str:
 
 def factor(x, y):
     "The number by which all of `y` was multiplied to give `x`; None if there is none."
-    if x.shape != y.shape or not np.isfinite(x).all() or not np.isfinite(y).all():
+    if x.shape != y.shape or not np.array_equal(np.isfinite(x), np.isfinite(y)):
         return None
+    x, y = x[np.isfinite(x)], y[np.isfinite(y)]
     size = np.abs(y).max(initial=0)
     counts = np.abs(y) > 1e-6 * size
     if size == 0 or (np.abs(x[~counts]) > 1e-5 * size).any():
@@ -293,23 +294,24 @@ def same_argument(one, other) -> bool:
 
 def some_samples(check, mine, right, bad, part) -> str:
     "Only the first or the last sample is wrong."
-    ends = []
-    for i in bad:
-        if mine[i].ndim == 0 or len(mine[i]) < 3:
-            return ""
-        rows = [not same(a, b, check.calls[i]) for a, b in zip(mine[i], right[i])]
-        ends.append(tuple(k for k, flag in enumerate(rows) if flag) if not rows[0] or not rows[-1] else ())
-    if ends and all(where == (len(right[i]) - 1,) for where, i in zip(ends, bad)):
+    if any(mine[i].ndim == 0 for i in bad) or all(len(mine[i]) < 3 for i in bad):
+        return ""
+    where = [[k for k, (x, y) in enumerate(zip(mine[i], right[i])) if not same(x, y, check.calls[i])] for i in bad]
+    if all(rows == [len(right[i]) - 1] for rows, i in zip(where, bad)):
         return "is wrong for the last sample only. Is a loop or a slice one short?"
-    if ends and all(where == (0,) for where in ends):
+    if all(rows == [0] for rows in where):
         return "is wrong for the first sample only. Does a loop or a slice start one late?"
     return ""
 
 
 def rough(check, mine, right, bad, part) -> str:
-    "Nearly right."
+    "Off by the same amount everywhere, or nearly right."
     with np.errstate(all="ignore"):
-        errors = [np.abs(mine[i] - right[i]) / np.maximum(np.abs(right[i]), 1e-3 * max(largest([right[i]]), 1e-300)) for i in bad]
+        gaps = [mine[i].astype(float) - right[i].astype(float) for i in bad]
+        errors = [np.abs(gap) / np.maximum(np.abs(right[i]), 1e-3 * max(largest([right[i]]), 1e-300)) for gap, i in zip(gaps, bad)]
+    first = float(gaps[0].flat[0])
+    if len(bad) > 2 and first and all(np.allclose(gap, first, rtol=1e-2, atol=2e-7 * largest([right[i]])) for gap, i in zip(gaps, bad)):
+        return f"is off by {first:.4g} everywhere: is a constant added or left out?"
     worst = max(float(error.max(initial=0)) for error in errors)
     if 0 < worst < 0.02:
         return f"is right to about {max(1, int(-np.log10(worst)))} digits only. Is a constant rounded, a small number added, or a probability clipped too coarsely?"

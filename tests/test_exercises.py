@@ -1,0 +1,340 @@
+"""The student's path: right answers in any form are accepted, mistakes get their name, and a student's work is never lost.
+
+`KNOWN` holds the mistakes that are named from a table. `UNSEEN` are further wrong answers, which only their properties give away.
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinytorch.mistakes import KNOWN, at, bce, bce_logits, hot, log_soft, lse, sigmoid, soft, zero_times
+from tinytorch.tito.answers import answer
+from tinytorch.tito.exercises import blank, check_of, exercises, find_exercises, solution_lines
+from tinytorch.tito.judge import RIGHT, WRONG, from_data, to_data, verdict
+from tinytorch.tito.notebooks import Project, code_cells, read_notebook
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = Project(ROOT)
+LESSON = PROJECT.find("04")
+CHECKS = {name: from_data(to_data(check_of(name, np.random.default_rng(7)))) for name in KNOWN}
+
+
+def judged(name, function):
+    "The verdict on a function as the answer to an exercise."
+    check = CHECKS[name]
+    return verdict(check, [answer(function, list(arguments.values()), options) for arguments, options in check.calls])
+
+
+MISTAKES = [(name, text) for name, known in KNOWN.items() for text in known.mistakes]
+
+
+@pytest.mark.parametrize("name, text", MISTAKES, ids=[f"{name}: {text[:60]}" for name, text in MISTAKES])
+def test_known_mistake_is_named(name, text):
+    said = judged(name, KNOWN[name].mistakes[text])
+    assert said.mark == WRONG and said.text == text
+    assert said.example.startswith(f"{name}(") or said.example
+
+
+def in_place(e, t):
+    e -= t
+    return e * e, 2 * e
+
+
+def last_dropped(logits, target):
+    value, slope = -at(log_soft(logits), target), np.exp(log_soft(logits)) - hot(logits, target)
+    value[-1], slope[-1] = 0, 0
+    return value, slope
+
+
+def loops_one_short(input, target):
+    value = np.zeros_like(input)
+    for i in range(len(input) - 1):
+        value[i] = abs(input[i] - target[i])
+    return value, np.sign(input - target)
+
+
+# exercise, a wrong answer that is in no table, what must be said
+UNSEEN = [
+    ("squared_error", in_place, "changes its input `input`"),
+    ("squared_error", lambda input, target: None, "returns None"),
+    ("squared_error", lambda input, target: (input - target) ** 2, "should return 2 results"),
+    ("squared_error", lambda input, target: (2 * (input - target), (input - target) ** 2), "is what the slope"),
+    ("squared_error", lambda input, target: ((input - target) ** 2, np.zeros_like(input)), "is 0 everywhere"),
+    ("squared_error", lambda input, target: (3 * (input - target) ** 2, 2 * (input - target)), "3 times too large"),
+    ("squared_error", lambda input, target: ((input - target) ** 2 / input.shape[-1], 2 * (input - target)), "too small for"),
+    ("squared_error", lambda input, target: (-(input - target) ** 2, 2 * (input - target)), "opposite sign"),
+    ("squared_error", lambda input, target: (((input - target) ** 2)[:, None], 2 * (input - target)), "has shape"),
+    ("squared_error", lambda input, target: ((input - target).astype(np.int64) ** 2, 2 * (input - target)), "whole numbers"),
+    ("squared_error", lambda input, target: (input * input, 2 * (input - target)), "does not depend on `target`"),
+    ("squared_error", lambda input, target: ("a", "b"), "numbers are wanted"),
+    ("squared_error", lambda input: (input, input), "TypeError"),
+    ("absolute_error", loops_one_short, "last sample only"),
+    ("absolute_error", lambda input, target: (np.abs(input - target) + 1e-3, np.sign(input - target)), "value"),
+    ("huber", lambda input, target, delta: (undefined, delta), "NameError"),       # noqa: F821
+    ("huber", lambda input, target: (input, target), "unexpected keyword argument 'delta'"),
+    ("binary_cross_entropy_with_logits", lambda logits, target, pos_weight=1.0: bce_logits(logits, target, pos_weight, slope=sigmoid(logits)), "slope of `logits`"),
+    ("binary_cross_entropy_with_logits", lambda logits, target, pos_weight=1.0: bce_logits(logits, target, pos_weight)[:2], "should return 3 results"),
+    ("logsumexp", lambda input, dim=-1, keepdim=False: np.log(np.exp(input - 100).sum(axis=dim, keepdims=keepdim)) + 100, "infinite"),
+    ("log_softmax", lambda input, dim=-1: input - np.expand_dims(np.log(np.exp(input - 5).sum(axis=dim)) + 5, dim), "infinite"),
+    ("log_softmax", lambda input, dim=-1: 2 * log_soft(input, dim), "2 times too large"),
+    ("nll", lambda log_probs, target: (-at(log_probs, target)[:, None], -hot(log_probs, target)), "has shape"),
+    ("cross_entropy", last_dropped, "last sample only"),
+    ("cross_entropy", lambda logits, target: (-at(log_soft(logits), target), 2 * (np.exp(log_soft(logits)) - hot(logits, target))), "2 times too large"),
+    ("cross_entropy", lambda logits, target: (-at(log_soft(logits), 0 * target), np.exp(log_soft(logits)) - hot(logits, target)), "does not depend on `target`"),
+    ("cross_entropy", lambda logits, target: (-at(log_soft(logits), target), (np.exp(log_soft(logits)) - hot(logits, target)).T), "shape"),
+    ("soft_cross_entropy", lambda logits, target: soft(logits, target, value=-zero_times(target, log_soft(logits)).sum(-1, keepdims=True)), "has shape"),
+    ("smooth_labels", lambda target, label_smoothing: target.__imul__(1 - label_smoothing) + label_smoothing / target.shape[-1], "changes its input `target`"),
+    ("class_weights", lambda target, weight, ignored: np.where(ignored, 0, weight[target]), "should return 2 results"),
+]
+
+
+@pytest.mark.parametrize("name, function, text", UNSEEN, ids=[f"{name}: {text}" for name, _, text in UNSEEN])
+def test_unseen_mistake_is_described(name, function, text):
+    said = judged(name, function)
+    assert said.mark == WRONG and text in said.text, said
+
+
+def loops(logits, target):
+    values, slopes = [], []
+    for row, t in zip(logits, target):
+        m = max(row)
+        exps = [float(np.exp(x - m)) for x in row]
+        values.append(m + np.log(sum(exps)) - row[t])
+        slopes.append([e / sum(exps) - (i == t) for i, e in enumerate(exps)])
+    return np.array(values), np.array(slopes)
+
+
+def einsum(logits, target):
+    one_hot = np.eye(logits.shape[-1], dtype=logits.dtype)[target]
+    logs = log_soft(logits)
+    return -np.einsum("ij,ij->i", one_hot, np.where(one_hot > 0, logs, 0)), np.exp(logs) - one_hot
+
+
+def taken(logits, target):
+    logs = log_soft(logits.astype(np.float64))
+    slope = np.exp(logs)
+    np.put_along_axis(slope, target[:, None], np.take_along_axis(slope, target[:, None], -1) - 1, -1)
+    return -np.take_along_axis(logs, target[:, None], -1)[:, 0], slope
+
+
+def branches(input, target, delta):
+    value, slope = np.empty_like(input), np.empty_like(input)
+    for i in np.ndindex(input.shape):
+        e = input[i] - target[i]
+        value[i], slope[i] = (e * e / 2, e) if abs(e) <= delta else (delta * (abs(e) - delta / 2), delta * np.sign(e))
+    return value, slope
+
+
+def masked_sigmoid(x):
+    return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))
+
+
+def soft_plus(logits, target, pos_weight=1.0):
+    yes, no = np.logaddexp(0, -logits), np.logaddexp(0, logits)
+    value = zero_times(pos_weight * target, yes) + zero_times(1 - target, no)
+    return value, (1 - target) * masked_sigmoid(logits) - pos_weight * target * masked_sigmoid(-logits), pos_weight * yes - no
+
+
+# the same, otherwise: other algebra, loops, einsum, float64 inside, lists, other functions of NumPy
+ALTERNATIVES = [
+    ("squared_error", lambda input, target: (np.square(input - target), 2 * input - 2 * target)),
+    ("squared_error", lambda input, target: ((target - input) ** 2, -2 * (target - input))),
+    ("squared_error", lambda input, target: [np.power(np.subtract(input, target), 2), 2.0 * (input - target)]),
+    ("squared_error", lambda input, target: ((input.astype(np.float64) - target) ** 2, 2 * (input.astype(np.float64) - target))),
+    ("squared_error", lambda input, target: (np.einsum("...,...->...", input - target, input - target), (input - target) + (input - target))),
+    ("absolute_error", lambda input, target: (np.maximum(input - target, target - input), np.sign(input - target))),
+    ("absolute_error", lambda input, target: (np.sqrt((input - target) ** 2), np.where(input > target, 1.0, np.where(input < target, -1.0, 0.0)))),
+    ("absolute_error", lambda input, target: (np.abs(target - input), (input > target).astype(input.dtype) - (input < target))),
+    ("huber", branches),
+    ("huber", lambda input, target, delta: (np.where(np.abs(input - target) <= delta, (input - target) ** 2 / 2, delta * np.abs(input - target) - delta**2 / 2),
+                                             np.clip(input - target, -delta, delta))),
+    ("huber", lambda input, target, delta: (np.minimum(np.abs(input - target), delta) * (np.abs(input - target) - np.minimum(np.abs(input - target), delta) / 2),
+                                            np.sign(input - target) * np.minimum(np.abs(input - target), delta))),
+    ("smooth_l1", lambda input, target, beta: tuple(x / beta for x in branches(input, target, beta))),
+    ("binary_cross_entropy", lambda input, target: (np.where(target == 1, -np.maximum(np.log(input), -100), bce(input, target)[0]), bce(input, target)[1],
+                                                    np.maximum(np.log1p(-input), -100) - np.maximum(np.log(input), -100))),
+    ("binary_cross_entropy", lambda input, target: (bce(input, target)[0], (1 - target) * input / np.maximum(input * (1 - input), 1e-12)
+                                                    - target * (1 - input) / np.maximum(input * (1 - input), 1e-12), bce(input, target)[2])),
+    ("binary_cross_entropy_with_logits", soft_plus),
+    ("binary_cross_entropy_with_logits", lambda logits, target, pos_weight=1.0: tuple(x.astype(np.float64) for x in soft_plus(logits.astype(np.float64), target, pos_weight))),
+    ("shift", lambda input, dim: (input - np.nan_to_num(np.max(input, axis=dim, keepdims=True), neginf=0), np.nan_to_num(np.max(input, axis=dim, keepdims=True), neginf=0))),
+    ("logsumexp", lambda input, dim=-1, keepdim=False: np.logaddexp.reduce(input, axis=dim, keepdims=keepdim)),
+    ("logsumexp", lambda input, dim=-1, keepdim=False: input.max(axis=dim, keepdims=keepdim) + np.log(np.sum(np.exp(input - input.max(axis=dim, keepdims=True)), axis=dim, keepdims=keepdim))),
+    ("logsumexp", lambda input, dim=-1, keepdim=False: input.max(axis=dim, keepdims=keepdim) + np.log1p(np.exp(input - input.max(axis=dim, keepdims=True)).sum(axis=dim, keepdims=keepdim) - 1)),
+    ("log_softmax", lambda input, dim=-1: input - np.logaddexp.reduce(input, axis=dim, keepdims=True)),
+    ("log_softmax", lambda input, dim=-1: np.moveaxis(np.array([row - lse(row) for row in np.moveaxis(input, dim, -1)], input.dtype), -1, dim)),
+    ("nll", lambda log_probs, target: (np.array([-row[t] for row, t in zip(log_probs, target)]), -np.eye(log_probs.shape[-1])[target])),
+    ("nll", lambda log_probs, target: (-np.take_along_axis(log_probs, target[:, None], 1).ravel(), -hot(log_probs, target))),
+    ("class_weights", lambda target, weight, ignored: (np.take(weight, target) * ~ignored, (np.take(weight, target) * ~ignored).astype(np.float64).sum())),
+    ("class_weights", lambda target, weight, ignored: (np.where(ignored, 0, weight[target]), float(sum(float(w) for w in np.where(ignored, 0, weight[target]).flat)))),
+    ("cross_entropy", loops),
+    ("cross_entropy", einsum),
+    ("cross_entropy", taken),
+    ("cross_entropy", lambda logits, target: (lse(logits) - at(logits, target), np.exp(logits - lse(logits)[:, None]) - np.eye(logits.shape[1], dtype=logits.dtype)[target])),
+    ("soft_cross_entropy", lambda logits, target: (zero_times(target, -log_soft(logits)).sum(-1), np.exp(log_soft(logits)) * target.sum(-1)[:, None] - target, -log_soft(logits))),
+    ("soft_cross_entropy", lambda logits, target: (np.nansum(np.where(target > 0, -target * log_soft(logits), 0), axis=1),
+                                                   np.einsum("ij,i->ij", np.exp(log_soft(logits)), target.sum(-1)) - target, lse(logits)[:, None] - logits)),
+    ("smooth_labels", lambda target, label_smoothing: target + label_smoothing * (1 / target.shape[-1] - target)),
+    ("smooth_labels", lambda target, label_smoothing: target * (1 - label_smoothing) + np.full_like(target, label_smoothing / target.shape[1])),
+]
+
+
+@pytest.mark.parametrize("name, function", ALTERNATIVES, ids=[f"{name} {i}" for i, (name, _) in enumerate(ALTERNATIVES)])
+def test_right_answer_in_another_form_is_accepted(name, function):
+    said = judged(name, function)
+    assert said.mark == RIGHT, said
+
+
+def test_enough_of_both():
+    assert len(MISTAKES) >= 60 and len(ALTERNATIVES) >= 25 and {name for name, _ in ALTERNATIVES} == set(KNOWN)
+
+
+@pytest.mark.parametrize("exercise", [e for path in LESSON.notebooks for e in find_exercises(PROJECT, path)], ids=lambda e: e.name)
+def test_exercise_is_complete(exercise):
+    "A docstring with an example and what to return, two hints, points, a solution of 2 to 10 lines, and a check."
+    cell = next(c for c in code_cells(read_notebook(PROJECT, LESSON.folder / exercise.notebook)) if f"def {exercise.name}(" in c.source and "BEGIN SOLUTION" in c.source)
+    assert "Returns" in cell.source and "Example" in cell.source, "what to return, and an example"
+    assert len(exercise.hints) == 2 and exercise.points >= 1
+    assert 1 <= len(solution_lines(cell.source)) <= 10
+    assert check_of(exercise.name, np.random.default_rng(0)) is not None
+
+
+# The whole way, on disk
+
+@pytest.fixture(scope="module")
+def edition(tmp_path_factory):
+    "The student's edition, as `tito release` makes it."
+    folder = tmp_path_factory.mktemp("course") / "student"
+    done = tito(ROOT, "release", str(folder))
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
+@pytest.fixture
+def student(edition, tmp_path):
+    "A copy of the student's edition."
+    shutil.copytree(edition, tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def tito(root, *arguments, **more):
+    environment = os.environ | {"PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8", "COLUMNS": "200"}
+    return subprocess.run([sys.executable, "-m", "tinytorch.tito.cli", *arguments], cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, encoding="utf-8", timeout=300, **more)
+
+
+def write(root, name, body):
+    "Fill the blank of an exercise as a student would."
+    path = root / "nbs/04_losses/losses_dev.ipynb"
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    filled = 0
+    for cell in nb["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code" and f"def {name}(" in source and "YOUR CODE HERE" in source:
+            cell["source"] = source.replace("    # YOUR CODE HERE\n    raise NotImplementedError()", body).splitlines(True)
+            filled += 1
+    assert filled == 1
+    path.write_text(json.dumps(nb), encoding="utf-8")
+    return path
+
+
+def test_no_solution_is_in_the_edition(edition):
+    "Every line of every solution that says something, against every line of every file."
+    lines = {line for path in PROJECT.notebooks() for cell in code_cells(read_notebook(PROJECT, path)) for line in solution_lines(cell.source)}
+    lines = {line for line in lines if len(line) > 16 and not line.startswith("#")}
+    assert len(lines) > 40
+    for file in edition.rglob("*"):
+        if file.is_file() and ".git" not in file.relative_to(edition).parts:
+            text = file.read_text(encoding="utf-8", errors="replace")
+            found = [line for line in lines if any(form in text for form in (f" {line}\n", f" {line}\\n", json.dumps(line)[1:-1] + "\\n"))]
+            assert not found, f"{file.relative_to(edition)}: {found}"
+    assert not (edition / "tinytorch/mistakes.py").exists() and not list(edition.rglob("*mistakes*"))
+
+
+def test_edition_is_refused_where_something_is(tmp_path):
+    (tmp_path / "mine.txt").write_text("work")
+    done = tito(ROOT, "release", str(tmp_path))
+    assert done.returncode == 1 and "is not empty" in done.stdout and os.listdir(tmp_path) == ["mine.txt"]
+
+
+def test_a_student_works(student):
+    first = tito(student, "test", "04")
+    assert first.returncode == 1 and "⬜ squared_error" in first.stdout and "❌" not in first.stdout and "📈 Progress: 0 of" in first.stdout
+    write(student, "squared_error", "    error = input - target\n    return error * error, error")
+    write(student, "cross_entropy", "    logs = log_softmax(logits)\n    return -logs[np.arange(len(target)), target], np.exp(logs)")
+    write(student, "absolute_error", "    return np.abs(input - target), np.sign(input - target)")
+    write(student, "nll", "    return (")
+    second = tito(student, "test", "04").stdout
+    assert "❌ squared_error: the slope" in second and "2 times too small" in second or "half the square" in second or "factor 2" in second
+    assert "squared_error(input=[4.], target=[1.]): the slope of `input` should be [6.], but is [3.]" in second
+    assert "🚧 cross_entropy: waits for log_softmax" in second and "✅ absolute_error" in second and "❌ nll: SyntaxError in line" in second
+    assert "⬜ huber" in second and "📈 Progress: 1 of" in second
+    assert "04_losses" in tito(student, "status").stdout and "1 of" in tito(student, "status").stdout
+
+
+def test_hints_come_one_after_the_other(student):
+    one, two, again = (tito(student, "hint", "04", "huber").stdout for _ in range(3))
+    assert one.startswith("Hint 1 of 2") and two.startswith("Hint 2 of 2") and again == two
+    assert "did you mean 'huber'" in tito(student, "hint", "04", "hubert").stdout
+
+
+def test_reset_changes_one_cell_and_keeps_a_copy(student):
+    path = write(student, "squared_error", "    return 1, 2")
+    write(student, "absolute_error", "    return np.abs(input - target), np.sign(input - target)")
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    nb["cells"].append({"cell_type": "code", "id": "mine", "metadata": {}, "source": ["my_own = 1"], "outputs": [], "execution_count": None})
+    path.write_text(json.dumps(nb), encoding="utf-8")
+    done = tito(student, "reset", "04", "squared_error")
+    assert done.returncode == 0, done.stdout
+    after = json.loads(path.read_text(encoding="utf-8"))
+    changed = [i for i, (a, b) in enumerate(zip(nb["cells"], after["cells"], strict=True)) if "".join(a["source"]) != "".join(b["source"])]
+    assert len(changed) == 1 and "raise NotImplementedError()" in "".join(after["cells"][changed[0]]["source"])
+    copies = list((student / ".tito/backups").glob("losses_dev-*.ipynb"))
+    assert len(copies) == 1 and json.loads(copies[0].read_text(encoding="utf-8")) == nb
+
+
+def test_a_loop_without_end_is_named_and_the_others_are_checked(student):
+    write(student, "squared_error", "    while True: pass")
+    write(student, "absolute_error", "    import os; os._exit(0)")
+    write(student, "huber", "    error = input - target\n    c = np.clip(error, -delta, delta)\n    return c * (error - c / 2), c")
+    done = tito(student, "test", "04", "--timeout", "4").stdout
+    assert "❌ squared_error: still running after 4 s" in done and "❌ absolute_error: it ended the Python process" in done and "✅ huber" in done
+
+
+def test_export_uses_the_students_code_and_keeps_their_cells(student):
+    path = write(student, "squared_error", "    return 3 * (input - target), input * 0")
+    before = path.read_bytes()
+    assert tito(student, "export", "04").returncode == 0 and path.read_bytes() == before
+    code = "from tinytorch.nn import MSELoss; print(MSELoss()([2.], [1.]).item())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=student, env=os.environ | {"PYTHONPATH": str(student)}, capture_output=True, text=True)
+    assert done.stdout.strip() == "3.0", done.stderr
+
+
+def test_watch_checks_again_on_save(student):
+    environment = os.environ | {"PYTHONPATH": str(student), "PYTHONIOENCODING": "utf-8", "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen([sys.executable, "-m", "tinytorch.tito.cli", "test", "04", "-e", "squared_error", "--watch"], cwd=student, env=environment,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
+    try:
+        for line in process.stdout:
+            if line.startswith("Watching"):
+                time.sleep(0.3)
+                write(student, "squared_error", "    error = input - target\n    return error ** 2, 2 * error")
+            if "✅ squared_error" in line:
+                break
+        else:
+            raise AssertionError("it ended")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_damaged_checks_are_told(student):
+    (student / "nbs/04_losses/exercises.json").write_text("{}")
+    done = tito(student, "test", "04")
+    assert done.returncode == 1 and "exercises.json is damaged" in done.stdout
