@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['KNOWN', 'Known', 'both', 'numbers', 'error', 'clip', 'huber_calls', 'smooth', 'chances', 'limited', 'bce', 'scores',
            'zero_times', 'bce_logits', 'sigmoid', 'naive_logits', 'both_rows', 'rows_of', 'shifted', 'lse', 'log_soft',
-           'labelled', 'at', 'hot', 'distributions', 'soft', 'label_rows', 'weighted_samples', 'sum64']
+           'labelled', 'at', 'hot', 'distributions', 'soft', 'label_rows', 'weighted_samples', 'sum64', 'steps',
+           'linear', 'fill', 'chunk', 'added', 'put']
 
 # %% ../nbs/tito/mistakes_dev.ipynb #1aec3cc6
 from collections.abc import Callable
@@ -20,6 +21,7 @@ class Known:
     draw: Callable             # rng -> a list of calls: pairs (arguments by name, options)
     mistakes: dict = field(default_factory=dict)      # what to say -> code
     parts: tuple = ()
+    outputs: tuple = ()        # arguments that the function fills, instead of returning something
 
 
 KNOWN: dict[str, Known] = {}     # by the exercise's function
@@ -387,3 +389,67 @@ KNOWN["class_weights"] = Known(weighted_samples, {
     "every sample has the weight 1; look up the weight of its class.": lambda target, weight, ignored: (np.where(ignored, 0, np.ones_like(weight[target])), np.float64((~ignored).sum())),
     "the class index itself is taken for the weight.": lambda target, weight, ignored: (np.where(ignored, 0, target).astype(weight.dtype), sum64(np.where(ignored, 0, target)))},
     parts=("weights", "sum"))
+
+# %% ../nbs/tito/mistakes_dev.ipynb #466d8b95
+def steps(rng) -> list:
+    "Scales, counts and overflows."
+    options = {"growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 3}
+    return [({"scale": scale, "clean": clean, "overflow": overflow}, options | more) for scale, clean, overflow, more in (
+        (8.0, 1, True, {}), (8.0, 0, False, {}), (8.0, 1, False, {}), (8.0, 2, False, {}), (8.0, 2, True, {}), (8.0, 5, False, {}), (1024.0, 4, False, {"growth_interval": 5}), (6.0, 0, False, {"growth_interval": 1, "growth_factor": 4.0}))]
+
+
+KNOWN["next_scale"] = Known(steps, {
+    "the count starts again from 0 after an overflow, and after the scale has grown.": lambda scale, clean, overflow, *, growth_factor, backoff_factor, growth_interval: (scale * backoff_factor, clean) if overflow else (scale * growth_factor, clean + 1) if clean + 1 >= growth_interval else (scale, clean + 1),
+    "the scale grows one step late: this step counts too.": lambda scale, clean, overflow, *, growth_factor, backoff_factor, growth_interval: (scale * backoff_factor, 0) if overflow else (scale * growth_factor, 0) if clean >= growth_interval else (scale, clean + 1),
+    "the scale never grows.": lambda scale, clean, overflow, *, growth_factor, backoff_factor, growth_interval: (scale * backoff_factor, 0) if overflow else (scale, clean + 1),
+    "the scale grows after every clean step.": lambda scale, clean, overflow, *, growth_factor, backoff_factor, growth_interval: (scale * backoff_factor, 0) if overflow else (scale * growth_factor, 0),
+    "an overflow must make the scale smaller, a clean run larger: the factors are exchanged.": lambda scale, clean, overflow, *, growth_factor, backoff_factor, growth_interval: (scale * growth_factor, 0) if overflow else (scale * backoff_factor, 0) if clean + 1 >= growth_interval else (scale, clean + 1)},
+    parts=("scale", "number of clean steps"))
+
+
+def linear(rng) -> list:
+    "Hidden states, weights and biases, and where the scores go."
+    return [({"hidden": np.array(h, dtype), "weight": np.array(w, dtype), "bias": None if b is None else np.array(b, dtype), "out": np.zeros((len(h), len(w)), dtype)}, {})
+            for dtype in (np.float64, np.float32) for h, w, b in (([[1, 2]], [[3, 4], [5, 6]], None), ([[1, 2]], [[3, 4], [5, 6]], [1, -1]),
+                                                                  (rng.normal(size=(4, 3)), rng.normal(size=(5, 3)), rng.normal(size=5)))]
+
+
+def fill(out, value):
+    out[...] = value
+
+
+KNOWN["scores"] = Known(linear, {
+    "the bias is left out.": lambda hidden, weight, bias, out: fill(out, hidden @ weight.T),
+    "the bias is added twice.": lambda hidden, weight, bias, out: fill(out, hidden @ weight.T + (0 if bias is None else 2 * bias)),
+    "`out` is not filled: assign into it (`out=out[:, part]`), a new array is lost.": lambda hidden, weight, bias, out: None},
+    outputs=("out",))
+
+
+def chunk(rng) -> list:
+    "Slopes of scores, and the gradients so far."
+    calls = []
+    for dtype in np.float64, np.float32:
+        for n, c, h in (1, 2, 1), (4, 5, 3):
+            slope, hidden, weight = rng.normal(size=(n, c)).astype(dtype), rng.normal(size=(n, h)).astype(dtype), rng.normal(size=(c, h)).astype(dtype)
+            grads = [rng.normal(size=shape).astype(dtype) for shape in ((n, h), (c, h), (c,))]
+            calls.append((dict(zip(("slope", "hidden", "weight", "hidden_gradient", "weight_gradient", "bias_gradient"), (slope, hidden, weight, *grads))), {}))
+    return calls
+
+
+def added(slope, hidden, weight, to_hidden=1, to_weight=1, to_bias=1):
+    return to_hidden * (slope @ weight), to_weight * (slope.T @ hidden), to_bias * slope.sum(0)
+
+
+def put(targets, values, keep=1):
+    for target, value in zip(targets, values):
+        target[...] = keep * target + value
+
+
+KNOWN["add_gradients"] = Known(chunk, {
+    "the gradients are overwritten: add to what other chunks gave (`+=`).": lambda slope, hidden, weight, *grads: put(grads, added(slope, hidden, weight), keep=0),
+    "the gradient of the bias is left out.": lambda slope, hidden, weight, *grads: put(grads, added(slope, hidden, weight, to_bias=0)),
+    "the gradient of the weight is left out.": lambda slope, hidden, weight, *grads: put(grads, added(slope, hidden, weight, to_weight=0)),
+    "the gradient of the hidden state is left out.": lambda slope, hidden, weight, *grads: put(grads, added(slope, hidden, weight, to_hidden=0)),
+    "nothing is added: `a = a + b` makes a new array, `a += b` changes the one that was given.": lambda slope, hidden, weight, *grads: None,
+    "the gradients are subtracted.": lambda slope, hidden, weight, *grads: put(grads, added(slope, hidden, weight, -1, -1, -1))},
+    outputs=("hidden_gradient", "weight_gradient", "bias_gradient"))

@@ -53,17 +53,18 @@ def describe(error) -> dict:
             "function": frames[-1].name if frames else "", "source": (getattr(error, "text", "") or (frames[-1].line if frames else "") or "").strip()}
 
 # %% ../../nbs/tito/answers_dev.ipynb #929b0815
-def answer(function, arguments: list, options: dict) -> dict:
-    "What a call returns or raises, and which arguments it changed."
+def answer(function, arguments: list, options: dict, outputs=()) -> dict:
+    "What a call returns or raises, and which arguments it changed. `outputs`: arguments that it should fill; they are the results then."
     given, named = copy.deepcopy(arguments), copy.deepcopy(options)
     try:
         with np.errstate(all="ignore"):
             result = function(*given, **named)
+        result = tuple(given[i] for i in outputs) if outputs else result
         parts = list(result) if isinstance(result, (tuple, list)) else [result]
         returned = {"many": isinstance(result, (tuple, list)), "result": [None if x is None else pack(x) for x in parts]}
     except BaseException as error:
         returned = {"error": describe(error)}
-    changed = [i for i, (x, y) in enumerate(zip(arguments, given)) if isinstance(x, np.ndarray) and not np.array_equal(x, y, equal_nan=True)]
+    changed = [i for i, (x, y) in enumerate(zip(arguments, given)) if isinstance(x, np.ndarray) and i not in outputs and not np.array_equal(x, y, equal_nan=True)]
     return returned | {"changed": changed}
 
 
@@ -85,8 +86,8 @@ def serve(plan: dict, send) -> None:
         if not callable(names.get(name)):
             send(name=name, missing=missing.get(name) or {"type": "NameError", "message": f"{name} is not defined", "line": None, "function": "", "source": ""})
             continue
-        for number, (arguments, options) in enumerate(calls):
-            send(name=name, call=number, **answer(names[name], [decode(x) for x in arguments], {k: decode(x) for k, x in options.items()}))
+        for number, (arguments, options, *outputs) in enumerate(calls):
+            send(name=name, call=number, **answer(names[name], [decode(x) for x in arguments], {k: decode(x) for k, x in options.items()}, outputs))
     send(done=True)
 
 # %% ../../nbs/tito/answers_dev.ipynb #dcfe3bdf

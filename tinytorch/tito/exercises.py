@@ -118,13 +118,15 @@ def formula_calls(loss_class, rng) -> list:
 
 def check_of(name: str, rng) -> Check | None:
     "The check of an exercise, made from its solution in the package; None where there is nothing to draw inputs from."
+    import tinytorch.amp
     import tinytorch.nn
     from tinytorch.mistakes import KNOWN
     from tinytorch.nn.criterion import LOSSES
     tinytorch.nn.__all__
     if name in KNOWN:
-        solution = next(getattr(module, name) for module in vars(tinytorch.nn).values() if hasattr(module, "__all__") and name in module.__all__)
-        return make_check(name, solution, KNOWN[name].draw(rng), KNOWN[name].mistakes, KNOWN[name].parts)
+        modules = [tinytorch.amp, *(module for module in vars(tinytorch.nn).values() if hasattr(module, "__all__"))]
+        solution = next(getattr(module, name) for module in modules if name in module.__all__)
+        return make_check(name, solution, KNOWN[name].draw(rng), KNOWN[name].mistakes, KNOWN[name].parts, KNOWN[name].outputs)
     users = [loss for loss in LOSSES.values() if loss.formula is not None and loss.formula.__name__ == name and loss.__module__.startswith("tinytorch.")]
     calls = [call for loss in users[:1] for call in formula_calls(loss, rng)]
     return make_check(name, users[0].formula, calls, {}) if calls else None
@@ -147,7 +149,9 @@ def exercises(project, module, rng=None) -> list:
     found = [exercise for path in module.notebooks for exercise in find_exercises(project, path)]
     for exercise in found:
         check = check_of(exercise.name, rng or np.random.default_rng(0))
-        exercise.check = check and to_data(check)
+        if check is None:
+            raise TitoError(f"The exercise {exercise.name} has no inputs to check it with: add it to KNOWN in nbs/tito/mistakes_dev.ipynb.")
+        exercise.check = to_data(check)
     return found
 
 # %% ../../nbs/tito/exercises_dev.ipynb #5620c933
@@ -155,7 +159,7 @@ def plan_for(project, path, checks: list) -> dict:
     "What the answering process is to do: the exported cells of the notebook as it is on disk, and the calls."
     cells = [{"number": cell.number, "code": "\n" * cell.offset + cell.code, "names": function_names(cell.code)}
              for cell in code_cells(read_notebook(project, path)) if cell.directives.keys() & set(EXPORTS)]
-    calls = {check.name: [[[encode(x) for x in arguments.values()], {k: encode(x) for k, x in options.items()}] for arguments, options in check.calls]
+    calls = {check.name: [[[encode(x) for x in arguments.values()], {k: encode(x) for k, x in options.items()}, *check.positions] for arguments, options in check.calls]
              for check in checks}
     return {"cells": cells, "calls": calls, "paths": [str(project.root)]}
 
@@ -222,13 +226,11 @@ def sources(project, path, names) -> dict:
 
 def check_notebook(project, path, chosen: list, timeout: float = 20.0, run=run_plan) -> dict:
     "The verdict on each of these exercises of a notebook."
-    checks = {exercise.name: from_data(exercise.check) for exercise in chosen if exercise.check}
+    checks = {exercise.name: from_data(exercise.check) for exercise in chosen}
     found, lost = collect(plan_for(project, path, list(checks.values())), path.parent, timeout, run)
     verdicts = {}
     for exercise in chosen:
-        if exercise.name not in checks:
-            verdicts[exercise.name] = Verdict(RIGHT, "checked by the notebook's own test only")
-        elif exercise.name in lost:
+        if exercise.name in lost:
             verdicts[exercise.name] = Verdict(WRONG, lost[exercise.name])
         else:
             verdicts[exercise.name] = judge(checks[exercise.name], found.get(exercise.name, []))

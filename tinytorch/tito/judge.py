@@ -31,6 +31,12 @@ class Check:
     calls: list                # pairs (arguments by name, options)
     expected: list             # for each call a list of arrays
     mistakes: list = field(default_factory=list)
+    outputs: list = field(default_factory=list)       # arguments that the function fills, instead of returning something
+
+    @property
+    def positions(self) -> list:
+        "The positions of the outputs among the arguments."
+        return [list(self.calls[0][0]).index(name) for name in self.outputs]
 
 # %% ../../nbs/tito/judge_dev.ipynb #165966ff
 def parts_of(arguments: list, count: int, parts=()) -> list:
@@ -40,32 +46,34 @@ def parts_of(arguments: list, count: int, parts=()) -> list:
     return ["value", *[f"slope of `{name}`" for name in arguments][:count - 1]]
 
 
-def results_of(function, arguments: dict, options: dict) -> list:
-    "What the function returns, as a list of arrays."
+def results_of(function, arguments: dict, options: dict, outputs=()) -> list:
+    "What the function returns, or puts into its `outputs`, as a list of arrays."
+    given = {name: np.array(x) if isinstance(x, np.ndarray) else x for name, x in arguments.items()}
     with np.errstate(all="ignore"):
-        result = function(*[np.array(x) if isinstance(x, np.ndarray) else x for x in arguments.values()], **options)
+        result = function(*given.values(), **options)
+    result = [given[name] for name in outputs] if outputs else result
     return [np.asarray(x) for x in (result if isinstance(result, (tuple, list)) else [result])]
 
 
-def make_check(name: str, solution, calls: list, mistakes: dict, parts=()) -> Check:
+def make_check(name: str, solution, calls: list, mistakes: dict, parts=(), outputs=()) -> Check:
     """The check of an exercise from its solution and the functions that make its known mistakes.
 
     A mistake that no call tells from the solution is a ValueError: another call is needed.
     """
-    expected = [results_of(solution, *call) for call in calls]
-    check = Check(name, parts_of(list(calls[0][0]), len(expected[0]), parts), calls, expected)
+    expected = [results_of(solution, *call, outputs) for call in calls]
+    check = Check(name, parts_of(list(calls[0][0]), len(expected[0]), parts or [f"`{x}`" for x in outputs]), calls, expected, [], list(outputs))
     for text, function in mistakes.items():
-        results = [wrong_results(function, call) for call in calls]
+        results = [wrong_results(function, call, outputs) for call in calls]
         if all(same_results(x, y, call) for x, y, call in zip(results, expected, calls)):
             raise ValueError(f"{name}: no call shows the mistake {text!r}")
         check.mistakes.append(Mistake(text, results))
     return check
 
 
-def wrong_results(function, call):
+def wrong_results(function, call, outputs=()):
     "What a mistake gives, or the name of the error that it raises."
     try:
-        return results_of(function, *call)
+        return results_of(function, *call, outputs)
     except Exception as error:
         return type(error).__name__
 
@@ -332,7 +340,8 @@ def to_data(check: Check) -> dict:
 
     calls = [[{k: encode(v) for k, v in group.items()} for group in call] for call in check.calls]
     mistakes = [{"text": m.text, "results": [packed(*x) for x in zip(m.results, check.expected, check.calls)]} for m in check.mistakes]
-    return {"name": check.name, "parts": check.parts, "calls": calls, "expected": [[pack(x) for x in results] for results in check.expected], "mistakes": mistakes}
+    return {"name": check.name, "parts": check.parts, "calls": calls, "expected": [[pack(x) for x in results] for results in check.expected], "mistakes": mistakes,
+            "outputs": check.outputs}
 
 
 def from_data(data: dict) -> Check:
@@ -341,4 +350,4 @@ def from_data(data: dict) -> Check:
     calls = [tuple({k: decode(v) for k, v in group.items()} for group in call) for call in data["calls"]]
     mistakes = [Mistake(m["text"], [right if x is None else x if isinstance(x, str) else [unpack(y) for y in x] for x, right in zip(m["results"], expected)])
                 for m in data["mistakes"]]
-    return Check(data["name"], data["parts"], calls, expected, mistakes)
+    return Check(data["name"], data["parts"], calls, expected, mistakes, data["outputs"])
