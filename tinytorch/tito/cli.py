@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['width', 'console', 'errors', 'EXAMPLES', 'app', 'Modules', 'Named', 'All', 'Slow', 'Timeout', 'Folder', 'One',
            'Exercise', 'Names', 'show_problem', 'show_runs', 'run_one', 'run_all', 'chosen', 'tito', 'export', 'test',
-           'has_exercises', 'check_exercises', 'bar', 'watch_exercises', 'hint', 'reset', 'start', 'release', 'refresh',
-           'status', 'show_points', 'mark', 'demo', 'bench', 'docs', 'readme', 'doctor', 'check_python',
+           'has_exercises', 'check_exercises', 'bar', 'watch_exercises', 'hint', 'reset', 'start', 'release', 'grade',
+           'refresh', 'status', 'show_points', 'mark', 'demo', 'bench', 'docs', 'readme', 'doctor', 'check_python',
            'check_packages', 'applies', 'found', 'check_import', 'check_sync', 'main', 'fail', 'stopped']
 
 # %% ../../nbs/tito/cli_dev.ipynb #27254b4e
@@ -277,6 +277,33 @@ def release(dest: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new o
     from tinytorch.tito.release import release
     found = release(find_project(), dest)
     console.print(f"The student's edition is in {dest}: {len(found)} exercises, {sum(e.points for e in found)} points, no line of a solution.")
+
+
+@app.command(rich_help_panel="Instructors")
+def grade(folder: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A folder of notebooks, or of folders, one for each student.")],
+          out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where marks and feedback go.")],
+          module: Annotated[str, typer.Option("--module", "-m", metavar="MODULE", help="The module that was handed in.")] = "04",
+          notebook: Annotated[Optional[list[str]], typer.Option("--notebook", metavar="NAME", show_default=False, help="Only the exercises of this notebook, e.g. losses_dev; may be repeated.")] = None,
+          timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Stop a student's functions after this time.")] = 10.0,
+          jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help="How many submissions are marked at a time.")] = 2,
+          seed: Annotated[Optional[int], typer.Option("--seed", show_default=False, help="Of the hidden inputs; a new one in every run by default.")] = None):
+    """Mark submitted notebooks, each in a sandbox: marks.csv, marks.json and a page of feedback for each student.
+
+    An interrupted run goes on where it stopped.
+    """
+    from rich.progress import Progress
+
+    from tinytorch.tito.grade import grade
+    from tinytorch.tito.sandbox import protection
+    project = find_project()
+    if not protection()[0]: console.print(f"Note: {protection()[1]}.", style="yellow")
+    with Progress(console=console) as progress:
+        task = progress.add_task("marking", total=None)
+        marks = grade(project, project.find(module), folder, out, notebooks=notebook, seed=seed, timeout=timeout, jobs=jobs,
+                      tell=lambda done, of, mark: progress.update(task, total=of, completed=done, description=mark.student))
+    for marked in marks:
+        if marked.problem: console.print(f"{marked.student}: {marked.problem}", style="yellow")
+    console.print(f"{len(marks)} submissions marked: {out}/marks.csv, marks.json and feedback/")
 
 # %% ../../nbs/tito/cli_dev.ipynb #e08f0fd9
 @app.command(rich_help_panel="Modules")
