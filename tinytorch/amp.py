@@ -45,7 +45,6 @@ def next_scale(scale, clean, overflow, *, growth_factor, backoff_factor, growth_
       both start the count again from 0.
     - Example with the factors 2 and 0.5 and the interval 3: (8, 1, True) gives (4, 0), (8, 1, False) gives (8, 2),
       and (8, 2, False) gives (16, 0).
-    - Hint: three cases, three returns.
     """
     ### BEGIN SOLUTION
     if overflow:

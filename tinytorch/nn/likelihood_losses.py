@@ -31,7 +31,6 @@ def poisson_nll(input, target, *, log_input, full, eps):
     - `eps`: what is added to rates before the logarithm.
     - Returns `(value, slope of input, slope of target)`.
     - Example: log-rate 0 and count 2 give value 1 and slope -1; rate 2 and count 2 give 2 - 2 log 2 and 0.
-    - Hint: give both cases the names `rate` and `log_rate`, and let no logarithm meet a count of 0.
     """
     ### BEGIN SOLUTION
     if log_input:
@@ -86,7 +85,6 @@ def gaussian_nll(input, target, var, *, full, eps):
     - `eps`: the least variance.
     - Returns `(value, slope of input, slope of target, slope of var)`.
     - Example: mean 2, target 0 and variance 4 give value 1.193 and slopes 0.5, -0.5 and 0.
-    - Hint: the error divided by the variance is in all four.
     """
     ### BEGIN SOLUTION
     var = np.maximum(var, eps)
@@ -149,7 +147,6 @@ def kl_divergence(input, target, *, log_target):
     - `target`: probabilities, or with `log_target=True` their logarithms; arrays of the same shape.
     - Returns `(value, slope of input, slope of target)`.
     - Example: log-probability -2 and probability 0.5 give value 0.5 * (log 0.5 + 2) = 0.653 and slope -0.5.
-    - Hint: where the probability is 0, all three are 0.
     """
     ### BEGIN SOLUTION
     share, log_share = (np.exp(target), target) if log_target else (target, np.log(target))
@@ -207,7 +204,6 @@ def tweedie_deviance(input, target, *, power, log_input):
     - `power`: from 1 (Poisson) to 2 (gamma).
     - Returns `(value, slope)`; the slope is that of `input`.
     - Example with power 1.5: mean 4 and target 1 give value 2, and slope 0.75 for the mean, 3 for its logarithm.
-    - Hint: `-np.expm1(-b * gap) / b` is the fraction above.
     """
     ### BEGIN SOLUTION
     a, b = power - 1, 2 - power

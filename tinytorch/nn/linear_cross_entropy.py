@@ -34,7 +34,6 @@ def scores(hidden, weight, bias, out):
     - `bias`: array (classes,) or None
     - `out`: array (rows, classes), of the dtype to compute in.
     - Example: hidden (1, 2) and a weight of (3, 4) and (5, 6) give the scores 11 and 17.
-    - Hint: for each of `slices(*weight.shape)`, `np.matmul(..., out=out[:, part])`.
     """
     ### BEGIN SOLUTION
     for part in slices(*weight.shape):
@@ -52,7 +51,6 @@ def add_gradients(slope, hidden, weight, hidden_gradient, weight_gradient, bias_
     - `weight`, `weight_gradient`: arrays (classes, features)
     - `bias_gradient`: array (classes,).
     - Example: slope (1, -1), hidden (2) and a weight of (3) and (4) add (-1), (2) and (-2), and (1, -1).
-    - Hint: in each of `slices(*weight.shape)`, `slope[:, part]` meets `weight[part]`.
     """
     ### BEGIN SOLUTION
     for part in slices(*weight.shape):

@@ -20,7 +20,6 @@ def pinball(input, target, *, quantile):
     - `quantile`: the price of a unit too low; a unit too high costs `1 - quantile`.
     - Returns `(value, slope)`; the slope where they are equal is 0.
     - Example with quantile 0.9: prediction 3 and target 5 give value 1.8 and slope -0.9.
-    - Hint: the sign of the error, its part above 0 and its part below 0, make the slope; the slope makes the value.
     """
     ### BEGIN SOLUTION
     error = input - target
@@ -60,7 +59,6 @@ def log_cosh(input, target):
     - `input`, `target`: arrays of the same shape.
     - Returns `(value, slope)`.
     - Example: error log 2 gives value log 1.25 and slope 0.6.
-    - Hint: the slope first, then two expressions for the value and `np.where`.
     """
     ### BEGIN SOLUTION
     error = input - target
@@ -93,7 +91,6 @@ def squared_log_error(input, target):
     - `input`, `target`: arrays of the same shape, not negative.
     - Returns `(value, slope of input, slope of target)`.
     - Example: prediction 1 and target 0 give value 0.48, slope 0.69 and slope of the target -1.39.
-    - Hint: `np.log1p` of the error over the smaller amount plus 1.
     """
     ### BEGIN SOLUTION
     error = input - target
@@ -129,7 +126,6 @@ def percentage_error(input, target, *, eps):
     - `eps`: smaller targets are divided by this.
     - Returns `(value, slope of input, slope of target)`; the slopes where they are equal are 0.
     - Example: prediction 110 and target 100 give value 10, slope 1 and slope of the target -1.1.
-    - Hint: the slope times the error is the value. The target is in the error, and if it is not small in the divisor too.
     """
     ### BEGIN SOLUTION
     error, size = input - target, np.maximum(np.abs(target), eps)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BEGIN', 'END', 'MARKER', 'REGION', 'FILE', 'blank', 'solution_lines', 'Exercise', 'function_names', 'above',
-           'hints_in', 'points_in', 'find_exercises', 'formula_calls', 'check_of', 'exercises', 'plan_for', 'run_plan',
-           'collect', 'uses', 'sources', 'check_notebook', 'judge', 'check_module', 'marks_file', 'kept', 'stamps',
-           'remember', 'points', 'pick', 'next_hint', 'reset']
+           'hints_in', 'points_in', 'find_exercises', 'annotate', 'nbgrader', 'formula_calls', 'check_of', 'exercises',
+           'plan_for', 'run_plan', 'collect', 'uses', 'sources', 'check_notebook', 'judge', 'check_module',
+           'marks_file', 'kept', 'stamps', 'remember', 'points', 'pick', 'next_hint', 'reset']
 
 # %% ../../nbs/tito/exercises_dev.ipynb #473a7ef9
 import ast
@@ -98,6 +98,32 @@ def find_exercises(project, path) -> list:
             name = re.findall(r"^(?:def|class)\s+(\w+)", cell.source[:region.start()], re.M)[-1]
             found.append(Exercise(name, path.name, nb["cells"][cell.index].get("id", ""), blank(cell.source), points_in(text), hints_in(text)))
     return found
+
+# %% ../../nbs/tito/exercises_dev.ipynb #0116dc96
+def annotate(nb: dict) -> None:
+    "Set nbgrader's metadata on the exercises of a notebook that holds the solutions, and on their tests."
+    if not any(REGION.search("".join(cell["source"])) for cell in nb["cells"]):
+        return
+    waiting, used = [], set()
+    for index, cell in enumerate(nb["cells"]):
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code":
+            continue
+        test = re.search(r"^def (test_unit_\w+)", source, re.M)
+        if region := REGION.search(source):
+            name = re.findall(r"^(?:def|class)\s+(\w+)", source[:region.start()], re.M)[-1]
+            waiting.append(points_in(above(nb, index)))
+            cell["metadata"]["nbgrader"] = nbgrader(name, solution=True)
+        elif test and waiting and test[1] not in used:
+            used.add(test[1])
+            cell["metadata"]["nbgrader"] = nbgrader(test[1], grade=True, locked=True) | {"points": sum(waiting)}
+            waiting = []
+        else:
+            cell["metadata"].pop("nbgrader", None)
+
+
+def nbgrader(name: str, **flags) -> dict:
+    return {"grade": False, "grade_id": name, "locked": False, "schema_version": 3, "solution": False, "task": False} | flags
 
 # %% ../../nbs/tito/exercises_dev.ipynb #796b5453
 def formula_calls(loss_class, rng) -> list:

@@ -502,6 +502,8 @@ def refresh(project, path, slow=False, timeout=600.0, **options):
         run.problem = Problem("the file was changed while it ran; run tito refresh again")
     if run.problem: return run
     for index, outputs in run.outputs.items(): nb["cells"][index]["outputs"] = outputs
+    from tinytorch.tito.exercises import annotate
+    annotate(nb)
     after = clean(project, nb)
     run.saved = after != before.replace(b"\r\n", b"\n")
     if run.saved: write_file(path, after)
