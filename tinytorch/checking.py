@@ -479,7 +479,7 @@ def layout_does_not_matter(loss_class, options, rng):
 # %% ../nbs/machinery/checking_dev.ipynb #8e56adfd
 def nothing_costs_nothing(loss_class, options, rng):
     "Without samples the sum and the mean are 0 and the gradient is empty."
-    shapes = [(0, 4), (2, 3, 0)] if loss_class.rows else [(0,), (3, 0)]
+    shapes = [(0,), (3, 0)] if not loss_class.rows else [(0, 4), (2, 0, 4)] if issubclass(loss_class, RowLoss) else [(0, 4), (2, 3, 0)]
     for loss, arguments in examples(loss_class, options, rng, shapes):
         result = loss(*arguments)
         assert result.size == 0 if loss.reduction == "none" else result.item() == 0, f"{loss!r} of nothing is {result}"

@@ -159,7 +159,7 @@ class Traced(NDArrayOperatorsMixin):
     def max(self, axis=None, keepdims=False): return reduce("max", self, axis, keepdims)
     def min(self, axis=None, keepdims=False): return reduce("min", self, axis, keepdims)
     def mean(self, axis=None, keepdims=False): return self.sum(axis, keepdims) / self.recorder.classes
-    def copy(self): return Traced(self.recorder, self.node)
+    def copy(self): return self.note("same", self.node, axes=self.node.axes)
 
 # %% ../../nbs/machinery/trace_dev.ipynb #cb4a26c5
 def place(block, index) -> Node:
