@@ -29,6 +29,7 @@ MORE = {               # options besides the variants that a loss declares
                          {"label_smoothing": 1.0}, {"label_smoothing": 0.1, "ignore_index": -1}],
 }
 OVERFLOWS = {"SoftMarginLoss"}      # in PyTorch, for large scores; see the page on differences
+CANCELS = {"TripletMarginLoss"}     # differences of large distances: in float32 both are right to few digits
 
 
 def extreme(loss, kind: tuple, arguments: list, rng) -> list:
@@ -63,7 +64,7 @@ def loss_cases(name: str, seed: int):
             if skipped(kind, options, arguments[1]) or far and name in OVERFLOWS:
                 continue
             arguments = extreme(loss, kind, arguments, rng) if far else arguments
-            for dtype, reduction in itertools.product(("float32", "float64"), loss.reductions):
+            for dtype, reduction in itertools.product(("float32", "float64")[far and name in CANCELS:], loss.reductions):
                 upstream = rng.uniform(0.5, 2, samples if reduction == "none" else ())
                 if reduction != "batchmean" or shape:
                     yield {"loss": name, "dtype": dtype, "options": short(chosen) | {"reduction": reduction},

@@ -210,7 +210,7 @@ def costs(recording) -> int:
 
 
 HEADER = '''"The loop of {name}, written by tinytorch.core.compiled."
-from math import inf, nan, sqrt
+from math import cos, inf, nan, sin, sqrt
 
 import numpy as np
 from numba import {number} as number

@@ -49,7 +49,7 @@ def broadcast(*shapes) -> tuple:
 
 # %% ../../nbs/machinery/trace_dev.ipynb #bafc5f22
 NUMBERS = {"add", "subtract", "multiply", "divide", "negative", "positive", "absolute", "square", "sqrt", "reciprocal", "power",
-           "exp", "log", "log1p", "expm1", "tanh", "sign", "minimum", "maximum"}
+           "exp", "log", "log1p", "expm1", "tanh", "sin", "cos", "sign", "minimum", "maximum"}
 TRUTHS = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "logical_and", "logical_or", "logical_not",
           "isfinite", "isnan", "isinf"}
 ALIASES = {"bitwise_and": "logical_and", "bitwise_or": "logical_or", "invert": "logical_not", "float_power": "power"}

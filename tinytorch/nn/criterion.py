@@ -87,6 +87,7 @@ DOMAINS = {      # of arguments that are not any number
     "count": Domain(0, inf, "Counts are not negative."),
     "rate": Domain(0, inf, "Rates are not negative; for their logarithms set log_input=True."),
     "variance": Domain(0, inf, "Make it positive, for example by exp()."),
+    "cosine": Domain(-1.001, 1.001, "Divide the vectors by their lengths before they are multiplied."),
     "non-negative": Domain(0, inf, "Negative numbers have no meaning here."),
 }
 
