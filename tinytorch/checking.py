@@ -6,10 +6,10 @@
 __all__ = ['SAMPLES', 'SHAPES', 'TEXTBOOK', 'EDGES', 'CONTRACT', 'numbers', 'show', 'place', 'known_mistake', 'common_factor',
            'describe_factor', 'diagnose', 'check_close', 'central_differences', 'with_dtype', 'run_formula',
            'check_slope', 'check_gradient', 'steps_leave', 'gradients_of', 'from_record', 'check_recorded_case',
-           'check_recorded', 'class_axis', 'feature_axis', 'sample', 'shapes_of', 'domains', 'draw_argument',
-           'draw_arguments', 'draw_options', 'examples', 'textbook_bce', 'textbook_huber', 'textbook_nll',
-           'chosen_options', 'by_textbook', 'value_is_the_textbooks', 'gradient_is_the_slope', 'mean_divisor',
-           'reductions_agree', 'cast', 'precisions', 'dtype_is_kept', 'halves_are_computed_in_float32',
+           'check_recorded', 'class_axis', 'feature_axis', 'label_lists', 'sample', 'shapes_of', 'domains',
+           'draw_argument', 'draw_arguments', 'draw_options', 'examples', 'textbook_bce', 'textbook_huber',
+           'textbook_nll', 'chosen_options', 'by_textbook', 'value_is_the_textbooks', 'gradient_is_the_slope',
+           'mean_divisor', 'reductions_agree', 'cast', 'precisions', 'dtype_is_kept', 'halves_are_computed_in_float32',
            'mixed_types_are_accepted', 'lists_are_accepted', 'arguments_stay_as_they_are', 'layouts',
            'layout_does_not_matter', 'nothing_costs_nothing', 'edge_pairs', 'edge_rows', 'extremes_are_finite',
            'sure_and_right_costs_nothing', 'nan_passes_through', 'blocks_of', 'blocks_do_not_show',
@@ -232,7 +232,13 @@ def feature_axis(loss_class, shape: tuple) -> int:
     return len(shape) - 1 if issubclass(loss_class, RowLoss) else class_axis(shape)
 
 
-SAMPLES = {"log-probability": lambda rng, shape: -rng.exponential(1.5, shape)}      # by domain, where its bounds do not say enough
+def label_lists(rng, shape: tuple) -> np.ndarray:
+    "Lists of distinct class indices, ended by -1."
+    lists, length = np.argsort(rng.random(shape), axis=-1), rng.integers(0, shape[-1] + 1, (*shape[:-1], 1))
+    return np.where(np.arange(shape[-1]) < length, lists, -1)
+
+
+SAMPLES = {"log-probability": lambda rng, shape: -rng.exponential(1.5, shape), "label set": label_lists}      # by domain, where its bounds do not say enough
 
 
 def sample(domain: str, rng, shape: tuple) -> np.ndarray:

@@ -6,7 +6,7 @@
 __all__ = ['KNOWN', 'Known', 'both', 'numbers', 'error', 'clip', 'huber_calls', 'smooth', 'chances', 'limited', 'bce', 'scores',
            'zero_times', 'bce_logits', 'sigmoid', 'naive_logits', 'both_rows', 'rows_of', 'shifted', 'lse', 'log_soft',
            'labelled', 'at', 'hot', 'distributions', 'soft', 'label_rows', 'weighted_samples', 'sum64', 'steps',
-           'linear', 'fill', 'chunk', 'added', 'put']
+           'linear', 'fill', 'chunk', 'added', 'put', 'terms', 'terms_used', 'variances', 'task']
 
 # %% ../nbs/tito/mistakes_dev.ipynb #1aec3cc6
 from collections.abc import Callable
@@ -453,3 +453,55 @@ KNOWN["add_gradients"] = Known(chunk, {
     "nothing is added: `a = a + b` makes a new array, `a += b` changes the one that was given.": lambda slope, hidden, weight, *grads: None,
     "the gradients are subtracted.": lambda slope, hidden, weight, *grads: put(grads, added(slope, hidden, weight, -1, -1, -1))},
     outputs=("hidden_gradient", "weight_gradient", "bias_gradient"))
+
+# %% ../nbs/tito/mistakes_dev.ipynb #1fd7c41e
+def terms(rng) -> list:
+    "Values of terms, a row for each, and their weights."
+    hand = [({"values": np.array([[3.0], [5.0]]), "weights": np.array([2.0, 0.5])}, {}), ({"values": np.array([[3.0, 1.0], [5.0, 2.0]]), "weights": np.array([2.0, 0.5])}, {}),
+            ({"values": rng.exponential(1, (3, 4)), "weights": np.array([0.7, 0.0, 1.5])}, {})]
+    return both(*hand, ({"values": np.array([[3.0, 1.0], [np.inf, 1.0]]), "weights": np.array([1.0, 0.0])}, {}), ({"values": np.ones((2, 3)), "weights": np.zeros(2)}, {}))
+
+
+def terms_used(values, weights, share=lambda weights: weights):
+    used = weights != 0
+    return share(weights)[used] @ values[used]
+
+
+KNOWN["weighted_sum"] = Known(terms, {
+    "the weights are left out: each term counts once.": lambda values, weights: (values.sum(0), np.ones_like(weights)),
+    "the total is divided by the sum of the weights. A sum is wanted, not a mean.": lambda values, weights: (terms_used(values, weights) / max(weights.sum(), weights.dtype.type(1e-9)), weights),
+    "you took the mean of the terms. Add them.": lambda values, weights: (terms_used(values, weights) / weights.dtype.type(len(weights)), weights),
+    "a term of weight 0 still counts if it is infinite: 0 times infinity is NaN. Leave such terms out before you multiply.": lambda values, weights: (weights @ values, weights),
+    "the samples are added too. Return a total for each.": lambda values, weights: (terms_used(values, weights).sum(), weights),
+    "the slopes are the values. The slope of a weighted sum with respect to a term is its weight.": lambda values, weights: (terms_used(values, weights), values[:, 0].copy()),
+    "the slopes are all 1: the weights are left out.": lambda values, weights: (terms_used(values, weights), np.ones_like(weights))},
+    parts=("total", "slopes"))
+
+
+def variances(rng) -> list:
+    "Losses of tasks, log-variances, and both factors."
+    value, s = np.array([3.0, 0.5, 4.0, 0.0]), np.array([0.0, 1.0, -2.0, 0.5])
+    far = {"value": np.array([0.0, 1.0, 0.0, 1.0]), "log_variance": np.array([-1e4, -1e4, 1e4, 1e4])}
+    return both(*[({"value": v, "log_variance": w}, {"factor": factor}) for factor in (0.5, 1.0) for v, w in ((value[:1], s[:1]), (value, s), (rng.exponential(2, 5), rng.normal(size=5)))],
+                (far, {"factor": 1.0}))
+
+
+def task(value, s, factor, log=0.5, by_log=0.5, limit=80, share=None, by_value=None):
+    "The part of a task and its slopes, or a variant of it."
+    weight = factor * np.exp(np.clip(-s, -limit, limit))
+    used = weight if share is None else share(np.clip(s, -limit, limit), factor)
+    return used * value + log * s, weight if by_value is None else by_value(weight), by_log - weight * value
+
+
+KNOWN["uncertainty"] = Known(variances, {
+    "the logarithm is that of σ², not of σ: halve the log-variance.": lambda value, log_variance, *, factor: task(value, log_variance, factor, log=1),
+    "the logarithm is left out: then the weight would sink to 0.": lambda value, log_variance, *, factor: task(value, log_variance, factor, log=0, by_log=0),
+    "the factor is left out.": lambda value, log_variance, *, factor: task(value, log_variance, 1.0),
+    "the loss is multiplied by the variance. Divide by it: exp(-s).": lambda value, log_variance, *, factor: task(value, log_variance, factor, share=lambda s, f: f * np.exp(s)),
+    "the loss is divided by σ, not by σ².": lambda value, log_variance, *, factor: task(value, log_variance, factor, share=lambda s, f: f * np.exp(-s / 2)),
+    "the slope with respect to the log-variance lacks that of the logarithm, 1/2.": lambda value, log_variance, *, factor: task(value, log_variance, factor, by_log=0),
+    "in the slope with respect to the log-variance the logarithm counts 1. It is half of s, so its slope is 1/2.": lambda value, log_variance, *, factor: task(value, log_variance, factor, by_log=1),
+    "the slope with respect to the log-variance has the opposite sign.": lambda value, log_variance, *, factor: (*task(value, log_variance, factor)[:2], -task(value, log_variance, factor)[2]),
+    "the slope with respect to the value is 1: it is the weight.": lambda value, log_variance, *, factor: task(value, log_variance, factor, by_value=np.ones_like),
+    "the weight is not limited: keep the exponent within ±80.": lambda value, log_variance, *, factor: task(value, log_variance, factor, limit=np.inf)},
+    parts=("part", "slope of the value", "slope of the log-variance"))

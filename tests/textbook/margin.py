@@ -1,18 +1,6 @@
 "Margin losses."
 import numpy as np
 
-from tinytorch.checking import EDGES, SAMPLES
-
-
-def label_lists(rng, shape):
-    "Distinct class indices, ended by -1."
-    lists = np.argsort(rng.random(shape), axis=-1)
-    length = rng.integers(0, shape[-1] + 1, (*shape[:-1], 1))
-    return np.where(np.arange(shape[-1]) < length, lists, -1)
-
-
-SAMPLES["label set"] = label_lists
-
 
 def multi_margin(row, target, p=1, margin=1.0, weight=None):
     terms = [max(0, margin - row[target] + x) ** p for i, x in enumerate(row) if i != target]

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['DOMAINS', 'REDUCTIONS', 'LOSSES', 'as_array', 'float_dtype', 'widest', 'check_same_shape', 'Domain', 'bounds',
            'check_domain', 'first', 'check_reduction', 'check_number', 'Arguments', 'Shortcut', 'Shortcuts', 'cast',
-           'Evaluation', 'Loss', 'differentiable', 'option_array', 'spread', 'ClassIndexError', 'class_indices',
-           'ClassLoss', 'RowLoss']
+           'Evaluation', 'combining', 'Loss', 'differentiable', 'option_array', 'spread', 'ClassIndexError',
+           'class_indices', 'ClassLoss', 'RowLoss']
 
 # %% ../../nbs/machinery/criterion_dev.ipynb #9de68d82
 import functools
@@ -294,6 +294,14 @@ class Evaluation:
 LOSSES: dict[str, type] = {}     # every loss by name; tests, benchmarks and tables walk over it
 
 
+def combining(name: str):
+    "The operator `name` of `Combining`, which is imported when it is first used."
+    def operator(self, other):
+        from tinytorch.nn.combined_losses import Combining
+        return getattr(Combining, name)(self, other)
+    return operator
+
+
 class Loss(Arguments, Shortcuts, Module):
     """A measure of how wrong predictions are: call it with `(input, target)`, get a Tensor, call `backward()`.
 
@@ -310,6 +318,8 @@ class Loss(Arguments, Shortcuts, Module):
     variants = ()              # further options worth testing, as keyword arguments
     task = "regression"        # what it is for, in the words of the chooser
     function = ""              # the name of its functional form, where that is not its own in snake_case
+    __array_ufunc__ = None     # so that `np.float32(2) * loss` asks the loss
+    __add__, __radd__, __mul__, __rmul__, __truediv__ = map(combining, ("__add__", "__radd__", "__mul__", "__rmul__", "__truediv__"))
 
     def __init_subclass__(cls):
         if cls.formula is not None:
