@@ -43,6 +43,7 @@ def next_scale(scale, clean, overflow, *, growth_factor, backoff_factor, growth_
     - `overflow`: whether a gradient of this step held an infinity or a NaN.
     - After an overflow the scale is multiplied by `backoff_factor`, after `growth_interval` clean steps by `growth_factor`;
       both start the count again from 0.
+    - Returns `(scale, clean)`.
     - Example with the factors 2 and 0.5 and the interval 3: (8, 1, True) gives (4, 0), (8, 1, False) gives (8, 2),
       and (8, 2, False) gives (16, 0).
     """

@@ -363,15 +363,15 @@ def arcface(input, target, *, margin, scale):
     - `input`: cosines, array (rows, classes). `target`: class indices, array (rows,).
     - Returns `(value, slope)` of shapes (rows,) and (rows, classes).
     """
-    rows = np.arange(len(target))
-    cos = np.minimum(np.maximum(input[rows, target], -1), 1)
+    each = np.arange(len(target))
+    cos = np.minimum(np.maximum(input[each, target], -1), 1)
     sin = np.sqrt(np.maximum(1 - cos * cos, 1e-12))
     wide = cos <= -np.cos(margin)
     logits = scale * input
-    logits[rows, target] = scale * np.where(wide, cos - margin * np.sin(margin), cos * np.cos(margin) - sin * np.sin(margin))
+    logits[each, target] = scale * np.where(wide, cos - margin * np.sin(margin), cos * np.cos(margin) - sin * np.sin(margin))
     value, slope = cross_entropy(logits, target)
     slope = scale * slope
-    slope[rows, target] = slope[rows, target] * np.where(wide, 1, np.cos(margin) + cos / sin * np.sin(margin))
+    slope[each, target] = slope[each, target] * np.where(wide, 1, np.cos(margin) + cos / sin * np.sin(margin))
     return value, slope
 
 

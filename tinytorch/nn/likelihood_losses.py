@@ -33,12 +33,8 @@ def poisson_nll(input, target, *, log_input, full, eps):
     - Example: log-rate 0 and count 2 give value 1 and slope -1; rate 2 and count 2 give 2 - 2 log 2 and 0.
     """
     ### BEGIN SOLUTION
-    if log_input:
-        rate, log_rate = np.exp(input), input
-        slope = rate - target
-    else:
-        rate, log_rate = input, np.log(input + eps)
-        slope = 1 - np.where(target == 0, 0, target / (input + eps))
+    rate, log_rate = (np.exp(input), input) if log_input else (input, np.log(input + eps))
+    slope = rate - target if log_input else 1 - np.where(target == 0, 0, target / (input + eps))
     value, target_slope = rate - np.where(target == 0, 0, target * log_rate), -log_rate
     if full:
         factorial, factorial_slope = stirling(target)

@@ -33,6 +33,7 @@ def scores(hidden, weight, bias, out):
     - `weight`: array (classes, features)
     - `bias`: array (classes,) or None
     - `out`: array (rows, classes), of the dtype to compute in.
+    - Returns nothing: the scores go into `out`.
     - Example: hidden (1, 2) and a weight of (3, 4) and (5, 6) give the scores 11 and 17.
     """
     ### BEGIN SOLUTION
@@ -50,6 +51,7 @@ def add_gradients(slope, hidden, weight, hidden_gradient, weight_gradient, bias_
     - `hidden`, `hidden_gradient`: arrays (rows, features)
     - `weight`, `weight_gradient`: arrays (classes, features)
     - `bias_gradient`: array (classes,).
+    - Returns nothing: what is added goes into the gradients that were given.
     - Example: slope (1, -1), hidden (2) and a weight of (3) and (4) add (-1), (2) and (-2), and (1, -1).
     """
     ### BEGIN SOLUTION

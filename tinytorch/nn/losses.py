@@ -404,6 +404,7 @@ def soft_cross_entropy(logits, target):
 def smooth_labels(target, label_smoothing):
     """`target`, array (rows, classes), with a share `label_smoothing` spread evenly over the classes.
 
+    - Returns an array of the same shape; its rows still sum to 1 if the target's do.
     - Example: (0, 1) smoothed by 0.2 is (0.1, 0.9).
     """
     ### BEGIN SOLUTION

@@ -281,7 +281,7 @@ def best_rival(input, target, margin):
     short = np.where(best == -np.inf, -1, margin - input[rows, target] + best)
     chosen = np.where((rivals == np.expand_dims(best, -1)) & np.expand_dims(short > 0, -1), 1, 0 * input)
     slope = chosen / np.expand_dims(np.maximum(chosen.sum(axis=-1), 1), -1)
-    slope[rows, target] = -slope.sum(axis=-1)
+    slope[rows, target] -= slope.sum(axis=-1)
     return np.maximum(short, 0), slope
 
 
