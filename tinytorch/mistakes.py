@@ -6,7 +6,8 @@
 __all__ = ['KNOWN', 'Known', 'both', 'numbers', 'error', 'clip', 'huber_calls', 'smooth', 'chances', 'limited', 'bce', 'scores',
            'zero_times', 'bce_logits', 'sigmoid', 'naive_logits', 'both_rows', 'rows_of', 'shifted', 'lse', 'log_soft',
            'labelled', 'at', 'hot', 'distributions', 'soft', 'label_rows', 'weighted_samples', 'sum64', 'steps',
-           'linear', 'fill', 'chunk', 'added', 'put', 'terms', 'terms_used', 'variances', 'task']
+           'linear', 'fill', 'chunk', 'added', 'put', 'interleave', 'jumps', 'frames', 'step', 'terms', 'terms_used',
+           'variances', 'task']
 
 # %% ../nbs/tito/mistakes_dev.ipynb #1aec3cc6
 from collections.abc import Callable
@@ -453,6 +454,59 @@ KNOWN["add_gradients"] = Known(chunk, {
     "nothing is added: `a = a + b` makes a new array, `a += b` changes the one that was given.": lambda slope, hidden, weight, *grads: None,
     "the gradients are subtracted.": lambda slope, hidden, weight, *grads: put(grads, added(slope, hidden, weight, -1, -1, -1))},
     outputs=("hidden_gradient", "weight_gradient", "bias_gradient"))
+
+# %% ../nbs/tito/mistakes_dev.ipynb #97e88364
+def interleave(labels, blank):
+    states = np.full((len(labels), 2 * labels.shape[1] + 1), blank)
+    states[:, 1::2] = labels
+    return states
+
+
+KNOWN["with_blanks"] = Known(lambda rng: [({"labels": np.array(x).reshape(len(x), -1), "blank": b}, {}) for x, b in (([[7, 8]], 0), ([[7, 8, 8], [1, 2, 3]], 5), ([[4]], 9))], {
+    "the blank at the end is missing: there are 2 S + 1 states.": lambda labels, blank: interleave(labels, blank)[:, :-1],
+    "the blank at the beginning is missing: there are 2 S + 1 states.": lambda labels, blank: interleave(labels, blank)[:, 1:],
+    "the blank is 0 in your code; it may be any class.": lambda labels, blank: interleave(labels, 0),
+    "labels are in the even places; those are the blanks'.": lambda labels, blank: np.roll(interleave(labels, blank), -1, axis=1)},
+    parts=("states",))
+
+
+def jumps(states, differ=True):
+    jump = np.zeros(states.shape, bool)
+    jump[:, 2:] = (states[:, 2:] != states[:, :-2]) if differ else True
+    return jump
+
+
+KNOWN["may_jump"] = Known(lambda rng: [({"states": np.array(x)}, {}) for x in ([[0, 7, 0, 8, 0, 8, 0]], [[0, 1, 0, 2, 0], [0, 3, 0, 3, 0]], [[9, 0, 9]])], {
+    "between equal labels the blank may not be left out, or the two would be read as one.": lambda states: jumps(states) | ((np.arange(states.shape[1]) % 2 == 1) & (np.arange(states.shape[1]) > 2)),
+    "every state may be jumped to, blanks too.": lambda states: jumps(states, differ=False),
+    "the comparison is the wrong way round: a jump needs different labels.": lambda states: jumps(states, differ=False) & ~jumps(states),
+    "states are compared with the one before; compare with the one two before.": lambda states: np.pad(states[:, 1:] != states[:, :-1], ((0, 0), (1, 0)))},
+    parts=("jumps",))
+
+
+def frames(rng) -> list:
+    a, b = np.array([[-np.inf, -np.inf, 0.0, -np.inf, -np.inf, -np.inf]]), rng.normal(-3, 1, (3, 9))
+    b[:, :2] = -np.inf
+    return [({"alpha": a, "jump": np.array([[False, False, True, False]]), "emission": np.array([[-1.0, -2.0, -3.0, -4.0]])}, {}),
+            ({"alpha": b, "jump": rng.random((3, 7)) < 0.5, "emission": rng.normal(-2, 1, (3, 7))}, {}),
+            ({"alpha": b - 2000, "jump": rng.random((3, 7)) < 0.5, "emission": rng.normal(-2, 1, (3, 7))}, {})]
+
+
+def step(alpha, jump, emission, leaps=True, moves=True, stays=True):
+    parts = [np.where(flag, part, -np.inf) for flag, part in ((stays, alpha[:, 2:]), (moves, alpha[:, 1:-1]), (jump if leaps is True else leaps, alpha[:, :-2]))]
+    return np.logaddexp(np.logaddexp(parts[0], parts[1]), parts[2]) + emission
+
+
+KNOWN["advance"] = Known(frames, {
+    "jumps over a blank are left out.": lambda alpha, jump, emission: step(alpha, jump, emission, leaps=False),
+    "every state may be jumped to in your code; look at `jump`.": lambda alpha, jump, emission: step(alpha, np.ones_like(jump), emission),
+    "staying in a state is left out.": lambda alpha, jump, emission: step(alpha, jump, emission, stays=False),
+    "moving by one state is left out.": lambda alpha, jump, emission: step(alpha, jump, emission, moves=False),
+    "the emission is left out.": lambda alpha, jump, emission: step(alpha, jump, 0 * emission),
+    "the largest of the three is taken; their probabilities add up.": lambda alpha, jump, emission: np.maximum(np.maximum(alpha[:, 2:], alpha[:, 1:-1]), np.where(jump, alpha[:, :-2], -np.inf)) + emission,
+    "the exponentials underflow for small log-probabilities: subtract the largest of the three first.": lambda alpha, jump, emission: np.log(np.exp(alpha[:, 2:]) + np.exp(alpha[:, 1:-1]) + jump * np.exp(alpha[:, :-2])) + emission,
+    "where all three are -infinity their difference to the largest is NaN: subtract 0 there.": lambda alpha, jump, emission: np.where(step(alpha, jump, 0 * emission) == -np.inf, np.nan, step(alpha, jump, emission))},
+    parts=("alpha",))
 
 # %% ../nbs/tito/mistakes_dev.ipynb #1fd7c41e
 def terms(rng) -> list:
