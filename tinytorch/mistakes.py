@@ -6,8 +6,8 @@
 __all__ = ['KNOWN', 'Known', 'both', 'numbers', 'error', 'clip', 'huber_calls', 'smooth', 'chances', 'limited', 'bce', 'scores',
            'zero_times', 'bce_logits', 'sigmoid', 'naive_logits', 'both_rows', 'rows_of', 'shifted', 'lse', 'log_soft',
            'labelled', 'at', 'hot', 'distributions', 'soft', 'label_rows', 'weighted_samples', 'sum64', 'steps',
-           'linear', 'fill', 'chunk', 'added', 'put', 'interleave', 'jumps', 'frames', 'step', 'terms', 'terms_used',
-           'variances', 'task']
+           'linear', 'fill', 'chunk', 'added', 'put', 'interleave', 'jumps', 'frames', 'step', 'found', 'terms',
+           'terms_used', 'variances', 'task']
 
 # %% ../nbs/tito/mistakes_dev.ipynb #1aec3cc6
 from collections.abc import Callable
@@ -507,6 +507,19 @@ KNOWN["advance"] = Known(frames, {
     "the exponentials underflow for small log-probabilities: subtract the largest of the three first.": lambda alpha, jump, emission: np.log(np.exp(alpha[:, 2:]) + np.exp(alpha[:, 1:-1]) + jump * np.exp(alpha[:, :-2])) + emission,
     "where all three are -infinity their difference to the largest is NaN: subtract 0 there.": lambda alpha, jump, emission: np.where(step(alpha, jump, 0 * emission) == -np.inf, np.nan, step(alpha, jump, emission))},
     parts=("alpha",))
+
+# %% ../nbs/tito/mistakes_dev.ipynb #00c5325c
+def found(target, cutoffs, side="right", more=0):
+    cluster = np.searchsorted(cutoffs, target, side=side)
+    return cluster, np.where(cluster == 0, target, cutoffs[0] + cluster - 1 + more)
+
+
+KNOWN["locate"] = Known(lambda rng: [({"target": np.array(t), "cutoffs": np.array(c)}, {}) for t, c in (([3, 10, 40], [10, 30]), ([0, 4, 5, 6], [5]), (rng.integers(0, 60, 9), [10, 20, 50]))], {
+    "a class that equals a cutoff belongs to the cluster that begins there (`side=\"right\"`).": lambda target, cutoffs: found(target, cutoffs, side="left"),
+    "the head class of a cluster is one too high: the first cluster's is `cutoffs[0]`.": lambda target, cutoffs: found(target, cutoffs, more=1),
+    "the head class of a class in a cluster is the class itself; it is that of its cluster.": lambda target, cutoffs: (found(target, cutoffs)[0], target.copy()),
+    "the clusters count from 0; the head is 0, the first cluster 1.": lambda target, cutoffs: (found(target, cutoffs)[0] - 1, found(target, cutoffs)[1])},
+    parts=("cluster", "head class"))
 
 # %% ../nbs/tito/mistakes_dev.ipynb #1fd7c41e
 def terms(rng) -> list:
