@@ -238,7 +238,8 @@ def label_lists(rng, shape: tuple) -> np.ndarray:
     return np.where(np.arange(shape[-1]) < length, lists, -1)
 
 
-SAMPLES = {"log-probability": lambda rng, shape: -rng.exponential(1.5, shape), "label set": label_lists}      # by domain, where its bounds do not say enough
+SAMPLES = {"log-probability": lambda rng, shape: -rng.exponential(1.5, shape), "label set": label_lists,
+           "level": lambda rng, shape: rng.integers(0, 4, shape)}      # by domain, where its bounds do not say enough
 
 
 def sample(domain: str, rng, shape: tuple) -> np.ndarray:

@@ -6,8 +6,8 @@
 __all__ = ['KNOWN', 'Known', 'both', 'numbers', 'error', 'clip', 'huber_calls', 'smooth', 'chances', 'limited', 'bce', 'scores',
            'zero_times', 'bce_logits', 'sigmoid', 'naive_logits', 'both_rows', 'rows_of', 'shifted', 'lse', 'log_soft',
            'labelled', 'at', 'hot', 'distributions', 'soft', 'label_rows', 'weighted_samples', 'sum64', 'steps',
-           'linear', 'fill', 'chunk', 'added', 'put', 'interleave', 'jumps', 'frames', 'step', 'found', 'terms',
-           'terms_used', 'variances', 'task']
+           'linear', 'fill', 'chunk', 'added', 'put', 'interleave', 'jumps', 'frames', 'step', 'found', 'tau_of',
+           'terms', 'terms_used', 'variances', 'task']
 
 # %% ../nbs/tito/mistakes_dev.ipynb #1aec3cc6
 from collections.abc import Callable
@@ -520,6 +520,21 @@ KNOWN["locate"] = Known(lambda rng: [({"target": np.array(t), "cutoffs": np.arra
     "the head class of a class in a cluster is the class itself; it is that of its cluster.": lambda target, cutoffs: (found(target, cutoffs)[0], target.copy()),
     "the clusters count from 0; the head is 0, the first cluster 1.": lambda target, cutoffs: (found(target, cutoffs)[0] - 1, found(target, cutoffs)[1])},
     parts=("cluster", "head class"))
+
+# %% ../nbs/tito/mistakes_dev.ipynb #27a9d051
+def tau_of(logits, above=1.0, support=None):
+    down = -np.sort(-logits, axis=-1)
+    taus = (np.cumsum(down, axis=-1) - above) / np.arange(1, logits.shape[-1] + 1, dtype=logits.dtype)
+    size = (down > taus).sum(axis=-1, keepdims=True) if support is None else np.full((len(logits), 1), support(logits.shape[-1]))
+    return np.take_along_axis(taus, np.maximum(size, 1) - 1, -1)
+
+
+KNOWN["threshold"] = Known(lambda rng: [({"logits": np.array(x, dtype)}, {}) for dtype in (np.float64, np.float32) for x in ([[2.0, 0.0]], [[0.5, 0.5], [0.2, 0.1]], rng.normal(0, 1, (4, 5)))], {
+    "every class is taken for a part of the support: those below the threshold do not count.": lambda logits: tau_of(logits, support=lambda n: n),
+    "only the largest logit is taken for the support.": lambda logits: tau_of(logits, support=lambda n: 1),
+    "the parts above the threshold must add up to 1: subtract 1 from the sum.": lambda logits: tau_of(logits, above=0.0),
+    "the axis is dropped: return a column.": lambda logits: tau_of(logits)[:, 0]},
+    parts=("threshold",))
 
 # %% ../nbs/tito/mistakes_dev.ipynb #1fd7c41e
 def terms(rng) -> list:

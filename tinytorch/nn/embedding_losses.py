@@ -6,7 +6,7 @@
 __all__ = ['normalize_backward', 'normalize', 'distance', 'norm_backward', 'norm', 'pairwise_distance', 'cosine_similarity',
            'cosine_embedding', 'CosineEmbeddingLoss', 'cosine_distance', 'CosineDistanceLoss', 'triplet_margin',
            'TripletMarginLoss', 'TripletMarginWithDistanceLoss', 'similarities', 'check_batches', 'stacked',
-           'InfoNCELoss', 'NTXentLoss', 'SupConLoss', 'arcface', 'ArcFaceLoss']
+           'InfoNCELoss', 'NTXentLoss', 'SupConLoss', 'CircleLoss', 'arcface', 'ArcFaceLoss']
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #2494a510
 import numpy as np
@@ -14,8 +14,8 @@ import numpy as np
 from ..core.tensor import Tensor, as_tensor
 from .activations import ReLU
 from .criterion import Loss, RowLoss, check_number, check_same_shape, differentiable
-from .losses import CrossEntropyLoss, cross_entropy
-from .margin_losses import MarginRankingLoss
+from .losses import CrossEntropyLoss, cross_entropy, logsumexp
+from .margin_losses import MarginRankingLoss, SoftMarginLoss
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #dbcdb5f2
 def normalize_backward(gradient, input, result, dim=1, eps=1e-12):
@@ -355,6 +355,43 @@ class SupConLoss(Loss):
         if self.reduction != "mean":
             return CrossEntropyLoss(reduction=self.reduction)(logits, shares)
         return CrossEntropyLoss(reduction="sum")(logits, shares) * (1 / max(1, int((count > 0).sum())))
+
+# %% ../../nbs/04_losses/embedding_losses_dev.ipynb #6c4f8f31
+class CircleLoss(Loss):
+    """The circle loss of a batch with labels: similarities far from where they should be are pulled harder.
+
+    - `gamma`: the scale, above 0. `margin`: how near 1 and 0 the similarities should come, from 0 to 1.
+    - Shapes: `input` (N, D), `target` class labels (N,); the loss is a number, or (N,) with `reduction="none"`.
+    - Range: 0 to infinity. A sample without a partner, or without others, in the batch costs 0.
+    - Errors: ValueError for shapes or options that do not fit.
+    - Source: Sun and others (2020), doi:10.1109/CVPR42600.2020.00643.
+
+    Example:
+
+        >>> round(CircleLoss(gamma=4.0)([[1., 0.], [1., 0.], [0., 1.]], [7, 7, 3]).item(), 4)
+        0.1636
+    """
+    domain = {"input": "real", "target": "label"}
+    task = "embeddings"
+
+    def __init__(self, gamma: float = 80.0, margin: float = 0.4, reduction: str = "mean"):
+        super().__init__(reduction)
+        check_number(type(self).__name__, "gamma", gamma, low=0, open=True)
+        check_number(type(self).__name__, "margin", margin, low=0, high=1)
+        self.gamma, self.margin = gamma, margin
+
+    def forward(self, input, target):
+        input, labels = as_tensor(input), np.asarray(target.data if isinstance(target, Tensor) else target)
+        if input.ndim != 2 or labels.shape != input.shape[:1]:
+            raise ValueError(f"{type(self).__name__}: input has shape {input.shape} and target {labels.shape}, but (N, D) and (N,) are needed.")
+        alike = labels[:, None] == labels
+        s = similarities(input, input, 1.0)
+        near = self.gamma * np.maximum(1 + self.margin - s.data, 0)
+        far = self.gamma * np.maximum(s.data + self.margin, 0)
+        left_out = np.array(-1e30, s.dtype)                # not -infinity, whose slope is none
+        partners = s * -near + np.where(alike & ~np.eye(len(labels), dtype=bool), near * (1 - self.margin), left_out)
+        others = s * far + np.where(alike, left_out, -far * self.margin)
+        return SoftMarginLoss(self.reduction)(logsumexp(partners) + logsumexp(others), -np.ones(len(labels), s.dtype))
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #c61e7fa1
 def arcface(input, target, *, margin, scale):
