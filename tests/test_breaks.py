@@ -1,4 +1,4 @@
-"""Break an exported formula in the notebook; `tito test --module 04_losses` must fail and name the mistake.
+"""Break an exported formula in the notebook; `tito test --module 04_losses --notebooks` must fail and name the mistake.
 
 Each break is a plausible mistake of a student, planted in a copy of the project.
 """
@@ -51,7 +51,7 @@ def project(tmp_path_factory):
 
 def tito_test(project):
     environment = os.environ | {"PYTHONPATH": str(project), "PYTHONIOENCODING": "utf-8", "COLUMNS": "200"}
-    return subprocess.run([sys.executable, "-m", "tinytorch.tito.cli", "test", "--module", "04_losses"], cwd=project, env=environment,
+    return subprocess.run([sys.executable, "-m", "tinytorch.tito.cli", "test", "--module", "04_losses", "--notebooks"], cwd=project, env=environment,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", timeout=600)
 
 

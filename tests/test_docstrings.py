@@ -1,11 +1,13 @@
 "Every example in a docstring gives what it says."
 import doctest
 import importlib
+from pkgutil import iter_modules
 
 import pytest
 
-MODULES = ["tinytorch.core.engine", "tinytorch.core.tensor", "tinytorch.nn.activations", "tinytorch.nn.criterion",
-           "tinytorch.nn.layers", "tinytorch.nn.linear_cross_entropy", "tinytorch.nn.losses", "tinytorch.amp"]
+import tinytorch.nn
+
+MODULES = ["tinytorch.amp", "tinytorch.core.engine", "tinytorch.core.tensor", *(f"tinytorch.nn.{module.name}" for module in iter_modules(tinytorch.nn.__path__))]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .activations import *
+    from .adaptive_softmax import *
+    from .classification_losses import *
+    from .combined_losses import *
+    from .embedding_losses import *
     from .layers import *
+    from .likelihood_losses import *
+    from .linear_cross_entropy import *
     from .losses import *
+    from .margin_losses import *
+    from .ranking_losses import *
+    from .regression_losses import *
+    from .segmentation_losses import *
+    from .sequence_losses import *
 
 
-_FUNCTIONS = {"log_softmax", "logsumexp", "manual_seed"}
+_FUNCTIONS = {"cosine_similarity", "log_softmax", "logsumexp", "manual_seed", "pairwise_distance"}
 
 
 def _public() -> dict:

@@ -55,8 +55,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
 
     Example:
 
-        >>> layer = AdaptiveLogSoftmaxWithLoss(8, 100, [10, 40])
-        >>> layer.log_prob(np.ones((2, 8))).shape, layer(np.ones((2, 8)), [3, 70]).output.shape
+        >>> layer = AdaptiveLogSoftmaxWithLoss(16, 100, [10, 40])
+        >>> layer.log_prob(np.ones((2, 16))).shape, layer(np.ones((2, 16)), [3, 70]).output.shape
         ((2, 100), (2,))
     """
     def __init__(self, in_features: int, n_classes: int, cutoffs, div_value: float = 4.0, head_bias: bool = False):

@@ -332,8 +332,12 @@ class Loss(Arguments, Shortcuts, Module):
     def __init__(self, reduction: str = "mean"):
         super().__init__()
         check_reduction(type(self).__name__, reduction, self.reductions)
-        self.reduction, self.averages = reduction, reduction not in ("none", "sum")
-        self.shortcuts = {}
+        self.reduction, self.shortcuts = reduction, {}
+
+    @property
+    def averages(self) -> bool:
+        "Whether the reduction divides by something."
+        return self.reduction not in ("none", "sum")
 
     def restrict(self, **domains: str) -> None:
         "Other domains for some arguments, where an option decides what they mean."

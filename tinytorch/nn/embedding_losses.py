@@ -335,7 +335,7 @@ class SupConLoss(Loss):
         >>> round(SupConLoss(temperature=1.0)([[1., 0.], [1., 0.], [0., 1.]], [7, 7, 3]).item(), 4)
         0.3133
     """
-    domain = {"input": "real", "target": "label"}
+    domain = {"input": "real", "target": "group"}
     task = "embeddings"
 
     def __init__(self, temperature: float = 0.1, reduction: str = "mean"):
@@ -371,7 +371,7 @@ class CircleLoss(Loss):
         >>> round(CircleLoss(gamma=4.0)([[1., 0.], [1., 0.], [0., 1.]], [7, 7, 3]).item(), 4)
         0.1636
     """
-    domain = {"input": "real", "target": "label"}
+    domain = {"input": "real", "target": "group"}
     task = "embeddings"
 
     def __init__(self, gamma: float = 80.0, margin: float = 0.4, reduction: str = "mean"):
@@ -424,7 +424,7 @@ class ArcFaceLoss(RowLoss):
     Example:
 
         >>> round(ArcFaceLoss(margin=0.5, scale=4.0)([[0.8, 0.1]], [0]).item(), 4)
-        0.2734
+        0.2502
     """
     formula = arcface
     per_row = ("target",)

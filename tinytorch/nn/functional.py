@@ -91,8 +91,8 @@ def _home(name: str):
 def __getattr__(name):
     functions = {} if name.startswith("__") else _functions()
     if name not in functions:
-        near = difflib.get_close_matches(name, functions, 1)
-        raise AttributeError(f"module {__name__!r} has no function {name!r}." + f" Did you mean {near[0]!r}?" * bool(near))
+        near = [f" Did you mean {close!r}?" for close in difflib.get_close_matches(name, functions, 1)]
+        raise AttributeError(f"module {__name__!r} has no function {name!r}." + "".join(near))
     make, *arguments = functions[name]
     globals()[name] = make(*arguments)
     return globals()[name]

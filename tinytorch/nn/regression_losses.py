@@ -79,7 +79,7 @@ class LogCoshLoss(Loss):
     Example:
 
         >>> round(LogCoshLoss()([1., 2., 4.], [1., 1., 1.]).item(), 6)
-        0.914343
+        0.91437
     """
     formula = log_cosh
     difference = True

@@ -361,7 +361,7 @@ def demo(out: Folder = None):
     project = find_project()
     home = Path(nbs.__file__).resolve().parents[2]
     if home != project.root: raise TitoError(f"This tito belongs to {home}, not to {project.root}: run {INSTALL} there.")
-    paths = chosen(project, ["04"], None, False)
+    paths = project.find("04").notebooks[:1]         # the lesson
     heading = "bold cyan"
     console.print("1. Export module 04", style=heading)
     for change in nbs.export(project, paths): console.print(f"{change}")

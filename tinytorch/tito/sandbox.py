@@ -21,7 +21,7 @@ from pathlib import Path
 # %% ../../nbs/tito/sandbox_dev.ipynb #ed3d2d1d
 LIMITS = {"memory": 2 * 2**30, "processes": 48, "files": 128, "file_size": 16 * 2**20}     # bytes and numbers
 HIDDEN = ["/home", "/root", "/tmp", "/var/tmp", "/dev/shm", "/mnt", "/media", "/srv"]
-HOME = "/tmp/home"
+HOME = os.path.join("/tmp", "home")
 PRIVATE, BIND, RECURSIVE, READ_ONLY, REMOUNT = 1 << 18, 4096, 16384, 1, 32
 OWNERLESS = 64_000         # the first user id given to a sandbox, one for each that runs at a time
 
