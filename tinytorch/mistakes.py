@@ -6,8 +6,8 @@
 __all__ = ['KNOWN', 'Known', 'both', 'numbers', 'error', 'clip', 'huber_calls', 'smooth', 'chances', 'limited', 'bce', 'scores',
            'zero_times', 'bce_logits', 'sigmoid', 'naive_logits', 'both_rows', 'rows_of', 'shifted', 'lse', 'log_soft',
            'labelled', 'at', 'hot', 'distributions', 'soft', 'label_rows', 'weighted_samples', 'sum64', 'steps',
-           'linear', 'fill', 'chunk', 'added', 'put', 'interleave', 'jumps', 'frames', 'step', 'found', 'tau_of',
-           'terms', 'terms_used', 'variances', 'task']
+           'linear', 'fill', 'chunk', 'added', 'put', 'interleaved', 'transcripts', 'skips', 'sums', 'places', 'ways',
+           'state_scores', 'share', 'found', 'tau_of', 'terms', 'terms_used', 'variances', 'task']
 
 # %% ../nbs/tito/mistakes_dev.ipynb #1aec3cc6
 from collections.abc import Callable
@@ -456,57 +456,110 @@ KNOWN["add_gradients"] = Known(chunk, {
     outputs=("hidden_gradient", "weight_gradient", "bias_gradient"))
 
 # %% ../nbs/tito/mistakes_dev.ipynb #97e88364
-def interleave(labels, blank):
-    states = np.full((len(labels), 2 * labels.shape[1] + 1), blank)
-    states[:, 1::2] = labels
+def interleaved(labels, blank):
+    states = np.full((2 * len(labels) + 1, *labels.shape[1:]), blank)
+    states[1::2] = labels
     return states
 
 
-KNOWN["with_blanks"] = Known(lambda rng: [({"labels": np.array(x).reshape(len(x), -1), "blank": b}, {}) for x, b in (([[7, 8]], 0), ([[7, 8, 8], [1, 2, 3]], 5), ([[4]], 9))], {
-    "the blank at the end is missing: there are 2 S + 1 states.": lambda labels, blank: interleave(labels, blank)[:, :-1],
-    "the blank at the beginning is missing: there are 2 S + 1 states.": lambda labels, blank: interleave(labels, blank)[:, 1:],
-    "the blank is 0 in your code; it may be any class.": lambda labels, blank: interleave(labels, 0),
-    "labels are in the even places; those are the blanks'.": lambda labels, blank: np.roll(interleave(labels, blank), -1, axis=1)},
+def transcripts(rng) -> list:
+    "Labels of one sample and of several, with repeats and without."
+    return [np.array([7, 8]), np.array([7, 8, 8, 1]), np.array([[1, 2], [1, 3], [2, 3]]), np.array([4])]
+
+
+KNOWN["extended_labels"] = Known(lambda rng: [({"labels": x, "blank": blank}, {}) for x in transcripts(rng) for blank in (0, 9)], {
+    "the blank at the end is missing: there are 2 * S + 1 states.": lambda labels, blank: interleaved(labels, blank)[:-1],
+    "the blank at the beginning is missing: there are 2 * S + 1 states.": lambda labels, blank: interleaved(labels, blank)[1:],
+    "the blank is 0 in your code; it may be any class.": lambda labels, blank: interleaved(labels, 0),
+    "labels stand in the places of the blanks: the first state is a blank.": lambda labels, blank: np.roll(interleaved(labels, blank), -1, axis=0)},
     parts=("states",))
 
 
-def jumps(states, differ=True):
-    jump = np.zeros(states.shape, bool)
-    jump[:, 2:] = (states[:, 2:] != states[:, :-2]) if differ else True
-    return jump
+def skips(labels, rest=True):
+    skip = np.full(labels.shape, rest)
+    skip[1:] = labels[1:] != labels[:-1]
+    return skip
 
 
-KNOWN["may_jump"] = Known(lambda rng: [({"states": np.array(x)}, {}) for x in ([[0, 7, 0, 8, 0, 8, 0]], [[0, 1, 0, 2, 0], [0, 3, 0, 3, 0]], [[9, 0, 9]])], {
-    "between equal labels the blank may not be left out, or the two would be read as one.": lambda states: jumps(states) | ((np.arange(states.shape[1]) % 2 == 1) & (np.arange(states.shape[1]) > 2)),
-    "every state may be jumped to, blanks too.": lambda states: jumps(states, differ=False),
-    "the comparison is the wrong way round: a jump needs different labels.": lambda states: jumps(states, differ=False) & ~jumps(states),
-    "states are compared with the one before; compare with the one two before.": lambda states: np.pad(states[:, 1:] != states[:, :-1], ((0, 0), (1, 0)))},
-    parts=("jumps",))
+KNOWN["may_skip"] = Known(lambda rng: [({"labels": x}, {}) for x in transcripts(rng)], {
+    "between equal labels the blank may not be left out, or the two would be read as one.": lambda labels: np.ones(labels.shape, bool),
+    "the comparison is the wrong way round: the blank may be left out between different labels.": lambda labels: ~skips(labels, False),
+    "the first label has no other before it: true.": lambda labels: skips(labels, False),
+    "each label is compared with the one after it; compare it with the one before.": lambda labels: skips(labels[::-1])[::-1]},
+    parts=("skip",))
 
 
-def frames(rng) -> list:
-    a, b = np.array([[-np.inf, -np.inf, 0.0, -np.inf, -np.inf, -np.inf]]), rng.normal(-3, 1, (3, 9))
-    b[:, :2] = -np.inf
-    return [({"alpha": a, "jump": np.array([[False, False, True, False]]), "emission": np.array([[-1.0, -2.0, -3.0, -4.0]])}, {}),
-            ({"alpha": b, "jump": rng.random((3, 7)) < 0.5, "emission": rng.normal(-2, 1, (3, 7))}, {}),
-            ({"alpha": b - 2000, "jump": rng.random((3, 7)) < 0.5, "emission": rng.normal(-2, 1, (3, 7))}, {})]
+def sums(rng) -> list:
+    "Pairs of logarithms: of moderate numbers, of tiny ones, of 0."
+    a, b = rng.normal(0, 3, (2, 4, 3))
+    far, zero = np.array([-1000.0, -2000.0, 900.0]), np.array([-np.inf, -np.inf, 2.0])
+    return [({"a": a, "b": b}, {}), ({"a": far, "b": far[::-1].copy()}, {}), ({"a": far, "b": far}, {}), ({"a": zero, "b": np.array([-np.inf, 1.0, -np.inf])}, {})]
 
 
-def step(alpha, jump, emission, leaps=True, moves=True, stays=True):
-    parts = [np.where(flag, part, -np.inf) for flag, part in ((stays, alpha[:, 2:]), (moves, alpha[:, 1:-1]), (jump if leaps is True else leaps, alpha[:, :-2]))]
-    return np.logaddexp(np.logaddexp(parts[0], parts[1]), parts[2]) + emission
+KNOWN["log_add"] = Known(sums, {
+    "the exponentials underflow and overflow: take the larger number out of the sum first.": lambda a, b: np.log(np.exp(a) + np.exp(b)),
+    "where both are -infinity their difference is NaN: subtract a finite number there.": lambda a, b: np.maximum(a, b) + np.log1p(np.exp(np.minimum(a, b) - np.maximum(a, b))),
+    "the larger of the two is returned; the smaller one has to be added.": np.maximum,
+    "the logarithms are added, which is a product of the probabilities.": lambda a, b: a + b,
+    "the larger number is left out at the end.": lambda a, b: np.logaddexp(a, b) - np.maximum(np.maximum(a, b), np.finfo(float).min),
+    "the difference has the wrong sign: subtract the larger from the smaller.": lambda a, b: np.maximum(a, b) + np.log1p(np.exp(np.maximum(a, b) - np.minimum(a, b)))},
+    parts=("sum",))
 
 
-KNOWN["advance"] = Known(frames, {
-    "jumps over a blank are left out.": lambda alpha, jump, emission: step(alpha, jump, emission, leaps=False),
-    "every state may be jumped to in your code; look at `jump`.": lambda alpha, jump, emission: step(alpha, np.ones_like(jump), emission),
-    "staying in a state is left out.": lambda alpha, jump, emission: step(alpha, jump, emission, stays=False),
-    "moving by one state is left out.": lambda alpha, jump, emission: step(alpha, jump, emission, moves=False),
-    "the emission is left out.": lambda alpha, jump, emission: step(alpha, jump, 0 * emission),
-    "the largest of the three is taken; their probabilities add up.": lambda alpha, jump, emission: np.maximum(np.maximum(alpha[:, 2:], alpha[:, 1:-1]), np.where(jump, alpha[:, :-2], -np.inf)) + emission,
-    "the exponentials underflow for small log-probabilities: subtract the largest of the three first.": lambda alpha, jump, emission: np.log(np.exp(alpha[:, 2:]) + np.exp(alpha[:, 1:-1]) + jump * np.exp(alpha[:, :-2])) + emission,
-    "where all three are -infinity their difference to the largest is NaN: subtract 0 there.": lambda alpha, jump, emission: np.where(step(alpha, jump, 0 * emission) == -np.inf, np.nan, step(alpha, jump, emission))},
-    parts=("alpha",))
+def places(rng) -> list:
+    "Scores of one sample and of several, at the start, far from 0, with labels that repeat."
+    start = np.array([0.0, -np.inf, -np.inf, -np.inf, -np.inf])
+    one, many = rng.normal(-3, 1, 7), rng.normal(-3, 1, (7, 2))
+    skip = np.array([[True, True], [False, True], [True, False]])
+    return [({"scores": start, "skip": np.array([True, True])}, {}), ({"scores": one, "skip": skip[:, 0]}, {}),
+            ({"scores": many, "skip": skip}, {}), ({"scores": many - 2000, "skip": skip}, {}), ({"scores": one[:1], "skip": skip[:0, 0]}, {})]
+
+
+def ways(scores, skip, stay=True, one=True, two=True, blanks=False, add=np.logaddexp):
+    skip = np.broadcast_to(two, skip.shape) if two is not True else skip
+    arrived = scores.copy() if stay else np.full(scores.shape, -np.inf)
+    if one:
+        arrived[1:] = add(arrived[1:], scores[:-1])
+    arrived[3::2] = add(arrived[3::2], np.where(skip[1:], scores[1:-2:2], -np.inf))
+    if blanks:
+        arrived[2::2] = add(arrived[2::2], scores[:-2:2])
+    return arrived
+
+
+KNOWN["arrivals"] = Known(places, {
+    "the blank between equal labels is left out too; look at `skip`.": lambda scores, skip: ways(scores, skip, two=np.array(True)),
+    "no blank is ever left out; look at `skip`.": lambda scores, skip: ways(scores, skip, two=np.array(False)),
+    "blanks are reached from the blank before them; the label between two blanks must not be left out.": lambda scores, skip: ways(scores, skip, blanks=True),
+    "staying in a state is left out.": lambda scores, skip: ways(scores, skip, stay=False),
+    "going on to the next state is left out.": lambda scores, skip: ways(scores, skip, one=False),
+    "the most probable way is taken; the probabilities of all ways add up.": lambda scores, skip: ways(scores, skip, add=np.maximum),
+    "the exponentials underflow for small log-probabilities: use log_add.": lambda scores, skip: np.where(scores < -700, -np.inf, ways(scores, skip)),
+    "the blank before a label is counted twice: the ways to that blank contain it.": lambda scores, skip: np.concatenate(
+        [ways(scores, skip)[:1], *[row for i in range(1, len(scores), 2) for row in (np.logaddexp(ways(scores, skip)[i:i + 1], np.where(skip[i // 2], scores[i - 1:i], -np.inf)), ways(scores, skip)[i + 1:i + 2])]])},
+    parts=("arrived",))
+
+
+def state_scores(rng) -> list:
+    "Scores of one sample and of several, far from 0, and where nothing is possible."
+    one, many = rng.normal(0, 2, (4, 3)), rng.normal(0, 2, (4, 5, 2))
+    hole = np.where(np.arange(4)[:, None, None] > 2, -np.inf, many)
+    return [({"scores": one}, {}), ({"scores": many}, {}), ({"scores": one - 5000}, {}), ({"scores": hole}, {}), ({"scores": hole + 1e4}, {})]
+
+
+def share(scores, axis=1, floor=1.0):
+    best = np.maximum(scores.max(axis=axis, keepdims=True), np.finfo(float).min)
+    parts = np.exp(scores - best)
+    return parts / np.maximum(parts.sum(axis=axis, keepdims=True), floor)
+
+
+KNOWN["posteriors"] = Known(state_scores, {
+    "the sum is taken over time; take it over the states, axis 1.": lambda scores: share(scores, axis=0),
+    "the sum is taken over the last axis; the states are axis 1.": lambda scores: share(scores, axis=-1),
+    "the exponentials are not divided by their sum.": lambda scores: np.exp(scores - np.maximum(scores.max(axis=1, keepdims=True), np.finfo(float).min)),
+    "the exponentials underflow and overflow: subtract the largest score of each time first.": lambda scores: np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True),
+    "where all scores are -infinity this is 0 / 0; it must be 0.": lambda scores: np.where(np.isneginf(scores).all(axis=1, keepdims=True), np.nan, share(scores)),
+    "the logarithms are returned; return probabilities.": lambda scores: np.log(share(scores))},
+    parts=("shares",))
 
 # %% ../nbs/tito/mistakes_dev.ipynb #00c5325c
 def found(target, cutoffs, side="right", more=0):
