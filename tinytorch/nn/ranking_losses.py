@@ -14,8 +14,8 @@ from .criterion import ClassIndexError, Loss, RowLoss, check_number, first, opti
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #887adcaa
 def softplus(z):
     "`log(1 + exp(z))` and its slope, the sigmoid of z, both without overflow."
-    exp = np.exp(-np.abs(z))
-    return np.maximum(z, 0) + np.log1p(exp), np.maximum(exp, z >= 0) / (1 + exp)
+    small = np.exp(-np.abs(z))
+    return np.maximum(z, 0) + np.log1p(small), np.maximum(small, z >= 0) / (1 + small)
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #65dc8096
 def bpr(positive, negative):
@@ -144,10 +144,10 @@ class ListNetLoss(RowLoss):
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #c2249391
 def ranking_softmax(input, target):
     "Minus the sum of the log-shares of each row of scores, weighted by the relevances, and its slope."
-    out = input == -np.inf
-    goal = np.where(out, 0, target)
-    share, cost = shares(input, out)
-    return np.where(goal == 0, 0, goal * cost).sum(axis=-1), np.where(out, 0, share * goal.sum(axis=-1, keepdims=True) - goal)
+    absent = input == -np.inf
+    goal = np.where(absent, 0, target)
+    part, surprise = shares(input, absent)
+    return np.where(goal == 0, 0, goal * surprise).sum(axis=-1), np.where(absent, 0, part * goal.sum(axis=-1, keepdims=True) - goal)
 
 
 class RankingSoftmaxLoss(RowLoss):

@@ -82,11 +82,11 @@ def walk(emissions, skip, start):
     - `skip`: boolean array (S, N). `start`: array (2 * S + 1, N).
     - Returns a float array (T + 1, 2 * S + 1, N).
     """
-    arrived = np.empty((len(emissions) + 1, *start.shape))
-    arrived[0] = arrivals(start, skip)
+    path = np.empty((len(emissions) + 1, *start.shape))
+    path[0] = arrivals(start, skip)
     for time, emission in enumerate(emissions):
-        arrived[time + 1] = arrivals(arrived[time] + emission, skip)
-    return arrived
+        path[time + 1] = arrivals(path[time] + emission, skip)
+    return path
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #98d37517
 def emissions_of(log_probs, states, inside) -> np.ndarray:

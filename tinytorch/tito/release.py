@@ -98,8 +98,7 @@ def leaks(folder: Path, lines: set) -> list:
         text = file.read_text(encoding="utf-8", errors="replace")
         if file.suffix == ".ipynb":
             text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
-        here = {line.strip() for line in text.splitlines()}
-        found += [(file.relative_to(folder), line) for line in sorted(lines & here)]
+        found += [(file.relative_to(folder), line) for line in sorted(lines) if line in text]
     return found
 
 # %% ../../nbs/tito/release_dev.ipynb #b125d6ca
