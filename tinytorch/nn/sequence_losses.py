@@ -113,10 +113,10 @@ def align(emissions, skip, ends, backward: bool = True) -> tuple:
     if not backward:
         return walk(emissions, skip, start)[-1, ends, sample[0]], None
     beside = lambda forth, back: np.concatenate([forth, back], axis=-1)
-    arrived = walk(beside(emissions, emissions[::-1, ::-1]), beside(skip, np.roll(skip[::-1], 1, axis=0)), beside(start, end[::-1]))
-    scores = arrived[:-1, :, :samples] + emissions
-    scores += arrived[-2::-1, ::-1, samples:]
-    return arrived[-1, ends, sample[0]], scores
+    reached = walk(beside(emissions, emissions[::-1, ::-1]), beside(skip, np.roll(skip[::-1], 1, axis=0)), beside(start, end[::-1]))
+    scores = reached[:-1, :, :samples] + emissions
+    scores += reached[-2::-1, ::-1, samples:]
+    return reached[-1, ends, sample[0]], scores
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #6ec8fcd0
 def posteriors(scores):
