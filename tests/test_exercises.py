@@ -15,9 +15,10 @@ import pytest
 
 from tinytorch.mistakes import KNOWN, at, bce, bce_logits, hot, log_soft, lse, sigmoid, soft, zero_times
 from tinytorch.tito.answers import answer
-from tinytorch.tito.exercises import blank, check_of, exercises, find_exercises, solution_lines
+from tinytorch.tito import exercises as exercises_module
+from tinytorch.tito.exercises import check_of, find_exercises, reset, solution_lines
 from tinytorch.tito.judge import RIGHT, WRONG, from_data, to_data, verdict
-from tinytorch.tito.notebooks import Project, code_cells, read_notebook
+from tinytorch.tito.notebooks import Project, TitoError, code_cells, read_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)
@@ -254,6 +255,8 @@ def test_no_solution_is_in_the_edition(edition):
             text = file.read_text(encoding="utf-8", errors="replace")
             found = [line for line in lines if any(form in text for form in (f" {line}\n", f" {line}\\n", json.dumps(line)[1:-1] + "\\n"))]
             assert not found, f"{file.relative_to(edition)}: {found}"
+    if shutil.which("git"):
+        assert "The student's edition" in subprocess.run(["git", "log", "--oneline"], cwd=edition, capture_output=True, text=True).stdout
     assert not (edition / "tinytorch/mistakes.py").exists() and not list(edition.rglob("*mistakes*"))
 
 
@@ -338,3 +341,57 @@ def test_damaged_checks_are_told(student):
     (student / "nbs/04_losses/exercises.json").write_text("{}")
     done = tito(student, "test", "04")
     assert done.returncode == 1 and "exercises.json is damaged" in done.stdout
+
+
+# A student's work is never lost
+
+@pytest.fixture
+def copied(student):
+    "Project, module and notebook of a copy of the student's edition, with work in it."
+    path = write(student, "squared_error", "    return 1, 2")
+    project = Project(student)
+    return project, project.find("04"), path
+
+
+def test_a_full_disk_leaves_the_notebook_as_it_was(copied, monkeypatch):
+    project, module, path = copied
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TitoError, match="could not be written, and is as it was: No space left"):
+        reset(project, module, "squared_error")
+    assert path.read_bytes() == before and not list(path.parent.glob("*.tmp")) and not list(path.parent.glob(".*.tmp"))
+
+
+def test_saving_meanwhile_is_noticed(copied, monkeypatch):
+    project, module, path = copied
+    real = exercises_module.write_file
+
+    def meanwhile(file, data):
+        "JupyterLab saves after the copy was made."
+        real(file, data)
+        if file != path:
+            path.write_bytes(path.read_bytes().replace(b"return 1, 2", b"return 3, 4"))
+
+    monkeypatch.setattr(exercises_module, "write_file", meanwhile)
+    with pytest.raises(TitoError, match="was saved by another program just now"):
+        reset(project, module, "squared_error")
+    assert b"return 3, 4" in path.read_bytes()
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.3, 0.5, 0.6, 0.7, 0.9])
+def test_a_killed_reset_loses_nothing(copied, delay):
+    _, _, path = copied
+    before = path.read_bytes()
+    environment = os.environ | {"PYTHONPATH": str(path.parents[2])}
+    process = subprocess.Popen([sys.executable, "-m", "tinytorch.tito.cli", "reset", "04", "squared_error"], cwd=path.parents[2], env=environment, stdout=subprocess.DEVNULL)
+    time.sleep(delay)
+    process.kill()
+    process.wait()
+    after = path.read_bytes()
+    assert after == before or b"return 1, 2" not in after and len(json.loads(after)["cells"]) == len(json.loads(before)["cells"])
+    if after != before:
+        assert any(copy.read_bytes() == before for copy in (path.parents[2] / ".tito/backups").glob("*.ipynb"))

@@ -7,7 +7,7 @@ __all__ = ['KNOWN', 'Known', 'both', 'numbers', 'error', 'clip', 'huber_calls', 
            'zero_times', 'bce_logits', 'sigmoid', 'naive_logits', 'both_rows', 'rows_of', 'shifted', 'lse', 'log_soft',
            'labelled', 'at', 'hot', 'distributions', 'soft', 'label_rows', 'weighted_samples', 'sum64', 'steps',
            'linear', 'fill', 'chunk', 'added', 'put', 'interleaved', 'transcripts', 'skips', 'sums', 'places', 'ways',
-           'state_scores', 'share', 'found', 'tau_of', 'terms', 'terms_used', 'variances', 'task']
+           'state_scores', 'share', 'found', 'tau_of', 'ranked', 'rank', 'terms', 'terms_used', 'variances', 'task']
 
 # %% ../nbs/tito/mistakes_dev.ipynb #1aec3cc6
 from collections.abc import Callable
@@ -588,6 +588,37 @@ KNOWN["threshold"] = Known(lambda rng: [({"logits": np.array(x, dtype)}, {}) for
     "the parts above the threshold must add up to 1: subtract 1 from the sum.": lambda logits: tau_of(logits, above=0.0),
     "the axis is dropped: return a column.": lambda logits: tau_of(logits)[:, 0]},
     parts=("threshold",))
+
+# %% ../nbs/tito/mistakes_dev.ipynb #659bd015
+def ranked(rng) -> list:
+    "Pairs of scores: by hand, the other way round, equal ones, a lead of exactly the margin, a batch."
+    a, b = np.array([2.0, 0.0, 3.0, 1.0]), np.array([1.5, 3.0, 1.0, 1.0])
+    t, batch = np.array([1.0, -1.0, -1.0, 1.0]), rng.normal(0, 2, (2, 3, 4))
+    calls = [({"input1": x, "input2": y, "target": z}, {"margin": m}) for m in (1.0, 0.0, 0.25) for x, y, z in (
+        (a[:1], b[:1], t[:1]), (a, b, t), (a, b, -t), (np.array([2.0, 1.0]), np.array([1.0, 2.0]), np.array([1.0, -1.0])), (*batch, rng.choice([-1.0, 1.0], (3, 4))))]
+    return both(*calls)
+
+
+def rank(a, b, t, margin, value=None, first=None, second=None, third=None):
+    "The right results, with some of them replaced."
+    short = margin - t * (a - b)
+    on = (short >= 0).astype(a.dtype)
+    return (np.maximum(short, 0) if value is None else value, -t * on if first is None else first, t * on if second is None else second, (b - a) * on if third is None else third)
+
+
+KNOWN["margin_ranking"] = Known(ranked, {
+    "the margin is left out.": lambda input1, input2, target, *, margin: rank(input1, input2, target, 0 * margin),
+    "the part below 0 is not cut off: a pair that is ranked well enough costs 0.": lambda input1, input2, target, *, margin: rank(input1, input2, target, margin, value=margin - target * (input1 - input2)),
+    "the target's sign is exchanged: 1 means that the first should be larger.": lambda input1, input2, target, *, margin: rank(input1, input2, -target, margin),
+    "the target is ignored.": lambda input1, input2, target, *, margin: rank(input1, input2, np.ones_like(target), margin),
+    "the margin is subtracted; it is added to what is missing.": lambda input1, input2, target, *, margin: rank(input1, input2, target, -margin),
+    "the loss is squared.": lambda input1, input2, target, *, margin: rank(input1, input2, target, margin, value=np.maximum(margin - target * (input1 - input2), 0) ** 2),
+    "you took the mean. Return the loss of each pair.": lambda input1, input2, target, *, margin: rank(input1, input2, target, margin, value=np.maximum(margin - target * (input1 - input2), 0).mean()),
+    "the two slopes are exchanged: a larger first score costs less if it should be larger.": lambda input1, input2, target, *, margin: rank(input1, input2, target, margin, first=rank(input1, input2, target, margin)[2], second=rank(input1, input2, target, margin)[1]),
+    "the slopes do not stop at the margin: where a pair is ranked well enough they are 0.": lambda input1, input2, target, *, margin: rank(input1, input2, target, margin, first=-target, second=target, third=input2 - input1),
+    "at exactly the margin the slope is not 0: compare with >=.": lambda input1, input2, target, *, margin: tuple(x if i == 0 else x * (margin - target * (input1 - input2) > 0) for i, x in enumerate(rank(input1, input2, target, margin))),
+    "the slope of the second score is that of the first; they have opposite signs.": lambda input1, input2, target, *, margin: rank(input1, input2, target, margin, second=rank(input1, input2, target, margin)[1]),
+    "the slope of the target has the opposite sign.": lambda input1, input2, target, *, margin: rank(input1, input2, target, margin, third=-rank(input1, input2, target, margin)[3])})
 
 # %% ../nbs/tito/mistakes_dev.ipynb #1fd7c41e
 def terms(rng) -> list:
