@@ -112,12 +112,11 @@ def sparsemax_loss(logits, target):
     "The sparsemax loss of each row of logits, and its slope."
     samples = np.arange(len(target))
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    tau = threshold(shifted)
-    inside = shifted > tau
-    slope = np.where(inside, shifted - tau, 0)
-    value = 0.5 + 0.5 * np.where(inside, (shifted - tau) * (shifted + tau), 0).sum(axis=-1) - shifted[samples, target]
-    slope[samples, target] -= 1
-    return np.maximum(value, 0), slope
+    tau = threshold(np.maximum(shifted, -1))      # no share below -1; far below, the sums would overflow
+    share = np.maximum(shifted - tau, 0)
+    value = 0.5 + 0.5 * np.where(share > 0, share * (shifted + tau), 0).sum(axis=-1) - shifted[samples, target]
+    share[samples, target] -= 1
+    return np.maximum(value, 0), share
 
 
 class SparsemaxLoss(ClassLoss):

@@ -7,12 +7,14 @@ __all__ = ['binary_focal', 'BinaryFocalLoss', 'focal', 'FocalLoss', 'tversky', '
            'LovaszHingeLoss']
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #8d7dbfc4
+from math import prod
+
 import numpy as np
 
-from .criterion import ClassLoss, Loss, RowLoss, check_number
+from .criterion import ClassLoss, Loss, RowLoss, check_number, check_same_shape
 from .losses import log_softmax
 
-# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #01a7d49f
+# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #197e6edc
 def binary_focal(input, target, *, alpha, gamma):
     """The focal loss of each logit, and its slope.
 
@@ -25,9 +27,9 @@ def binary_focal(input, target, *, alpha, gamma):
     sign = 2 * target - 1
     z, exp = sign * input, np.exp(-np.abs(input))
     surprise = np.maximum(-z, 0) + np.log1p(exp)
-    q = np.maximum(exp, z <= 0) / (1 + exp)
+    p, q = np.maximum(exp, z > 0) / (1 + exp), np.maximum(exp, z <= 0) / (1 + exp)
     factor = q**gamma if alpha is None else q**gamma * (alpha * target + (1 - alpha) * (1 - target))
-    return factor * surprise, -sign * factor * (gamma * (1 - q) * surprise + q)
+    return factor * surprise, -sign * factor * (gamma * p * np.where(p > 0, surprise, 0) + q)
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #f4ed00ca
@@ -69,9 +71,9 @@ def focal(logits, target, *, gamma):
     ### BEGIN SOLUTION
     logs, order = log_softmax(logits), np.arange(len(target))
     log_p = logs[order, target]
-    q = -np.expm1(log_p)
-    ratio = np.where(q == 0, -1, log_p / q)
-    g = q**gamma * (gamma * np.exp(log_p) * ratio - 1)
+    p, q = np.exp(log_p), -np.expm1(log_p)
+    ratio = np.where(q == 0, -1, np.where(p > 0, p * log_p, 0) / q)
+    g = q**gamma * (gamma * ratio - 1)
     slope = -np.expand_dims(g, -1) * np.exp(logs)
     slope[order, target] += g
     return -(q**gamma) * log_p, slope
@@ -101,7 +103,7 @@ class FocalLoss(ClassLoss):
         check_number(type(self).__name__, "gamma", gamma, low=0)
         self.gamma = float(gamma)
 
-# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #53cc4e53
+# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #290a6195
 def tversky(input, target, *, alpha, beta, smooth):
     """1 minus the Tversky index of each row of logits and its target, and its slope.
 
@@ -113,23 +115,22 @@ def tversky(input, target, *, alpha, beta, smooth):
     ### BEGIN SOLUTION
     exp = np.exp(-np.abs(input))
     p = np.maximum(exp, input >= 0) / (1 + exp)
-    both = (p * target).sum(axis=-1, keepdims=True)
-    above, sums = both + smooth, (p.sum(axis=-1, keepdims=True), target.sum(axis=-1, keepdims=True))
-    below = both + alpha * (sums[0] - both) + beta * (sums[1] - both) + smooth
-    safe = np.where(below > 0, below, 1)
-    value = np.where(below > 0, 1 - above / safe, 0 * below)
-    slope = (above * (target + alpha * (1 - target) - beta * target) - target * below) / (safe * safe)
-    return np.squeeze(value, -1), slope * (exp / ((1 + exp) * (1 + exp)))
+    rest = np.maximum(exp, input < 0) / (1 + exp)
+    both = (p * target).sum(axis=-1, keepdims=True) + smooth
+    wrong = alpha * (p * (1 - target)).sum(axis=-1, keepdims=True) + beta * (rest * target).sum(axis=-1, keepdims=True)
+    below = np.where(both + wrong > 0, both + wrong, 1)
+    change = (both / below) * (target + alpha * (1 - target) - beta * target) - target
+    return np.squeeze(wrong / below, -1), change * (p * rest / below)
     ### END SOLUTION
 
-# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #290a6195
+# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #6ab8581d
 class TverskyLoss(RowLoss):
     """1 minus the Tversky index of each sample's region, from logits.
 
     - `alpha`, `beta`: the weights of pixels too many and of pixels missed. `smooth`: added to both sides of the fraction.
     - Shapes: `input` and `target` equal, (P,) for one region or (N, d1, ...) for N; the loss is a number, or (N,) with `reduction="none"`.
       For masks of several classes reshape to (N * C, ...): each mask is a region.
-    - Range: `target` in [0, 1]; the loss from 0 to 1. If region and prediction are both empty it tends to 0.
+    - Range: `target` in [0, 1]; the loss from 0 to 1. An empty region predicted as empty costs 0; with `smooth=0` any other prediction of it costs 1 and has slope 0.
     - Errors: ValueError if shapes differ, a target lies outside [0, 1], or an option is negative.
     - Source: Salehi, Erdogmus and Gholipour (2017), doi:10.1007/978-3-319-67389-9_44.
 
@@ -151,14 +152,15 @@ class TverskyLoss(RowLoss):
         self.alpha, self.beta, self.smooth = alpha, beta, smooth
 
     def samples_first(self, array, wide=True):
-        return array.reshape(len(array), -1) if array.ndim > 2 else super().samples_first(array, wide)
+        return array.reshape(len(array), prod(array.shape[1:])) if array.ndim > 2 else super().samples_first(array, wide)
 
     def sample_shape(self, input):
         return input.shape[:1] if input.ndim > 1 else ()
 
     def problem(self, input, target):
-        if input.ndim > 2 and input.shape == target.shape and input.size:
-            return super().problem(self.samples_first(input), self.samples_first(target))
+        check_same_shape(type(self).__name__, input, target)
+        if input.ndim > 2:
+            input, target = self.samples_first(input), self.samples_first(target)
         return super().problem(input, target)
 
 
@@ -188,7 +190,7 @@ class DiceLoss(TverskyLoss):
     def plain(self, arrays):
         return False
 
-# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #64453094
+# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #f769d3a8
 def lovasz_hinge(input, target):
     """The Lovász extension of 1 minus the intersection over union, of hinge errors, and its slope.
 
@@ -201,10 +203,11 @@ def lovasz_hinge(input, target):
     errors = 1 - sign * input
     worst = np.argsort(-errors, axis=-1, kind="stable")
     hits, total = np.take_along_axis(target, worst, -1), target.sum(axis=-1, keepdims=True)
-    index = 1 - (total - np.cumsum(hits, axis=-1)) / (total + np.cumsum(1 - hits, axis=-1))
-    weights = np.empty_like(index)
-    np.put_along_axis(weights, worst, np.diff(index, axis=-1, prepend=input.dtype.type(0)), -1)
-    return (weights * np.maximum(errors, 0)).sum(axis=-1), -sign * weights * (errors > 0)
+    kept, union = total - np.cumsum(hits, axis=-1), total + np.cumsum(1 - hits, axis=-1)
+    steps = np.where((hits > 0) | (union == 1), 1 / union, kept / (union * np.maximum(union - 1, 1)))
+    weights = np.empty_like(steps)
+    np.put_along_axis(weights, worst, steps, -1)
+    return np.where(weights > 0, weights * np.maximum(errors, 0), 0).sum(axis=-1), -sign * weights * (errors > 0)
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #d79620c2
