@@ -71,6 +71,8 @@ def hand_in(folder, name, body=None):
 @pytest.fixture(scope="module")
 def marked(tmp_path_factory):
     "All attacks and two honest students, marked in one run."
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the attacks are only tried where limits hold")
     home = tmp_path_factory.mktemp("class")
     folder, out = home / "submissions", home / "marks"
     folder.mkdir()

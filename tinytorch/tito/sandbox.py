@@ -58,7 +58,11 @@ def drop(user: int | None) -> None:
 
 
 def limit(limits: dict) -> None:
-    import resource
+    "Limit what this process may use, where the system can."
+    try:
+        import resource
+    except ImportError:                              # Windows
+        return
     for name, value in (("AS", limits["memory"]), ("NPROC", limits["processes"]), ("NOFILE", limits["files"]), ("FSIZE", limits["file_size"]), ("CORE", 0)):
         with contextlib.suppress(ValueError, OSError, AttributeError):
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
