@@ -287,6 +287,12 @@ def test_hints_come_one_after_the_other(student):
     assert "did you mean 'huber'" in tito(student, "hint", "04", "hubert").stdout
 
 
+def test_solutions_are_the_instructors(student):
+    assert "error = input - target" in tito(ROOT, "solution", "04", "squared_error").stdout
+    done = tito(student, "solution", "04", "squared_error")
+    assert done.returncode == 1 and "no solutions in the student's edition" in done.stdout
+
+
 def test_reset_changes_one_cell_and_keeps_a_copy(student):
     path = write(student, "squared_error", "    return 1, 2")
     write(student, "absolute_error", "    return np.abs(input - target), np.sign(input - target)")

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['width', 'console', 'errors', 'EXAMPLES', 'app', 'Modules', 'Named', 'All', 'Slow', 'Timeout', 'Folder', 'One',
            'Exercise', 'Names', 'show_problem', 'show_runs', 'run_one', 'run_all', 'chosen', 'tito', 'export', 'test',
-           'has_exercises', 'check_exercises', 'bar', 'watch_exercises', 'hint', 'reset', 'start', 'release', 'grade',
-           'refresh', 'status', 'show_points', 'mark', 'demo', 'bench', 'docs', 'readme', 'doctor', 'check_python',
-           'check_packages', 'applies', 'found', 'check_import', 'check_sync', 'main', 'fail', 'stopped']
+           'has_exercises', 'check_exercises', 'bar', 'watch_exercises', 'hint', 'reset', 'start', 'solution',
+           'release', 'grade', 'refresh', 'status', 'show_points', 'mark', 'demo', 'bench', 'docs', 'readme', 'doctor',
+           'check_python', 'check_packages', 'applies', 'found', 'check_import', 'check_sync', 'main', 'fail',
+           'stopped']
 
 # %% ../../nbs/tito/cli_dev.ipynb #27254b4e
 import importlib.metadata
@@ -269,6 +270,14 @@ def start(module: One, browser: Annotated[bool, typer.Option(" /--no-browser", h
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project.root}", f"--ServerApp.port={port}", f"--IdentityProvider.token={token}",
                f"--LabApp.default_url={page}", f"--ServerApp.open_browser={browser}", "--log-level=ERROR"] + ["--allow-root"] * (hasattr(os, "geteuid") and os.geteuid() == 0)
     raise typer.Exit(subprocess.call(command, cwd=project.root))
+
+# %% ../../nbs/tito/cli_dev.ipynb #530f14cb
+@app.command(rich_help_panel="Instructors")
+def solution(module: One, exercise: Exercise):
+    "Show the cell of an exercise with its solution; only in the instructor's edition."
+    from tinytorch.tito.exercises import solution
+    project = find_project()
+    console.print(solution(project, project.find(module), exercise))
 
 # %% ../../nbs/tito/cli_dev.ipynb #491b93c5
 @app.command(rich_help_panel="Instructors")

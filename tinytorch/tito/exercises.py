@@ -6,7 +6,7 @@
 __all__ = ['BEGIN', 'END', 'MARKER', 'REGION', 'FILE', 'blank', 'solution_lines', 'Exercise', 'function_names', 'above',
            'hints_in', 'points_in', 'find_exercises', 'annotate', 'nbgrader', 'formula_calls', 'check_of', 'exercises',
            'plan_for', 'run_plan', 'collect', 'uses', 'sources', 'check_notebook', 'judge', 'check_module',
-           'marks_file', 'kept', 'stamps', 'remember', 'points', 'pick', 'next_hint', 'reset']
+           'marks_file', 'kept', 'stamps', 'remember', 'points', 'pick', 'next_hint', 'solution', 'reset']
 
 # %% ../../nbs/tito/exercises_dev.ipynb #473a7ef9
 import ast
@@ -352,6 +352,16 @@ def next_hint(project, module, name: str) -> str:
     number = min(given.get(name, 0), len(exercise.hints) - 1)
     write_file(file, json.dumps(given | {name: number + 1}, indent=1).encode())
     return f"Hint {number + 1} of {len(exercise.hints)}: {exercise.hints[number]}"
+
+# %% ../../nbs/tito/exercises_dev.ipynb #b7787853
+def solution(project, module, name: str) -> str:
+    "The cell of an exercise with its solution, in the instructor's edition."
+    exercise = pick(project, module, name)
+    nb = read_notebook(project, module.folder / exercise.notebook)
+    for cell in nb["cells"]:
+        if cell.get("id") == exercise.cell and REGION.search("".join(cell["source"])):
+            return "".join(cell["source"])
+    raise TitoError("There are no solutions in the student's edition.")
 
 # %% ../../nbs/tito/exercises_dev.ipynb #6c78306c
 def reset(project, module, name: str) -> Path:
