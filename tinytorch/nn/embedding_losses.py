@@ -127,14 +127,21 @@ class CosineEmbeddingLoss(RowLoss):
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #5d53e3c6
 def cosine_distance(input, target):
-    "1 minus the cosine of each pair of rows, and its slopes."
-    square1 = (input * input).sum(axis=-1, keepdims=True) + 1e-12
-    square2 = (target * target).sum(axis=-1, keepdims=True) + 1e-12
-    root = np.sqrt(square1) * np.sqrt(square2)
+    """1 minus the cosine of each pair of rows, and its slopes.
+
+    - `input`, `target`: arrays (rows, features). The squares of the lengths get `1e-12`.
+    - Returns `(value, slope of input, slope of target)`.
+    - Example: (1, 0) and (1, 1) give value 0.293 and slope (0, -0.707) of the input.
+    """
+    ### BEGIN SOLUTION
+    long1 = (input * input).sum(axis=-1, keepdims=True) + 1e-12
+    long2 = (target * target).sum(axis=-1, keepdims=True) + 1e-12
+    root = np.sqrt(long1) * np.sqrt(long2)
     cos = (input * target).sum(axis=-1, keepdims=True) / root
-    return np.squeeze(1 - cos, -1), cos * input / square1 - target / root, cos * target / square2 - input / root
+    return np.squeeze(1 - cos, -1), cos * input / long1 - target / root, cos * target / long2 - input / root
+    ### END SOLUTION
 
-
+# %% ../../nbs/04_losses/embedding_losses_dev.ipynb #48538499
 class CosineDistanceLoss(RowLoss):
     """The mean of `1 - cos(input, target)`: the direction counts, the length does not.
 
@@ -398,20 +405,24 @@ def arcface(input, target, *, margin, scale):
     """The cross-entropy of cosines whose target's angle is made larger by `margin`, and its slope.
 
     - `input`: cosines, array (rows, classes). `target`: class indices, array (rows,).
+    - `margin`: in radians. `scale`: what cosines are multiplied by.
     - Returns `(value, slope)` of shapes (rows,) and (rows, classes).
+    - Example with margin 0.5 and scale 4: cosines (0.8, 0.1) and target 0 give value 0.250.
     """
+    ### BEGIN SOLUTION
     each = np.arange(len(target))
     cos = np.minimum(np.maximum(input[each, target], -1), 1)
     sin = np.sqrt(np.maximum(1 - cos * cos, 1e-12))
     wide = cos <= -np.cos(margin)
     logits = scale * input
     logits[each, target] = scale * np.where(wide, cos - margin * np.sin(margin), cos * np.cos(margin) - sin * np.sin(margin))
-    value, slope = cross_entropy(logits, target)
-    slope = scale * slope
-    slope[each, target] = slope[each, target] * np.where(wide, 1, np.cos(margin) + cos / sin * np.sin(margin))
-    return value, slope
+    value, pull = cross_entropy(logits, target)
+    pull = scale * pull
+    pull[each, target] = pull[each, target] * np.where(wide, 1, np.cos(margin) + cos / sin * np.sin(margin))
+    return value, pull
+    ### END SOLUTION
 
-
+# %% ../../nbs/04_losses/embedding_losses_dev.ipynb #d4ee14eb
 class ArcFaceLoss(RowLoss):
     """Cross-entropy of cosines with an angular margin for the target's class.
 
