@@ -46,8 +46,9 @@ ATTACKS = {      # name: (body of squared_error, what the feedback on it must sa
                "        try: os.write(fd, line)\n        except OSError: pass\n    os._exit(0)", ""),
 }
 NEED_NAMESPACES = {
-    "reads": ("import os\n    found = [os.path.join(d, f) for top in os.listdir('/') if top not in ('proc', 'sys', 'usr') for d, _, fs in os.walk('/' + top) for f in fs if f in ('honest.ipynb', 'mistakes.py', 'seed', 'marks.csv', 'losses_dev.ipynb')]\n"
-              "    raise RuntimeError('found ' + repr(found))", "found []"),
+    "reads": ("import glob, os\n    tops = [*FOLDERS, '/tmp', '/home', '/root']\n"
+              "    files = [p for top in tops for depth in ('*', '*/*', '*/*/*') for p in glob.glob(os.path.join(top, depth))]\n"
+              "    raise RuntimeError('found ' + repr([p for p in files if os.path.basename(p) in ('honest.ipynb', 'mistakes.py', 'seed', 'marks.csv', 'test_grade.py')]))", "found []"),
     "reads_the_environment": ("import os; raise RuntimeError(repr([k for k in os.environ if 'SECRET' in k]) + repr([p for p in os.listdir('/proc') if p.isdigit() and int(p) > 20]))", "[][]"),
     "connects": ("import socket; socket.create_connection(('127.0.0.1', PORT), timeout=2)", "OSError"),
     "writes_to_submissions": ("import os\n    for folder in FOLDERS:\n        try:\n            os.makedirs(folder, exist_ok=True)\n"
