@@ -12,7 +12,7 @@ __all__ = ['hinge', 'HingeLoss', 'squared_hinge', 'SquaredHingeLoss', 'perceptro
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #c7d97cc9
 import numpy as np
 
-from .criterion import Loss, RowLoss, check_number, first, option_array
+from .criterion import ClassIndexError, Loss, RowLoss, check_number, first, option_array
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #8092f4bd
 def hinge(input, target):
@@ -139,7 +139,7 @@ def margin_ranking(input1, input2, target, *, margin):
     ### BEGIN SOLUTION
     short = margin - target * (input1 - input2)
     active = target * (short >= 0)
-    return np.maximum(short, 0), -active, active, (input2 - input1) * (short >= 0)
+    return np.maximum(short, 0), -active, active, np.where(short >= 0, input2 - input1, 0)
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #e4ed7f93
@@ -221,7 +221,7 @@ def multi_margin(input, target, *, p, margin):
     """
     ### BEGIN SOLUTION
     rows, classes = np.arange(len(target)), input.shape[-1]
-    short = np.maximum(margin - np.expand_dims(input[rows, target], -1) + input, 0)
+    short = np.maximum(margin + (input - np.expand_dims(input[rows, target], -1)), 0)
     short[rows, target] = 0
     slope = np.where(short > 0, 1, 0 * short) if p == 1 else 2 * short
     value = short.sum(axis=-1) if p == 1 else (short * short).sum(axis=-1)
@@ -274,12 +274,15 @@ class MultiMarginLoss(RowLoss):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #c3d60d9a
 def best_rival(input, target, margin):
-    "What the target's score lacks to a lead over its best rival, and its slope; rivals that tie share the slope."
+    """What the target's score lacks to a lead over its best rival, and its slope.
+
+    Rivals that tie share the slope; a lead of exactly the margin still pulls.
+    """
     rows, rivals = np.arange(len(target)), input.copy()
     rivals[rows, target] = -np.inf
     best = rivals.max(axis=-1)
-    short = np.where(best == -np.inf, -1, margin - input[rows, target] + best)
-    chosen = np.where((rivals == np.expand_dims(best, -1)) & np.expand_dims(short > 0, -1), 1, 0 * input)
+    short = np.where(best == -np.inf, -1, margin + (best - input[rows, target]))
+    chosen = np.where((rivals == np.expand_dims(best, -1)) & np.expand_dims(short >= 0, -1), np.ones_like(input), 0)
     slope = chosen / np.expand_dims(np.maximum(chosen.sum(axis=-1), 1), -1)
     slope[rows, target] -= slope.sum(axis=-1)
     return np.maximum(short, 0), slope
@@ -294,7 +297,7 @@ class CategoricalHingeLoss(RowLoss):
     """A margin over the best other class: the mean of `max(0, 1 - input[target] + max(input[i]))` over the rivals i.
 
     - Shapes: `input` (C,) or (N, C); `target` class indices () or (N,).
-    - Range: `target` 0 to C - 1; the loss from 0 to infinity. Rivals that tie share the slope.
+    - Range: `target` 0 to C - 1; the loss from 0 to infinity. Rivals that tie share the slope; at exactly the margin it is not 0.
     - Errors: ValueError for shapes that do not fit; IndexError for indices out of range.
     - Source: Crammer and Singer (2001), Journal of Machine Learning Research 2:265-292.
 
@@ -317,7 +320,7 @@ def multiclass_perceptron(input, target):
 class MulticlassPerceptronLoss(CategoricalHingeLoss):
     """The perceptron's loss of several classes: the mean of `max(0, max(input[i]) - input[target])` over the rivals i.
 
-    - Shapes, Range, Errors: as for `CategoricalHingeLoss`.
+    - Shapes, Range, Errors: as for `CategoricalHingeLoss`. Where all scores are equal the slope is not 0, so that learning can start there.
     - Source: Rosenblatt (1958), doi:10.1037/h0042519; Collins (2002), doi:10.3115/1118693.1118694.
 
     Example:
@@ -351,7 +354,7 @@ def multilabel_margin(input, target):
     for place in range(listed.sum(axis=-1).max(initial=0)):
         label = np.where(listed[:, place], target[:, place], 0).astype(np.intp)
         counts = ~member & listed[:, place, None]
-        short = np.where(counts, np.maximum(1 - input[rows, label][:, None] + input, 0), 0)
+        short = np.where(counts, np.maximum(1 + (input - input[rows, label][:, None]), 0), 0)
         value = value + short.sum(axis=-1)
         slope += short > 0
         slope[rows, label] -= (short > 0).sum(axis=-1)
@@ -383,7 +386,7 @@ class MultiLabelMarginLoss(RowLoss):
         classes = input.shape[-1]
         for wrong, error_type, rule in ((target != np.floor(target), ValueError, "a class index is a whole number"),
                                         (target < -1, ValueError, "labels are class indices, ended by -1"),
-                                        (target >= classes, IndexError, f"an input of shape {input.shape} has classes 0..{classes - 1}")):
+                                        (target >= classes, ClassIndexError, f"an input of shape {input.shape} has classes 0..{classes - 1}")):
             if wrong.any():
                 where, value = first(target, wrong)
                 raise error_type(f"MultiLabelMarginLoss: target{where} is {value:g}, but {rule}.")
@@ -407,14 +410,14 @@ def multilabel_soft_margin(input, target, *, weight):
     yes, no = np.maximum(-input, 0) + log, np.maximum(input, 0) + log
     value = weight * (np.where(target == 0, 0, target * yes) + np.where(target == 1, 0, (1 - target) * no))
     p = np.maximum(exp, input >= 0) / (1 + exp)
-    return value.sum(axis=-1) / classes, weight * (p - target) / classes, weight * (yes - no) / classes
+    return value.sum(axis=-1) / classes, weight * (p - target) / classes, -weight * input / classes
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #1fd39478
 class MultiLabelSoftMarginLoss(RowLoss):
     """Binary cross-entropy of each class, averaged over the classes of a sample, then over the samples.
 
-    - `weight`: a factor for each class.
+    - `weight`: a factor for each class; classes of weight 0 do not count, whatever their scores.
     - Shapes: `input` and `target` (C,), (N, C) or more axes with the classes last; the losses have the shape without the classes.
     - Range: `input` any logits, `target` in [0, 1]; the loss from 0 to infinity, in nats.
     - Errors: ValueError if the shapes differ, a target lies outside [0, 1], or `weight` does not fit.
@@ -441,6 +444,8 @@ class MultiLabelSoftMarginLoss(RowLoss):
         if self.weight is not None and self.weight.shape != input.shape[-1:]:
             raise ValueError(f"{type(self).__name__}: weight has shape {self.weight.shape}, but an input of shape {input.shape} has "
                              f"{input.shape[-1]} classes. Give one weight for each class.")
+        if self.weight is not None and not self.weight.all():
+            problem.operands = (np.where(self.weight == 0, 0, problem.operands[0]), problem.operands[1])
         problem.options = {"weight": 1.0 if self.weight is None else self.weight.astype(problem.dtype)}
         return problem
 
