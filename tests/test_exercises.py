@@ -2,12 +2,14 @@
 
 `KNOWN` holds the mistakes that are named from a table. `UNSEEN` are further wrong answers, which only their properties give away.
 """
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ import pytest
 from tinytorch.mistakes import KNOWN, at, bce, bce_logits, hot, log_soft, lse, sigmoid, soft, zero_times
 from tinytorch.tito.answers import answer
 from tinytorch.tito import exercises as exercises_module
-from tinytorch.tito.exercises import check_of, find_exercises, reset, solution_lines
+from tinytorch.tito.exercises import check_of, find_exercises, function_names, reset, solution_lines
 from tinytorch.tito.judge import RIGHT, WRONG, from_data, to_data, verdict
 from tinytorch.tito.notebooks import Project, TitoError, code_cells, read_notebook
 
@@ -341,6 +343,19 @@ def test_watch_checks_again_on_save(student):
     finally:
         process.kill()
         process.wait()
+
+
+def test_cells_are_read_by_many_threads():
+    "Python 3.11's parser is not safe in threads: a garbage collection in the midst of it lets another thread in."
+    source = "def f(x):\n" + "".join(f"    y{i} = [x + {i} * (x - (x / (x + {i}))), {{'a': [x]}}]\n" for i in range(60))
+    pause, threshold = sys.getswitchinterval(), gc.get_threshold()
+    collected = lambda *_: sum(range(200))
+    sys.setswitchinterval(1e-6), gc.set_threshold(50), gc.callbacks.append(collected)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(function_names, [source] * 200)) == [["f"]] * 200
+    finally:
+        sys.setswitchinterval(pause), gc.set_threshold(*threshold), gc.callbacks.remove(collected)
 
 
 def test_damaged_checks_are_told(student):
