@@ -1,0 +1,90 @@
+// What a page does besides being read: search from a folder, charts with sliders, cells that run.
+(() => {
+  "use strict";
+  const up = document.currentScript.dataset.up;
+  const make = (tag, name, text) => Object.assign(document.createElement(tag), {className: name, textContent: text ?? ""});
+
+  // A page in a folder may run scripts but not read files, so there the search index is a script.
+  const script = (src) => new Promise((resolve, reject) => {
+    document.head.append(Object.assign(document.createElement("script"), {src, onload: resolve, onerror: reject}));
+  });
+  if (location.protocol === "file:") {
+    const fetched = window.fetch;
+    window.fetch = async (address, ...rest) => {
+      if (!String(address).endsWith("search.json")) return fetched(address, ...rest);
+      await script(up + "search.js");
+      return new Response(JSON.stringify(window.searchIndex));
+    };
+  }
+
+  // What scrolls sideways can be reached by the keyboard; what fits is no stop for it.
+  const scrollable = () => {
+    for (const box of document.querySelectorAll("pre, .sd-table, .katex-display, .chart, .cell-output-display")) {
+      if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  };
+  addEventListener("load", scrollable);
+  addEventListener("resize", scrollable);
+
+  // Charts: the specification is in the page; Vega draws it and moves the sliders.
+  for (const place of document.querySelectorAll(".chart")) {
+    if (!window.vegaEmbed) { place.remove(); continue; }
+    const spec = JSON.parse(place.querySelector("script").textContent);
+    window.vegaEmbed(place, spec, {actions: false, renderer: "svg"}).then(({view}) => { place.view = view; });
+  }
+
+  // Cells: Python runs in a worker of the page, once the reader asks for it.
+  const python = document.querySelector("meta[name=pyodide]");
+  if (!python || location.protocol === "file:") return;
+  const blocks = [...document.querySelectorAll(".cell .cell-code code")];
+  const written = blocks.map((block) => block.textContent.trim());
+  let worker, cells, ran = 0, busy = Promise.resolve();
+
+  const give = (output, message) => {
+    if (message.text) output.append(make("pre", message.error ? "run-error" : "", message.text));
+    if (message.html) { const box = make("div"); box.innerHTML = message.html; output.append(box); }
+    if (message.png) output.append(Object.assign(make("img", "img-fluid"), {src: "data:image/png;base64," + message.png, alt: message.alt || "The figure that this cell draws"}));
+  };
+  const ask = (code, output) => new Promise((resolve) => {      // resolves to whether it went well
+    worker.onmessage = ({data}) => "done" in data ? resolve(data.done) : give(output, data);
+    worker.onerror = (event) => { give(output, {text: event.message || "Python could not be started.", error: true}); resolve(false); };
+    worker.postMessage(code);
+  });
+  const start = async (output) => {
+    output.textContent = "Loading Python, once, about 15 MB ...";
+    cells = await (await fetch(python.dataset.cells)).json();
+    worker = new Worker(up + "web/run.js", {type: "module"});
+    const settings = {python: new URL(python.content, location.href).href, archive: new URL(up + "web/package.zip", location.href).href};
+    if (!await ask(settings, output)) { worker.terminate(); worker = null; return false; }
+    return true;
+  };
+  const run = async (i, output) => {
+    if (!worker && !await start(output)) {
+      output.append(make("p", "", "Python cannot run in this page. Download the notebook, at the top of the page, and open it in JupyterLab."));
+      return;
+    }
+    const at = cells.findIndex((source, k) => k >= ran && source === written[i]);
+    output.textContent = at > ran ? `Running the ${at - ran} cells before this one ...` : "Running ...";
+    const before = make("div");
+    for (; ran < at; ran++) if (!await ask({code: cells[ran]}, before)) { output.replaceChildren(...before.children); return; }
+    const result = make("div");
+    await ask({code: blocks[i].textContent}, result);
+    ran = Math.max(ran, at + 1);
+    output.replaceChildren(...result.childNodes);
+    if (!result.childNodes.length) output.textContent = "Done.";
+  };
+  blocks.forEach((block, i) => {
+    const bar = make("div", "run-bar"), button = make("button", "run-button", "Run");
+    const output = make("div", "run-output");
+    output.setAttribute("role", "status");
+    Object.assign(button, {type: "button", title: "Run this cell in the page; the code can be changed"});
+    button.onclick = () => {
+      blocks.forEach((other) => { other.contentEditable = "plaintext-only"; other.spellcheck = false; });
+      button.disabled = true;
+      busy = busy.then(() => run(i, output)).catch((error) => { output.textContent = String(error); }).finally(() => { button.disabled = false; });
+    };
+    bar.append(button, output);
+    (block.closest(".code-copy-outer-scaffold") || block.closest("div.sourceCode")).after(bar);
+  });
+})();
