@@ -1,5 +1,6 @@
 // The Python of a page: Pyodide in a worker, so that a long cell does not stop the page.
 let python;
+const quiet = {messageCallback: () => {}, errorCallback: () => {}};
 
 const HELP = `
 import base64, io, os, sys
@@ -21,21 +22,29 @@ def figures():
 
 async def run(code):
     "Run a cell: what a notebook would show of it, as HTML, text and figures."
-    value = await eval_code_async(code, globals())
+    try:
+        value = await eval_code_async(code, globals(), filename="<cell>")
+    finally:
+        sys.stdout.flush()
     html = getattr(value, "_repr_html_", lambda: None)()
     return [html or "", "" if html or value is None else repr(value), figures()]
 `;
 
 async function start({python: place, archive}) {
   const {loadPyodide} = await import(place + "pyodide.mjs");
-  python = await loadPyodide({indexURL: place, stdout: (text) => postMessage({text}), stderr: (text) => postMessage({text, error: true})});
-  await python.loadPackage("numpy", {messageCallback: () => {}, errorCallback: () => {}});
+  python = await loadPyodide({indexURL: place});
+  const decoder = new TextDecoder();
+  const write = (bytes) => { postMessage({stream: decoder.decode(bytes, {stream: true})}); return bytes.length; };
+  python.setStdout({write});
+  python.setStderr({write});
   python.unpackArchive(await (await fetch(archive)).arrayBuffer(), "zip");
-  await python.runPythonAsync("import numpy" + HELP);
+  await python.runPythonAsync(HELP);
+  const found = await python.loadPackage("numpy", quiet).catch(() => []);
+  if (!found.length) postMessage({text: "NumPy could not be loaded from " + place + ": only cells without it run here.", error: true});
 }
 
 async function run({code}) {
-  await python.loadPackagesFromImports(code, {messageCallback: () => {}});
+  await python.loadPackagesFromImports(code, quiet);
   const [html, text, figures] = (await python.globals.get("run")(code)).toJs();
   if (html || text) postMessage({html, text});
   for (const png of figures) postMessage({png});
@@ -47,7 +56,7 @@ onmessage = async ({data}) => {
     postMessage({done: true});
   } catch (error) {
     const lines = String(error.message || error).trim().split("\n");
-    const own = lines.findIndex((line) => line.includes('"<exec>"'));       // the reader's code, without Pyodide's frames
+    const own = lines.findIndex((line) => line.includes('"<cell>"'));       // the reader's code, without Pyodide's frames
     postMessage({text: (own > 0 ? lines.slice(own) : lines).join("\n"), error: true});
     postMessage({done: false});
   }

@@ -42,6 +42,10 @@
   let worker, cells, ran = 0, busy = Promise.resolve();
 
   const give = (output, message) => {
+    if (message.stream) {
+      if (output.lastChild?.className !== "run-stream") output.append(make("pre", "run-stream"));
+      output.lastChild.textContent += message.stream;
+    }
     if (message.text) output.append(make("pre", message.error ? "run-error" : "", message.text));
     if (message.html) { const box = make("div"); box.innerHTML = message.html; output.append(box); }
     if (message.png) output.append(Object.assign(make("img", "img-fluid"), {src: "data:image/png;base64," + message.png, alt: message.alt || "The figure that this cell draws"}));
@@ -52,27 +56,33 @@
     worker.postMessage(code);
   });
   const start = async (output) => {
-    output.textContent = "Loading Python, once, about 15 MB ...";
+    output.textContent = "Loading Python and NumPy, once, about 15 MB ...";
     cells = await (await fetch(python.dataset.cells)).json();
     worker = new Worker(up + "web/run.js", {type: "module"});
     const settings = {python: new URL(python.content, location.href).href, archive: new URL(up + "web/package.zip", location.href).href};
-    if (!await ask(settings, output)) { worker.terminate(); worker = null; return false; }
-    return true;
+    const said = make("div", "run-note");
+    const started = await ask(settings, said);
+    output.replaceChildren(said);
+    if (!started) { worker.terminate(); worker = null; }
+    else if (said.childNodes.length) document.querySelector(".launch").after(said);
+    return started;
   };
   const run = async (i, output) => {
     if (!worker && !await start(output)) {
       output.append(make("p", "", "Python cannot run in this page. Download the notebook, at the top of the page, and open it in JupyterLab."));
       return;
     }
-    const at = cells.findIndex((source, k) => k >= ran && source === written[i]);
+    const at = cells.findIndex((cell, k) => k >= ran && cell.code === written[i]);
     output.textContent = at > ran ? `Running the ${at - ran} cells before this one ...` : "Running ...";
     const before = make("div");
-    for (; ran < at; ran++) if (!await ask({code: cells[ran]}, before)) { output.replaceChildren(...before.children); return; }
+    for (; ran < at; ran++) {
+      if (!cells[ran].alone && !await ask({code: cells[ran].code}, before)) { output.replaceChildren(...before.children); return; }
+    }
     const result = make("div");
     await ask({code: blocks[i].textContent}, result);
     ran = Math.max(ran, at + 1);
+    if (!result.childNodes.length) result.textContent = "Done.";
     output.replaceChildren(...result.childNodes);
-    if (!result.childNodes.length) output.textContent = "Done.";
   };
   blocks.forEach((block, i) => {
     const bar = make("div", "run-bar"), button = make("button", "run-button", "Run");

@@ -88,7 +88,8 @@ def _home(name: str):
     return next((module for module in vars(nn).values() if inspect.ismodule(module) and name in getattr(module, "__all__", ())), None)
 
 
-def __getattr__(name):
+def _attribute(name):
+    "A function, made when it is asked for the first time."
     functions = {} if name.startswith("__") else _functions()
     if name not in functions:
         near = [f" Did you mean {close!r}?" for close in difflib.get_close_matches(name, functions, 1)]
@@ -98,5 +99,8 @@ def __getattr__(name):
     return globals()[name]
 
 
-def __dir__():
+def _names() -> list:
     return sorted(_functions())
+
+
+__getattr__, __dir__ = _attribute, _names       # what Python calls for a name that a module lacks (PEP 562)

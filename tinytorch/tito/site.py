@@ -17,7 +17,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import MarkdownExporter
 
-from .pages import SiteError, dress, make_independent, run
+from .pages import SiteError, dress, make_independent, outline, run
 
 # %% ../../nbs/tito/site_dev.ipynb #dfdd0adc
 def prepare(root: Path) -> Path:
@@ -33,8 +33,9 @@ def prepare(root: Path) -> Path:
     pages = root / "_proc"
     shutil.copyfile(config, pages / "_quarto.yml")
     for path in pages.rglob("*.ipynb"):
-        dress(notebook := nbformat.read(path, as_version=4))
-        nbformat.write(notebook, path)
+        dress(notebook := nbformat.v4.reads(path.read_text(encoding="utf-8")))      # without validation: nbdev has put marks of its own there
+        outline(notebook)
+        path.write_text(nbformat.v4.writes(notebook), encoding="utf-8")
     return pages
 
 # %% ../../nbs/tito/site_dev.ipynb #b1dd7326

@@ -1,0 +1,102 @@
+"A browser on the built site. Needs Chromium, `pip install -e .[browser]` and npm; without them these tests are skipped."
+import functools
+import http.server
+import os
+import shutil
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from places import ROOT, package
+from tinytorch.tito.site import SiteError, build_site
+
+# A new profile, and none of Chromium's own errands on the network.
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+
+
+def newest(*folders: Path) -> float:
+    return max(path.stat().st_mtime for folder in folders for path in ([folder] if folder.is_file() else folder.rglob("*"))
+               if path.is_file() and "__pycache__" not in path.parts)
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    "The folder of the site, built anew if something it is made of has changed."
+    home = ROOT / "_docs/index.html"
+    if not home.exists() or home.stat().st_mtime < newest(ROOT / "nbs", ROOT / "tinytorch", ROOT / "_quarto.yml", ROOT / "settings.ini"):
+        try: build_site(ROOT)
+        except SiteError as error:
+            if sys.version_info < (3, 11): pytest.skip(str(error))
+            raise
+    return home.parent
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    "Serves the site, and under /pyodide/ what npm's package holds."
+
+    def translate_path(self, path):
+        place = unquote(urlsplit(path).path)
+        if place.startswith("/pyodide/"): return str(package("pyodide") / place.removeprefix("/pyodide/"))
+        return super().translate_path(path)
+
+    def log_message(self, *words): pass
+
+
+@pytest.fixture(scope="session")
+def address(site) -> str:
+    "Where the site is served."
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    "A headless Chromium."
+    api = pytest.importorskip("playwright.sync_api", reason="pip install -e .[browser]", exc_type=ImportError)
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not path: pytest.skip("no Chromium: apt-get install chromium, or name one in the environment variable CHROMIUM")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Watched:
+    "A page that keeps what went wrong on it, what it asked of other hosts, and how much it loaded."
+
+    def __init__(self, context, address):
+        self.page, self.address, self.problems, self.strangers, self.size = context.new_page(), address, [], [], 0
+        self.page.on("console", lambda message: self.problems.append(message.text) if message.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", lambda request: self.strangers.append(request.url) if not request.url.startswith((address, "data:", "blob:", "file:")) else None)
+        self.page.on("requestfinished", lambda request: self.count(request))
+
+    def count(self, request):
+        self.size += request.sizes()["responseBodySize"]
+
+    def open(self, place: str):
+        self.page.goto(self.address + place, wait_until="load")
+        self.page.evaluate("""async () => {
+            await document.fonts.ready;
+            for (let i = 0; i < 100 && [...document.querySelectorAll('.chart')].some((chart) => !chart.view); i++) await new Promise((done) => setTimeout(done, 50));
+        }""")
+        return self.page
+
+
+@pytest.fixture
+def watch(chromium, address):
+    "Makes pages: `watch(width=390, dark=True)`."
+    contexts = []
+
+    def make(width=1280, dark=False, address=address, **options) -> Watched:
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", **options))
+        return Watched(contexts[-1], address)
+
+    yield make
+    for context in contexts: context.close()

@@ -1,0 +1,287 @@
+"The site in a real browser: every page whole, readable and independent, and its moving parts move rightly."
+import json
+import re
+from configparser import ConfigParser
+from functools import lru_cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import numpy as np
+import pytest
+import yaml
+
+from tinytorch.core.tensor import Tensor
+from tinytorch.nn import CrossEntropyLoss, HuberLoss
+
+from places import ROOT, package
+
+SIDEBAR = yaml.safe_dump(yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))["website"]["sidebar"])
+PAGES = sorted({re.sub(r"\.\w+$", ".html", name) for name in re.findall(r"[\w/.]+\.(?:ipynb|qmd|md)", SIDEBAR)})
+LESSON = "04_losses/losses_dev.html"
+each_page = pytest.mark.parametrize("place", PAGES)
+
+
+def test_every_page_is_listed(site):
+    assert sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html") if "site_libs" not in path.parts) == PAGES
+
+
+# ---- every page
+
+@each_page
+def test_page_is_whole(watch, place):
+    "Nothing fails on the way, nothing is asked of another host, and what should be drawn is drawn."
+    watched = watch()
+    page = watched.open(place)
+    assert not watched.problems and not watched.strangers
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it is wider than the window"
+    formulas = page.evaluate("[document.querySelectorAll('.math').length, document.querySelectorAll('.math .katex').length, document.querySelectorAll('.katex-error').length]")
+    assert formulas == [formulas[0], formulas[0], 0], "formulas, formulas set, errors"
+    pictures = page.evaluate("""() => Promise.all([...document.images].map(async (image) => {
+        image.loading = 'eager'; await image.decode().catch(() => 0); return [image.alt, image.naturalWidth, image.src.slice(0, 80)] }))""")
+    assert all(alt.strip() and width for alt, width, _ in pictures), [p for p in pictures if not (p[0].strip() and p[1])]
+    assert watched.size < 2_000_000, f"{watched.size} bytes"
+    assert not watched.problems and not watched.strangers
+
+
+@each_page
+def test_page_says_what_it_is(watch, place):
+    page = watch().open(place)
+    assert page.evaluate("document.documentElement.lang") == "en"
+    assert len(page.title()) > 10 and len(page.locator("meta[name=description]").get_attribute("content")) > 20
+    levels = page.evaluate("[...document.querySelectorAll('main h1, main h2, main h3, main h4, main h5, main h6')].map((h) => [+h.tagName[1], h.innerText.trim()])")
+    assert [text for level, text in levels if level == 1] and sum(level == 1 for level, _ in levels) == 1
+    assert all(text for _, text in levels)
+    assert all(low[0] <= high[0] + 1 for high, low in zip(levels, levels[1:])), levels
+
+
+@pytest.mark.parametrize("width, dark", [(1280, False), (390, True)], ids=["light and wide", "dark and narrow"])
+@each_page
+def test_page_is_accessible(watch, place, width, dark):
+    "axe-core finds no serious violation, and a telephone shows the page without scrolling sideways."
+    page = watch(width, dark).open(place)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it is wider than the window"
+    page.evaluate((package("axe-core") / "axe.min.js").read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    grave = [(v["id"], v["impact"], len(v["nodes"]), v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")]
+    assert not grave
+
+
+# ---- links
+
+class Links(HTMLParser):
+    "The addresses and the anchors of a page."
+
+    def __init__(self, text):
+        super().__init__()
+        self.addresses, self.anchors = [], {""}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            if name in ("href", "src") and value is not None: self.addresses.append(value)
+            if name in ("id", "name") and value: self.anchors.add(value)
+
+
+@lru_cache(None)
+def links(path: Path) -> Links:
+    return Links(path.read_text(encoding="utf-8"))
+
+
+@each_page
+def test_links_lead_somewhere(site, place):
+    "Every address inside the site is a file, and every anchor is in its page."
+    lost = []
+    for address in links(site / place).addresses:
+        if urlsplit(address).scheme or address.startswith("//"): continue
+        file, anchor = urldefrag(urljoin(place, address))
+        target = site / unquote(file)
+        target = target / "index.html" if target.is_dir() else target
+        if not target.is_file() or (anchor and target.suffix == ".html" and unquote(anchor) not in links(target).anchors): lost.append(address)
+    assert not lost
+
+
+@each_page
+def test_launch_links_point_at_files(site, place):
+    "Colab, Binder and JupyterLab are sent to notebooks that are in the repository."
+    settings = ConfigParser(delimiters=["="])
+    settings.read(ROOT / "settings.ini", encoding="utf-8")
+    settings, addresses = settings["DEFAULT"], links(site / place).addresses
+    starts = [f"https://colab.research.google.com/github/{settings['user']}/{settings['repo']}/blob/{settings['branch']}/",
+              f"https://mybinder.org/v2/gh/{settings['user']}/{settings['repo']}/{settings['branch']}?labpath=", "http://localhost:8888/lab/tree/"]
+    sent = [address.removeprefix(start) for start in starts for address in addresses if address.startswith(start)]
+    assert all((ROOT / path).is_file() for path in sent)
+    assert len(sent) == (3 if re.match(r"\d\d_|machinery/", place) else 0)
+    if len(sent) == 3: assert (site / "notebooks" / place.replace(".html", ".ipynb")).is_file()
+
+
+def test_no_page_needs_another_host(site):
+    "No script, style, font or picture comes from elsewhere, in no file."
+    for path in [*site.rglob("*.html"), *site.rglob("*.css")]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.findall(r"""<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=["']?(?:https?:)?//[^"'>\s]+""", text), path
+        assert not re.findall(r"""(?:@import|url\()\s*["']?(?:https?:)?//[^)"']+""", text) or path.suffix != ".css", path
+
+
+# ---- the moving parts
+
+def test_search_finds(watch):
+    page = watch().open("index.html")
+    page.fill("input[type=search]", "label smoothing")
+    page.wait_for_selector(".search-result")
+    assert "losses_dev.html" in page.locator(".search-result").first.get_attribute("href")
+    page.locator(".search-result").first.click()
+    page.wait_for_url("**/losses_dev.html*")
+    assert "label smoothing" in page.inner_text("main").lower()
+
+
+def numbers(page, chart: int = 0) -> dict:
+    "The values that a chart writes beside its dots."
+    return page.evaluate("""(chart) => { const view = document.querySelectorAll('.chart')[chart].view; const found = {};
+        for (const text of view.scenegraph().root.items[0].items.flatMap((mark) => mark.items || []).filter((item) => item.text !== undefined && item.datum && item.datum.of))
+            found[item_of(text)] = [text.datum.x, text.datum.y]; return found; function item_of(item) { return item.datum.of } }""", chart)
+
+
+def choose(page, chart, name, value):
+    "Move a slider as a reader does."
+    slider = page.locator(".chart").nth(chart).get_by_label(name, exact=False)
+    slider.scroll_into_view_if_needed()
+    slider.fill(str(value))
+    page.wait_for_timeout(100)
+
+
+def chart_of(page, words) -> int:
+    "Which chart of the page has these words in its description."
+    descriptions = page.evaluate("[...document.querySelectorAll('.chart svg')].map((svg) => svg.getAttribute('aria-label') || svg.closest('.chart').innerHTML)")
+    return next(i for i, text in enumerate(descriptions) if words in text)
+
+
+@pytest.mark.parametrize("delta, prediction", [(0.5, 2.0), (3.0, -2.5), (1.0, 0.0)])
+def test_slider_moves_the_point(watch, delta, prediction):
+    "Huber's loss under its sliders: the dots are where the formula says."
+    page = watch().open(LESSON)
+    chart = chart_of(page, "HuberLoss")
+    choose(page, chart, "delta", delta)
+    choose(page, chart, "prediction", prediction)
+    x = Tensor([prediction], requires_grad=True)
+    loss = HuberLoss(delta=delta)(x, [0.0])
+    loss.backward()
+    dots = numbers(page, chart)
+    assert dots["loss"] == pytest.approx([prediction, loss.item()], rel=1e-3, abs=1e-6)
+    assert dots["slope"] == pytest.approx([prediction, x.grad[0]], rel=1e-3, abs=1e-6)
+
+
+def test_dark_mode_is_kept(watch):
+    "The switch changes the colours and the pictures, and the next page remembers."
+    page = watch().open(LESSON)
+    ground = lambda: page.evaluate("getComputedStyle(document.body).backgroundColor")
+    light = ground()
+    page.click(".quarto-color-scheme-toggle")
+    page.wait_for_timeout(300)
+    dark = ground()
+    assert sum(map(int, re.findall(r"\d+", dark)[:3])) < 200 < sum(map(int, re.findall(r"\d+", light)[:3]))
+    assert "invert" in page.evaluate("getComputedStyle(document.querySelector('main img')).filter")
+    page.click(".nav-page-next a")
+    page.wait_for_load_state()
+    assert ground() == dark
+
+
+def test_copy_button(watch):
+    watched = watch(permissions=["clipboard-read", "clipboard-write"])
+    page = watched.open("index.html")
+    code = page.locator("pre.sourceCode").first
+    code.hover()
+    page.locator(".code-copy-button").first.click()
+    assert page.evaluate("navigator.clipboard.readText()").strip() == code.inner_text().strip()
+
+
+def test_pages_follow_each_other(watch):
+    "Next leads on and previous leads back; the contents are on every wide page."
+    page = watch().open(LESSON)
+    page.click(".nav-page-next a")
+    page.wait_for_load_state()
+    assert LESSON not in page.url and page.locator("nav[role=doc-toc] a").count() >= 3
+    page.click(".nav-page-previous a")
+    page.wait_for_url("**/" + LESSON)
+
+
+def test_menu_on_a_telephone(watch):
+    page = watch(390).open(LESSON)
+    edge = "document.querySelector('#quarto-sidebar').getBoundingClientRect().right"
+    assert page.evaluate(edge) <= 0
+    page.click(".quarto-btn-toggle")
+    page.wait_for_function(f"{edge} > 200")
+    page.locator("#quarto-sidebar a", has_text="Which loss do I need?").click()
+    page.wait_for_url("**/chooser_dev.html")
+
+
+def test_site_works_from_a_folder(site, watch):
+    "Without any server: formulas, charts and search."
+    watched = watch(address=site.as_uri() + "/")
+    page = watched.open(LESSON)
+    assert page.locator(".katex").count() > 50 and numbers(page)
+    page.fill("input[type=search]", "label smoothing")
+    page.wait_for_selector(".search-result")
+    page.locator(".search-result").first.click()
+    page.wait_for_load_state()
+    assert "losses_dev.html" in page.url and not watched.strangers and not watched.problems
+
+
+# ---- cells that run in the page
+
+def with_pyodide(page, place="pyodide/"):
+    "Lets the page find Pyodide at `place` of this server instead of the configured address."
+    def answer(route):
+        response = route.fetch()
+        route.fulfill(response=response, body=re.sub(r'(<meta name="pyodide" content=")[^"]*', rf"\g<1>/{place}", response.text()))
+    page.route("**/*.html", answer)
+
+
+def run_cell(page, i: int, code=None) -> str:
+    "Run the page's cell `i`, with other code in it if given; what it then shows."
+    if code is not None: page.evaluate("([i, code]) => { document.querySelectorAll('.cell .cell-code code')[i].textContent = code }", [i, code])
+    page.locator(".run-button").nth(i).click()
+    page.wait_for_function("(i) => !document.querySelectorAll('.run-button')[i].disabled", arg=i, timeout=60000)
+    return page.locator(".run-output").nth(i).inner_text()
+
+
+def test_without_python_the_page_says_so(watch):
+    watched = watch()
+    with_pyodide(watched.page, "nowhere/")
+    page = watched.open(LESSON)
+    assert "Download the notebook" in run_cell(page, 0)
+    assert page.locator(".katex").count() > 50
+
+
+def test_cells_run_in_the_page(watch):
+    "With what npm's package of Pyodide holds: Python, its output, its errors, and the project's package; not NumPy."
+    package("pyodide")
+    watched = watch()
+    with_pyodide(watched.page)
+    watched.page.route("**/losses_dev.ipynb.json", lambda route: route.fulfill(json=[]))
+    page = watched.open(LESSON)
+    assert run_cell(page, 0, "print('six', end=' ')\n6 * 7").split() == ["six", "42"]
+    assert "NumPy could not be loaded" in page.locator(".run-note").inner_text()
+    assert run_cell(page, 0, "from importlib.util import find_spec\nfind_spec('tinytorch.nn.losses').origin").endswith("tinytorch/nn/losses.py'")
+    said = run_cell(page, 0, "x = 1\nx / 0")
+    assert "line 2" in said and "ZeroDivisionError" in said and "pyodide" not in said
+    assert "ModuleNotFoundError" in run_cell(page, 0, "import numpy")
+    assert run_cell(page, 0, "class Rich:\n    def _repr_html_(self): return '<b>bold</b>'\nRich()") == "bold"
+    assert run_cell(page, 0, "x = 3") == "Done." and run_cell(page, 0, "x") == "3"
+    assert not watched.strangers
+
+
+def test_cells_before_run_first(watch, site):
+    "A cell that is run gets the cells before it, also those that the page does not show, each once."
+    package("pyodide")
+    watched = watch()
+    page = watched.page
+    with_pyodide(page)
+    page.goto(watched.address + LESSON)
+    shown = [text.strip() for text in page.locator(".cell .cell-code code").all_text_contents()]
+    cells = json.loads((site / "notebooks/04_losses/losses_dev.ipynb.json").read_text(encoding="utf-8"))
+    assert [text for text in shown if text not in [cell["code"] for cell in cells]] == [], "cells of the page that the file lacks"
+    page.route("**/losses_dev.ipynb.json", lambda route: route.fulfill(json=[
+        {"code": code, "alone": code == "alone = True"} for code in ("count = 1", "count += 1", "alone = True", shown[1], "count += 10", shown[2])]))
+    assert run_cell(page, 1, "count") == "2" and run_cell(page, 1, "count") == "2" and run_cell(page, 2, "count") == "12"
+    assert "NameError" in run_cell(page, 0, "alone")
