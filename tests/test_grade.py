@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tinytorch.tito import grade as grading
@@ -206,3 +207,14 @@ def test_command(tmp_path):
     done = subprocess.run([sys.executable, "-m", "tinytorch.tito.cli", "grade", str(folder), "--out", str(tmp_path / "out"), "--notebook", "losses_dev"], cwd=ROOT,
                           env=environment, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0 and "1 submissions marked" in done.stdout, done.stdout + done.stderr
+
+
+def test_no_seed_gives_the_inputs_of_the_edition(tmp_path, monkeypatch):
+    "A submission that holds the results of the edition's inputs gets nothing for them, whatever the seed."
+    drawn = []
+    monkeypatch.setattr(grading, "exercises", lambda project, module, rng=None: drawn.append(rng.bytes(8)) or [])
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.ipynb").write_text("{}")
+    for seed in (0, 1):
+        grade(PROJECT, MODULE, tmp_path / "in", tmp_path / f"out{seed}", seed=seed)
+    assert len({*drawn, np.random.default_rng(0).bytes(8), np.random.default_rng(1).bytes(8)}) == 4

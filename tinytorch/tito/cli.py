@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['width', 'console', 'errors', 'EXAMPLES', 'app', 'Modules', 'Named', 'All', 'Slow', 'Timeout', 'Folder', 'One',
            'Exercise', 'Names', 'show_problem', 'show_runs', 'run_one', 'run_all', 'chosen', 'tito', 'export', 'test',
-           'has_exercises', 'check_exercises', 'bar', 'watch_exercises', 'hint', 'reset', 'start', 'solution',
-           'release', 'grade', 'refresh', 'status', 'show_points', 'mark', 'demo', 'bench', 'docs', 'readme', 'doctor',
-           'check_python', 'check_packages', 'applies', 'found', 'check_import', 'check_sync', 'main', 'fail',
-           'stopped']
+           'has_exercises', 'check_exercises', 'bar', 'watch_exercises', 'hint', 'reset', 'free_port', 'start',
+           'solution', 'release', 'grade', 'refresh', 'status', 'show_points', 'mark', 'demo', 'bench', 'docs',
+           'readme', 'doctor', 'check_python', 'check_packages', 'applies', 'found', 'check_import', 'check_sync',
+           'main', 'fail', 'stopped']
 
 # %% ../../nbs/tito/cli_dev.ipynb #27254b4e
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -253,6 +254,15 @@ def reset(module: One, exercise: Exercise):
     console.print("If it is open in JupyterLab, reload it from disk there (File, Reload Notebook from Disk).", style="dim")
 
 
+def free_port(wanted: int) -> int:
+    "`wanted`, or another port where it is taken."
+    import socket
+    for port in (wanted, 0):
+        with contextlib.suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            return free.getsockname()[1]
+
+
 @app.command(rich_help_panel="Students")
 def start(module: One, browser: Annotated[bool, typer.Option(" /--no-browser", help="Only print the address.", show_default=False)] = True):
     "Open a module in JupyterLab, until Ctrl-C."
@@ -261,10 +271,7 @@ def start(module: One, browser: Annotated[bool, typer.Option(" /--no-browser", h
     if not notebooks: raise TitoError(f"{project.show(project.find(module).folder)} has no notebook yet.")
     if importlib.util.find_spec("jupyterlab") is None: raise TitoError(f"JupyterLab is not installed; run: {INSTALL}")
     import secrets
-    import socket
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port(8888)                # to which the site's links to JupyterLab lead
     token, page = secrets.token_urlsafe(16), f"/lab/tree/{project.show(notebooks[0])}"
     console.print(f"http://localhost:{port}{page}?token={token}\nCtrl-C ends it.")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project.root}", f"--ServerApp.port={port}", f"--IdentityProvider.token={token}",
@@ -397,11 +404,15 @@ def bench(quick: Annotated[bool, typer.Option("--quick", help="Fewer shapes, in 
 
 
 @app.command(rich_help_panel="Project")
-def docs():
+def docs(preview: Annotated[bool, typer.Option("--preview", help="Show it at an address on this machine and build it again when a file changes, until Ctrl-C.")] = False,
+         browser: Annotated[bool, typer.Option(" /--no-browser", help="Only print the address.", show_default=False)] = True):
     "Build the site."
-    from tinytorch.tito.site import SiteError, build_site
-    try: console.print(f"The site is in {build_site(find_project().root)}")
-    except SiteError as error: raise TitoError(str(error)) from None
+    from tinytorch.tito import site
+    root = find_project().root
+    try:
+        console.print(f"The site is in {site.build_site(root)}")
+        if preview: site.preview(root, free_port(4200), lambda text: console.print(text, soft_wrap=True), browser)
+    except site.SiteError as error: raise TitoError(str(error)) from None
 
 
 @app.command(rich_help_panel="Project")

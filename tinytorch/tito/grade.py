@@ -151,7 +151,7 @@ def grade(project, module, folder, out, *, notebooks=None, seed: int | None = No
         raise TitoError(f"{out} is inside the folder of submissions. Name another folder.", 2)
     state = out / ".state"
     seed = started(state) if seed is None else seed
-    todo = exercises(project, module, np.random.default_rng(seed))
+    todo = exercises(project, module, np.random.default_rng([seed, 1]))     # not [seed]: with 0 they would be the edition's own
     if notebooks:
         wanted = {Path(name).stem for name in notebooks}
         if unknown := wanted - {Path(exercise.notebook).stem for exercise in todo}:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHART', 'HEADING', 'VEGA', 'KATEX', 'WEB_FONTS', 'UNUSED', 'PICTURE', 'LESSON', 'TITLE', 'NEVER', 'ALONE', 'NAMES',
-           'SiteError', 'run', 'dress', 'chart', 'outline', 'fetch', 'own_katex', 'own_vega', 'own_links',
+           'SiteError', 'run', 'dress', 'markdown', 'chart', 'outline', 'fetch', 'own_katex', 'own_vega', 'own_links',
            'own_pictures', 'launch', 'code_of', 'finish', 'make_independent', 'pack', 'rewrite']
 
 # %% ../../nbs/tito/pages_dev.ipynb #d086dae7
@@ -21,6 +21,8 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+
+import nbformat
 
 # %% ../../nbs/tito/pages_dev.ipynb #8bb4f953
 class SiteError(RuntimeError):
@@ -44,12 +46,20 @@ def dress(notebook) -> None:
     "Change the outputs of a prepared notebook to what both renderers show."
     for cell in notebook.cells:
         alts = []
+        if re.search(r"^#\| *output: *asis", cell.source, re.M):
+            cell.outputs = [markdown(output) for output in cell.outputs]
         for output in cell.get("outputs", []):
             if CHART in output.get("data", {}):
                 output.data = {"text/html": chart(output.data[CHART])}
             alts.append(output.get("metadata", {}).get("image/png", {}).get("alt"))
         if any(alts) and not re.search(r"^#\| *fig-alt", cell.source, re.M):
             cell.source = f"#| fig-alt: {json.dumps(' '.join(filter(None, alts)))}\n{cell.source}"
+
+
+def markdown(output) -> dict:
+    "What a cell printed, as Markdown: `output: asis` asks for it, and only Quarto knows."
+    if output.output_type != "stream": return output
+    return nbformat.v4.new_output("display_data", data={"text/markdown": "".join(output.text)})
 
 
 def chart(spec: dict) -> str:
@@ -141,7 +151,7 @@ def own_pictures(page: str, site: Path, up: str) -> str:
     return PICTURE.sub(move, page)
 
 # %% ../../nbs/tito/pages_dev.ipynb #025b82e0
-LESSON = re.compile(r"\d\d_|machinery/")           # pages whose notebooks run anywhere, also in the page
+LESSON = re.compile(r"\d\d_")           # folders whose notebooks run anywhere, also in the page
 TITLE = re.compile(r'<header id="title-block-header".*?</header>', re.S)
 
 
