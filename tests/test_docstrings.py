@@ -1,22 +1,67 @@
-"Every example in a docstring gives what it says."
+"Every example in a docstring gives what it says, and the docstring of a public name leaves nothing out."
 import doctest
 import importlib
+import inspect
 from pkgutil import iter_modules
 
+import matplotlib
 import pytest
 
 import tinytorch.nn
+from tinytorch.nn.criterion import LOSSES
+from tinytorch.tito import reference
 
-MODULES = ["tinytorch.amp", "tinytorch.core.engine", "tinytorch.core.tensor", *(f"tinytorch.nn.{module.name}" for module in iter_modules(tinytorch.nn.__path__))]
+matplotlib.use("Agg")
+
+MODULES = ["tinytorch.amp", "tinytorch.core.engine", "tinytorch.core.tensor", "tinytorch.interactive", "tinytorch.plotting",
+           *(f"tinytorch.nn.{module.name}" for module in iter_modules(tinytorch.nn.__path__))]
+PUBLIC = {name: thing for module in reference.MODULES if module != "nn.functional" for name, thing in reference.names(module).items()}
+METHODS = {f"{name}.{method}": function for name, thing in PUBLIC.items() for method, function in reference.methods(thing).items()}
+NO_ARRAYS = {"manual_seed", "LinearCrossEntropyOptions", "engine", "GradScaler"}          # neither take nor return any
+RECORDS = {"Term", "ASMoutput"}                                                         # are returned, not called
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name):
-    failed, _ = doctest.testmod(importlib.import_module(name))
+    module = importlib.import_module(name)
+    failed, _ = doctest.testmod(module, globs=reference.run_imports(reference.START) | vars(module))
     assert failed == 0
 
 
-def test_every_loss_has_an_example():
-    from tinytorch.nn.criterion import LOSSES
-    missing = [name for name, loss in LOSSES.items() if ">>>" not in loss.__doc__]
-    assert missing == []
+def missing(name: str, thing) -> list:
+    "What the docstring of a public name does not say."
+    doc = reference.parse(thing.__doc__)
+    wanted = ["Shapes"] * (name not in NO_ARRAYS | RECORDS) + ["Errors"] * (name not in RECORDS) + ["Range", "Source"] * (name in LOSSES)
+    unsaid = [key for key in wanted if name in PUBLIC and not reference.said(thing, key)]
+    unsaid += [p for p in inspect.signature(thing).parameters if p != "self" and not reference.meaning(thing, p)]
+    return unsaid + ["summary"] * (not doc.summary) + ["example"] * (not any(step.want for step in doctest.DocTestParser().get_examples(doc.example)))
+
+
+@pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
+def test_docstring_leaves_nothing_out(name):
+    assert missing(name, (PUBLIC | METHODS)[name]) == [], f"complete the docstring of {name} in its notebook, then run `tito export`"
+
+
+@pytest.mark.parametrize("name", [name for name, thing in PUBLIC.items() if reference.properties(thing)])
+def test_properties_have_a_meaning(name):
+    assert [key for key, value in reference.properties(PUBLIC[name]).items() if not value.__doc__] == []
+
+
+@pytest.mark.parametrize("name", reference.forms())
+def test_function_has_the_parameters_of_its_loss(name):
+    loss, function = reference.forms()[name], getattr(tinytorch.nn.functional, name)
+    known = {*inspect.signature(loss).parameters, *inspect.signature(loss.forward).parameters, *reference.parse(function.__doc__).parts}
+    if function.__module__ == "tinytorch.nn.functional":
+        assert not inspect.signature(function).parameters.keys() - known
+
+
+def test_a_gap_is_seen():
+    def half(x, scale=1.0):
+        """Half of `x`.
+
+        - `x`: a number.
+        - Errors: none.
+        """
+    assert missing("half", half) == ["scale", "example"]
+    assert missing("HuberLoss", type("HuberLoss", (), {"__init__": lambda self, delta=1.0: None, "__doc__": "Huber."})) == [
+        "Shapes", "Errors", "Range", "Source", "delta", "example"]

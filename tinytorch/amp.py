@@ -16,6 +16,7 @@ def cast(input, dtype) -> Tensor:
     """The numbers of `input` in another floating-point type; its gradient comes back in the type of `input`.
 
     - `input`: a Tensor, or what makes one. `dtype`: `"float16"`, `np.float32`, ...
+    - Shapes: any; returns the same shape.
     - Numbers too large for a type become infinity without a warning: `GradScaler` looks for them.
     - Errors: TypeError if `dtype` is no floating-point type.
 
@@ -76,6 +77,7 @@ class GradScaler:
 
     - `init_scale`: the first scale.
     - `growth_factor`: what multiplies it after `growth_interval` clean steps in a row.
+    - `growth_interval`: the number of clean steps in a row after which the scale grows.
     - `backoff_factor`: what multiplies it after a step with an infinity or a NaN in a gradient.
     - `enabled`: with False, `scale` returns the loss as it is and `step` always steps.
     - Errors: ValueError or TypeError for an option out of range.
@@ -113,8 +115,12 @@ class GradScaler:
     def scale(self, loss) -> Tensor:
         """`loss` times the scale; call `backward()` on the result.
 
-        Give a float32 loss, from `cast(logits, "float32")`: the gradient of a float16 loss is the scale, in float16, and
-        above 65504 that is infinite. TypeError unless `loss` is a Tensor.
+        - `loss`: a float32 Tensor, from `cast(logits, "float32")`: the gradient of a float16 loss is the scale, in float16,
+          and above 65504 that is infinite.
+        - Errors: TypeError unless `loss` is a Tensor.
+
+        >>> GradScaler(init_scale=4.0).scale(Tensor(0.5))
+        Tensor(2.)
         """
         if not isinstance(loss, Tensor):
             raise TypeError(f"GradScaler: scale needs the loss as a Tensor, not {type(loss).__name__}.")
@@ -125,9 +131,17 @@ class GradScaler:
             return Tensor.from_op(loss.data * scale, (loss,), lambda gradient: (rounded(gradient * scale, loss.dtype),))
 
     def unscale_(self, parameters) -> None:
-        """Divide the gradients of `parameters` by the scale, in place; `step` does it for those that were left out.
+        """Divide gradients by the scale, in place; `step` does it for those that were left out.
 
-        RuntimeError if it was done since the last `update()`, or if there is no gradient; ValueError for float16 parameters.
+        - `parameters`: Tensors or a Module.
+        - Errors: RuntimeError if it was done since the last `update()`, or if there is no gradient; ValueError for float16
+          parameters.
+
+        >>> weight, scaler = Tensor(1.0, requires_grad=True), GradScaler(init_scale=4.0)
+        >>> scaler.scale(weight * 3).backward()
+        >>> scaler.unscale_(weight)
+        >>> weight.grad.item()
+        3.0
         """
         if not self.enabled:
             return
@@ -146,12 +160,16 @@ class GradScaler:
             self._finite[p] = p.grad is None or bool(np.isfinite(p.grad).all())
 
     def step(self, optimizer, parameters=None):
-        """Let `optimizer` step if all gradients of `parameters` are finite; returns what its step returns, None if skipped.
+        """Let an optimizer step if all gradients are finite; returns what its step returns, None if skipped.
 
         - `optimizer`: an object with `step()`, or a function without arguments that changes the parameters.
         - `parameters`: Tensors or a Module; by default the optimizer's own `parameters`.
+        - Errors: RuntimeError if they were stepped since the last `update()`, or as in `unscale_`.
 
-        RuntimeError if they were stepped since the last `update()`, or as in `unscale_`.
+        >>> weight, scaler = Tensor(1.0, requires_grad=True), GradScaler()
+        >>> scaler.scale(weight * 3).backward()
+        >>> scaler.step(lambda: "stepped", weight)
+        'stepped'
         """
         take_step = getattr(optimizer, "step", optimizer)
         if not self.enabled:
@@ -169,8 +187,15 @@ class GradScaler:
     def update(self) -> None:
         """Choose the scale of the next step by `next_scale`. It stops growing at the largest of float32.
 
-        RuntimeError if no gradients were looked at since the last `update()`; FloatingPointError if the scale would become
-        smaller than float32's normal numbers, because then it is not the scale that makes the gradients infinite.
+        - Errors: RuntimeError if no gradients were looked at since the last `update()`; FloatingPointError if the scale would
+          become smaller than float32's normal numbers, because then it is not the scale that makes the gradients infinite.
+
+        >>> weight, scaler = Tensor(1.0, requires_grad=True), GradScaler(init_scale=4.0)
+        >>> scaler.scale(weight * float("inf")).backward()
+        >>> scaler.step(lambda: "stepped", weight)          # skipped: nothing is returned
+        >>> scaler.update()
+        >>> scaler.get_scale()
+        2.0
         """
         if not self.enabled:
             return
@@ -184,15 +209,32 @@ class GradScaler:
         self._scale = scale if scale <= LARGEST else self._scale
 
     def get_scale(self) -> float:
-        "The scale of this step; 1 if not enabled."
+        """The scale of this step; 1 if not enabled.
+
+        >>> GradScaler().get_scale()
+        65536.0
+        """
         return self._scale if self.enabled else 1.0
 
     def state_dict(self) -> dict:
-        "The state to save, by torch's names; empty if not enabled."
+        """The state to save, by torch's names; empty if not enabled.
+
+        >>> GradScaler(init_scale=4.0).state_dict()["scale"]
+        4.0
+        """
         return {"scale": self._scale, **self.rule, "_growth_tracker": self._clean} if self.enabled else {}
 
     def load_state_dict(self, state: dict) -> None:
-        "Take over a saved state. RuntimeError if it is empty, ValueError if a part is missing. Does nothing if not enabled."
+        """Take over a saved state; does nothing if not enabled.
+
+        - `state`: what `state_dict()` returned.
+        - Errors: RuntimeError if it is empty, ValueError if a part is missing.
+
+        >>> scaler = GradScaler()
+        >>> scaler.load_state_dict(GradScaler(init_scale=4.0).state_dict())
+        >>> scaler.get_scale()
+        4.0
+        """
         if not self.enabled:
             return
         if not state:

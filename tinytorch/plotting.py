@@ -25,9 +25,17 @@ STYLE = {
 
 # %% ../nbs/machinery/plotting_dev.ipynb #d6ff9088
 def panels(columns=1, rows=1, width=3.6, height=2.6, **options):
-    """Empty axes in the shared style: one, or an array of `rows * columns`.
+    """Empty axes in the shared style: one, or an array of them.
 
-    `width`, `height`: of each panel, in inches. `options`: for `plt.subplots`.
+    - `columns`: how many panels beside each other. `rows`: how many below each other.
+    - `width`: of a panel, in inches. `height`: the same. `options`: further options of `plt.subplots`.
+    - Shapes: none; returns one axes, or an array (rows * columns,).
+    - Errors: those of `plt.subplots`.
+
+    Example:
+
+        >>> panels(3, rows=2).shape
+        (6,)
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height), layout="constrained", **options)
@@ -53,9 +61,17 @@ def curve(loss, x, target, **options):
 def plot_loss(formula, target=0.0, at=(-3, 3), ax=None, label=None, **options):
     """A loss and its slope as functions of the prediction, side by side.
 
-    `formula`: a pointwise formula, `(x, target, **options) -> value, slope`, or a `Loss`.
-    `at`: the range of predictions. `ax`: two axes to draw on. `label`: the name in the legend, which `plot_losses` adds.
-    Returns the two axes. A ValueError for a loss of rows, such as `CrossEntropyLoss`.
+    - `formula`: a pointwise formula, `(x, target, **options) -> value, slope`, or a `Loss`.
+    - `target`: the target, a number. `at`: the range of predictions. `ax`: two axes to draw on.
+    - `label`: the name in the legend, which `plot_losses` adds. `options`: those of the formula.
+    - Shapes: none; returns the two axes.
+    - Errors: ValueError for a loss of rows, such as `CrossEntropyLoss`.
+
+    Example:
+
+        >>> axes = plot_loss(HuberLoss(delta=2.0), target=1.0)
+        >>> len(axes)
+        2
     """
     x = np.linspace(*at, 241)
     curves = curve(formula, x, target, **options)
@@ -67,7 +83,17 @@ def plot_loss(formula, target=0.0, at=(-3, 3), ax=None, label=None, **options):
 
 # %% ../nbs/machinery/plotting_dev.ipynb #c5539269
 def plot_losses(formulas, target=0.0, at=(-3, 3), ax=None):
-    "Several losses and their slopes compared: a dictionary from name to formula or `Loss`; otherwise as `plot_loss`."
+    """Several losses and their slopes compared, side by side.
+
+    - `formulas`: a dictionary from name to formula or `Loss`.
+    - `target`, `at`, `ax`, Shapes, Errors: as for `plot_loss`.
+
+    Example:
+
+        >>> axes = plot_losses({"squared": MSELoss(), "absolute": L1Loss()})
+        >>> [text.get_text() for text in axes[0].get_legend().get_texts()]
+        ['squared', 'absolute']
+    """
     axes = panels(2) if ax is None else ax
     for name, formula in formulas.items():
         plot_loss(formula, target, at, axes, name)
@@ -78,8 +104,15 @@ def plot_losses(formulas, target=0.0, at=(-3, 3), ax=None):
 def plot_training(curves, start=None, ax=None):
     """The loss after each step of training.
 
-    `curves`: a dictionary from name to the list of losses. `start`: the loss of a model that knows nothing, a dashed line.
-    Returns the axes.
+    - `curves`: a dictionary from name to the list of losses.
+    - `start`: the loss of a model that knows nothing, a dashed line; None: no line. `ax`: the axes to draw on.
+    - Shapes: lists of any length; returns the axes.
+    - Errors: those of `ax.plot`.
+
+    Example:
+
+        >>> plot_training({"MSE": [4.0, 2.0, 1.0]}, start=5.0).get_xlabel()
+        'step'
     """
     ax = panels(width=4.8) if ax is None else ax
     for name, losses in curves.items():
@@ -94,8 +127,18 @@ def plot_training(curves, start=None, ax=None):
 def plot_landscape(function, xs, ys, path=None, ax=None):
     """A function of two numbers as a contour map and as a surface.
 
-    `function(x, y)` returns a number; `xs`, `ys`: the coordinates of the grid. `path`: points (x, y) to join on the map.
-    `ax`: two axes, the second with `projection="3d"`. Returns the two axes.
+    - `function`: of (x, y), returns a number.
+    - `xs`, `ys`: the coordinates of the grid. `path`: points (x, y) to join on the map; None: none.
+    - `ax`: two axes, the second with `projection="3d"`.
+    - Shapes: `xs` (X,), `ys` (Y,), `path` (P, 2); returns the two axes.
+    - Errors: those of `function`.
+
+    Example:
+
+        >>> grid = np.linspace(-1, 1, 5)
+        >>> axes = plot_landscape(lambda x, y: x * x + y * y, grid, grid, path=[(1, 1), (0, 0)])
+        >>> len(axes)
+        2
     """
     if ax is None:
         flat, space = ax = panels(2, height=3)
@@ -115,7 +158,15 @@ def plot_landscape(function, xs, ys, path=None, ax=None):
 def plot_worst(images, losses, labels, predictions, n=8):
     """The `n` samples with the largest loss as images, the worst first; each says label, prediction and loss.
 
-    `images`: (N, height, width); `losses`, `labels`, `predictions`: (N,). Returns the axes.
+    - `images`, `losses`, `labels`, `predictions`: of each sample. `n`: how many samples to show.
+    - Shapes: `images` (N, height, width), `losses`, `labels`, `predictions` (N,); returns the axes, at most `n`.
+    - Errors: IndexError for fewer images, labels or predictions than losses.
+
+    Example:
+
+        >>> axes = plot_worst(np.zeros((3, 8, 8)), losses=[0.1, 2.0, 0.5], labels=[0, 1, 2], predictions=[0, 7, 7], n=2)
+        >>> len(axes)
+        2
     """
     worst = np.argsort(-np.asarray(losses), kind="stable")[:n]
     axes = np.atleast_1d(panels(len(worst), width=1, height=1.4))

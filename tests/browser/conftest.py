@@ -5,12 +5,13 @@ import os
 import shutil
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from places import ROOT, package
+from places import ROOT, opened_page, package
 from tinytorch.tito.site import SiteError, build_site
 
 # A new profile, and none of Chromium's own errands on the network.
@@ -67,36 +68,8 @@ def chromium():
         browser.close()
 
 
-class Watched:
-    "A page that keeps what went wrong on it, what it asked of other hosts, and how much it loaded."
-
-    def __init__(self, context, address):
-        self.page, self.address, self.problems, self.strangers, self.size = context.new_page(), address, [], [], 0
-        self.page.on("console", lambda message: self.problems.append(message.text) if message.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("request", lambda request: self.strangers.append(request.url) if not request.url.startswith((address, "data:", "blob:", "file:")) else None)
-        self.page.on("requestfinished", lambda request: self.count(request))
-
-    def count(self, request):
-        self.size += request.sizes()["responseBodySize"]
-
-    def open(self, place: str):
-        self.page.goto(self.address + place, wait_until="load")
-        self.page.evaluate("""async () => {
-            await document.fonts.ready;
-            for (let i = 0; i < 100 && [...document.querySelectorAll('.chart')].some((chart) => !chart.view); i++) await new Promise((done) => setTimeout(done, 50));
-        }""")
-        return self.page
-
-
 @pytest.fixture
 def watch(chromium, address):
     "Makes pages: `watch(width=390, dark=True)`."
-    contexts = []
-
-    def make(width=1280, dark=False, address=address, **options) -> Watched:
-        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", **options))
-        return Watched(contexts[-1], address)
-
-    yield make
-    for context in contexts: context.close()
+    with ExitStack() as stack:
+        yield lambda width=1280, dark=False, address=address, **options: stack.enter_context(opened_page(chromium, address, width, dark, **options))

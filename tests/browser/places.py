@@ -1,4 +1,5 @@
-"Where things are."
+"Where things are, and a page that is watched."
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,3 +15,32 @@ def package(name: str) -> Path:
     files = fetch(name, VERSIONS[name], ROOT / ".cache/npm")
     if not files: pytest.skip(f"npm cannot fetch {name}")
     return files
+
+
+class Watched:
+    "A page that keeps what went wrong on it, what it asked of other hosts, and how much it loaded."
+
+    def __init__(self, context, address):
+        self.page, self.address, self.problems, self.strangers, self.size = context.new_page(), address, [], [], 0
+        self.page.on("console", lambda message: self.problems.append(message.text) if message.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", lambda request: self.strangers.append(request.url) if not request.url.startswith((address, "data:", "blob:", "file:")) else None)
+        self.page.on("requestfinished", lambda request: self.count(request))
+
+    def count(self, request):
+        self.size += request.sizes()["responseBodySize"]
+
+    def open(self, place: str):
+        self.page.goto(self.address + place, wait_until="load")
+        self.page.evaluate("""async () => {
+            await document.fonts.ready;
+            for (let i = 0; i < 100 && [...document.querySelectorAll('.chart')].some((chart) => !chart.view); i++) await new Promise((done) => setTimeout(done, 50));
+        }""")
+        return self.page
+
+
+@contextmanager
+def opened_page(chromium, address, width=1280, dark=False, **options):
+    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", **options)
+    yield Watched(context, address)
+    context.close()

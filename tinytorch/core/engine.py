@@ -203,12 +203,20 @@ def check_engine(name: str) -> None:
 class engine:
     """Choose who runs the formulas, from now on or in a `with` block.
 
+    - `name`: `"numpy"`, `"numba"` or `"auto"`.
     - `"numpy"`: NumPy, block by block.
     - `"numba"`: compiled loops; needs `pip install 'tinytorch[fast]'`. A formula that cannot be compiled stays with NumPy, with a warning.
     - `"auto"`: compiled where Numba is installed and the formula has enough work to do. The default, unless the environment
       variable TINYTORCH_ENGINE says otherwise.
 
-    Raises ValueError for another name, ImportError if Numba is missing.
+    - Errors: ValueError for another name, ImportError if Numba is missing.
+
+    Example:
+
+        >>> with tinytorch.engine("numpy"):
+        ...     loss = MSELoss()([1.0], [3.0])
+        >>> loss.item()
+        4.0
     """
     def __init__(self, name: str):
         global chosen

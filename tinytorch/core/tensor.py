@@ -166,22 +166,38 @@ class Functions:
     __slots__ = ()
 
     def exp(self):
-        "e to the power of every element."
+        """e to the power of every element.
+
+        >>> Tensor([0.0, 1.0]).exp()
+        Tensor([1.    , 2.7183])
+        """
         result = np.exp(self.data)
         return record(result, (self, lambda g: g * result))
 
     def log(self):
-        "Natural logarithm of every element."
+        """Natural logarithm of every element.
+
+        >>> Tensor([1.0, 10.0]).log()
+        Tensor([0.    , 2.3026])
+        """
         x = self.data
         return record(np.log(x), (self, lambda g: g / x))
 
     def sqrt(self):
-        "Square root of every element."
+        """Square root of every element.
+
+        >>> Tensor([4.0, 9.0]).sqrt()
+        Tensor([2., 3.])
+        """
         result = np.sqrt(self.data)
         return record(result, (self, lambda g: g / (2 * result)))
 
     def abs(self):
-        "Absolute value of every element; the slope at 0 is 0."
+        """Absolute value of every element; the slope at 0 is 0.
+
+        >>> Tensor([-2.0, 3.0]).abs()
+        Tensor([2., 3.])
+        """
         x = self.data
         return record(np.abs(x), (self, lambda g: g * np.sign(x)))
 
@@ -189,23 +205,39 @@ class Functions:
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #e3a656ce
 class Reductions:
-    "`sum`, `mean` and `max` over all elements, one axis or a tuple of axes."
+    """`sum`, `mean` and `max` over all elements, one axis or a tuple of axes.
+
+    - `axis`: the axis or the axes; None: all elements.
+    - `keepdims`: whether each of these axes stays, with length 1.
+    """
     __slots__ = ()
 
     def sum(self, axis=None, keepdims=False):
-        "Sum over `axis` (None: all elements); `keepdims` keeps each summed axis with length 1."
+        """Sum over `axis`.
+
+        >>> Tensor([[1.0, 2.0], [3.0, 4.0]]).sum(axis=0)
+        Tensor([4., 6.])
+        """
         shape = self.shape
         stretch = lambda g: np.broadcast_to(restore(g, axis, keepdims), shape)
         return record(self.data.sum(axis=axis, keepdims=keepdims), (self, stretch))
 
     def mean(self, axis=None, keepdims=False):
-        "Mean over `axis` (None: all elements)."
+        """Mean over `axis`.
+
+        >>> Tensor([[1.0, 2.0], [3.0, 4.0]]).mean(axis=1, keepdims=True).shape
+        (2, 1)
+        """
         result, shape = self.data.mean(axis=axis, keepdims=keepdims), self.shape
         stretch = lambda g: np.broadcast_to(restore(g * (result.size / max(self.size, 1)), axis, keepdims), shape)
         return record(result, (self, stretch))
 
     def max(self, axis=None, keepdims=False):
-        "Largest element along `axis` (None: of all). Elements that tie share the gradient evenly."
+        """Largest element along `axis`. Elements that tie share the gradient evenly.
+
+        >>> Tensor([[1.0, 2.0], [3.0, 4.0]]).max()
+        Tensor(4.)
+        """
         x, largest = self.data, self.data.max(axis=axis, keepdims=True)
         def share(g):
             chosen = ~(x < largest)                      # also right for NaN
@@ -223,11 +255,25 @@ class Shapes:
     __slots__ = ()
 
     def reshape(self, *shape):
-        "The same elements in another `shape`, given as numbers or as one tuple."
+        """The same elements in another shape.
+
+        - `shape`: the length of each axis, as numbers or as one tuple; one may be -1, for what is left.
+
+        >>> Tensor([1.0, 2.0, 3.0, 4.0]).reshape(2, -1)
+        Tensor([[1., 2.],
+                [3., 4.]])
+        """
         return record(self.data.reshape(*shape), (self, lambda g: g.reshape(self.shape)))
 
     def transpose(self, *axes):
-        "The axes in the order `axes`, or reversed if none is given (as NumPy does)."
+        """The axes in another order.
+
+        - `axes`: their order, as numbers; reversed if none is given, as in NumPy.
+
+        >>> Tensor([[1.0, 2.0]]).transpose()
+        Tensor([[1.],
+                [2.]])
+        """
         order = np.arange(self.ndim)[list(axes)] if axes else np.arange(self.ndim)[::-1]
         return record(self.data.transpose(order), (self, lambda g: g.transpose(np.argsort(order))))
 
@@ -288,15 +334,27 @@ class Attributes:
     T = property(lambda self: self.transpose(), doc="The axes in reverse order.")
 
     def item(self):
-        "The one element as a Python number."
+        """The one element as a Python number.
+
+        >>> Tensor([2.0]).item()
+        2.0
+        """
         return self.data.item()
 
     def numpy(self):
-        "The array itself, not a copy."
+        """The array itself, not a copy.
+
+        >>> Tensor([1.0, 2.0]).numpy()
+        array([1., 2.], dtype=float32)
+        """
         return self.data
 
     def detach(self):
-        "A Tensor of the same data (shared, not copied) without its history."
+        """A Tensor of the same data (shared, not copied) without its history.
+
+        >>> Tensor([1.0], requires_grad=True).detach()
+        Tensor([1.])
+        """
         return Tensor(self.data)
 
     def __array__(self, dtype=None, copy=None):
@@ -380,12 +438,21 @@ def start_gradient(tensor, gradient):
 class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Comparisons, Attributes):
     """An array of numbers that can send gradients back to the tensors it was computed from.
 
+    `.data` is a NumPy array. `.grad` is None, or an array of the same shape and dtype. Only leaves (tensors that
+    were not computed from others) get a `.grad`. Operators, comparisons and indexing work as in NumPy.
+
     - `data`: a Tensor or array (memory is shared, dtype kept), a number or a (nested) list (becomes float32; bool stays).
     - `requires_grad`: record what is computed from this tensor, so that `backward()` can fill its `.grad`.
+    - Shapes: any, () for a number; the operands of an operator are broadcast, and gradients are summed back.
+    - Errors: TypeError for data that are no real numbers, and for `requires_grad` on integers or booleans; ValueError for
+      lists of uneven length.
 
-    `.data` is a NumPy array. `.grad` is None, or an array of the same shape and dtype. Only leaves (tensors that
-    were not computed from others) get a `.grad`.
-    Raises TypeError for data that are no real numbers, and for `requires_grad` on integers or booleans.
+    Example:
+
+        >>> x = Tensor([1.0, 2.0, 3.0], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        array([2., 4., 6.], dtype=float32)
     """
     __slots__ = ("data", "grad", "requires_grad", "_inputs", "_backward", "__weakref__")
 
@@ -406,6 +473,12 @@ class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Compa
         - `backward`: function from the gradient of the result to a tuple with one array (or None) for each input.
 
         Recorded only if an input requires a gradient.
+
+        >>> x = Tensor([1.0, 2.0], requires_grad=True)
+        >>> double = Tensor.from_op(x.data * 2, (x,), lambda gradient: (gradient * 2,))
+        >>> double.sum().backward()
+        >>> x.grad
+        array([2., 2.], dtype=float32)
         """
         result = Tensor.__new__(Tensor)
         result.data, result.grad, result.requires_grad, result._inputs, result._backward = np.asarray(data), None, False, (), None
@@ -416,9 +489,15 @@ class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Compa
         return result
 
     def backward(self, gradient=None):
-        """Send `gradient` (None: 1, for a tensor of one element) back; each leaf adds what arrives to its `.grad`.
+        """Send a gradient back; each leaf adds what arrives to its `.grad`.
 
-        Raises RuntimeError if nothing was recorded, ValueError if `gradient` is missing or has another shape.
+        - `gradient`: of what is to be made small, with respect to this tensor; None: 1, for a tensor of one element.
+        - Errors: RuntimeError if nothing was recorded, ValueError if `gradient` is missing or has another shape.
+
+        >>> x = Tensor([1.0, 2.0], requires_grad=True)
+        >>> (3 * x).backward([1.0, 10.0])
+        >>> x.grad
+        array([ 3., 30.], dtype=float32)
         """
         gradients = {self: start_gradient(self, gradient)}
         for tensor in reversed(graph_order(self)):
@@ -426,7 +505,14 @@ class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Compa
                 send_back(tensor, gradients.pop(tensor), gradients)
 
     def zero_grad(self):
-        "Forget the gradient: `.grad` becomes None."
+        """Forget the gradient: `.grad` becomes None.
+
+        >>> x = Tensor(2.0, requires_grad=True)
+        >>> (x * x).backward()
+        >>> x.zero_grad()
+        >>> x.grad is None
+        True
+        """
         self.grad = None
 
     @property

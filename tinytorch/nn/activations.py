@@ -19,6 +19,16 @@ class Activation:
 
     Subclasses have a `formula`: from an array to the value, and to the slope of each element, or to a function from
     the gradient of the value to that of the input.
+
+    - Shapes: `input` any; returns its shape, in its dtype if that is a floating-point one, else in float32.
+    - Errors: TypeError for what holds no real numbers.
+
+    Example:
+
+        >>> class Square(Activation):
+        ...     formula = staticmethod(lambda x: (x * x, 2 * x))
+        >>> Square()([3.0])
+        Tensor([9.])
     """
 
     def __call__(self, input):
@@ -37,7 +47,15 @@ def relu(x):
     return np.maximum(x, 0), x > 0
 
 class ReLU(Activation):
-    "max(x, 0) of every element."
+    """max(x, 0) of every element.
+
+    - Range: 0 to infinity.
+
+    Example:
+
+        >>> ReLU()([-1.0, 2.0])
+        Tensor([0., 2.])
+    """
     formula = staticmethod(relu)
 
 # %% ../../nbs/02_activations/activations_dev.ipynb #4b8424eb
@@ -47,7 +65,15 @@ def sigmoid(x):
     return np.where(x < 0, e, 1) / (1 + e), e / (1 + e) ** 2
 
 class Sigmoid(Activation):
-    "1 / (1 + exp(-x)) of every element, between 0 and 1."
+    """1 / (1 + exp(-x)) of every element.
+
+    - Range: 0 to 1.
+
+    Example:
+
+        >>> Sigmoid()([0.0, 2.0])
+        Tensor([0.5   , 0.8808])
+    """
     formula = staticmethod(sigmoid)
 
 # %% ../../nbs/02_activations/activations_dev.ipynb #558f8b67
@@ -56,7 +82,15 @@ def tanh(x):
     return np.tanh(x), 4 * sigmoid(2 * x)[1]
 
 class Tanh(Activation):
-    "Hyperbolic tangent of every element, between -1 and 1."
+    """Hyperbolic tangent of every element.
+
+    - Range: -1 to 1.
+
+    Example:
+
+        >>> Tanh()([0.0, 1.0])
+        Tensor([0.    , 0.7616])
+    """
     formula = staticmethod(tanh)
 
 # %% ../../nbs/02_activations/activations_dev.ipynb #bf77461f
@@ -79,7 +113,18 @@ def gelu_tanh(x):
     return np.maximum(x, -50) * value, value + near * slope * scale * (1 + 3 * 0.044715 * near * near)
 
 class GELU(Activation):
-    "x times the probability that a standard normal number is below x; `approximate`: 'none' or 'tanh'."
+    """x times the probability that a standard normal number is below x.
+
+    - `approximate`: `"none"`, or `"tanh"` for a cheaper formula.
+    - Range: from about -0.17 to infinity.
+    - Errors: ValueError for another `approximate`; TypeError for what holds no real numbers.
+    - Source: Hendrycks and Gimpel (2016), arXiv:1606.08415.
+
+    Example:
+
+        >>> GELU()([-1.0, 0.0, 1.0])
+        Tensor([-0.1587,  0.    ,  0.8413])
+    """
 
     def __init__(self, approximate="none"):
         formulas = {"none": gelu, "tanh": gelu_tanh}
@@ -92,7 +137,17 @@ class GELU(Activation):
 
 # %% ../../nbs/02_activations/activations_dev.ipynb #ba48a026
 class Softmax(Activation):
-    "Probabilities from logits: exp(x) divided by its sum along axis `dim`. A logit of -inf has probability 0."
+    """Probabilities from logits: exp(x) divided by its sum along an axis. A logit of -inf has probability 0.
+
+    - `dim`: the axis of the classes, whose probabilities sum to 1.
+    - Range: 0 to 1.
+    - Errors: TypeError for what holds no real numbers; ValueError if there is no axis `dim`.
+
+    Example:
+
+        >>> Softmax()([0.0, 0.0, float("-inf")])
+        Tensor([0.5, 0.5, 0. ])
+    """
 
     def __init__(self, dim=-1):
         self.dim = dim
@@ -107,7 +162,15 @@ class Softmax(Activation):
         return f"{type(self).__name__}(dim={self.dim})"
 
 class LogSoftmax(Softmax):
-    "Logarithm of the softmax along axis `dim`, from the logits: right also where a probability is too small for its dtype."
+    """Logarithm of the softmax, from the logits: right also where a probability is too small for its dtype.
+
+    - Range: at most 0.
+
+    Example:
+
+        >>> LogSoftmax()([200.0, 0.0])
+        Tensor([   0., -200.])
+    """
 
     def formula(self, x):
         "The log-probabilities, and the function that sends a gradient back."

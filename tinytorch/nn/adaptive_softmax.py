@@ -101,7 +101,16 @@ def classes_of(name: str, target, shape: tuple, n_classes: int) -> np.ndarray:
 
 # %% ../../nbs/04_losses/adaptive_softmax_dev.ipynb #3bfba3dd
 class ASMoutput(NamedTuple):
-    "What the layer returns: the log-probability of each target (N,), and minus their mean."
+    """What the layer returns.
+
+    - `output`: the log-probability of each target, (N,). `loss`: minus their mean.
+
+    Example:
+
+        >>> output, loss = AdaptiveLogSoftmaxWithLoss(16, 100, [10, 40])(np.ones((2, 16)), [3, 70])
+        >>> bool(loss == -output.mean())
+        True
+    """
     output: Tensor
     loss: Tensor
 
@@ -162,7 +171,14 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         return ASMoutput(-each.reshape(input.shape[:-1]), loss)
 
     def log_prob(self, input) -> Tensor:
-        "The log-probabilities of all classes, (N, n_classes), of an input (N, in_features)."
+        """The log-probabilities of all classes, (N, n_classes).
+
+        - `input`: hidden states, (N, in_features).
+
+        >>> layer = AdaptiveLogSoftmaxWithLoss(16, 100, [10, 40])
+        >>> np.exp(layer.log_prob(np.ones((2, 16))).data).sum(axis=1).round(4)
+        array([1., 1.])
+        """
         batch = features(type(self).__name__ + ".log_prob", input, self.in_features)
         head, *clusters = [log_softmax(layer(batch)) for layer in (self.head, *self.tail)]
 
@@ -173,9 +189,15 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         return Tensor.from_op(joint(head.data, [x.data for x in clusters]), (head, *clusters), backward)
 
     def predict(self, input) -> Tensor:
-        """The most probable class of each row of an input (N, in_features), as whole numbers (N,).
+        """The most probable class of each row, as whole numbers (N,).
 
         If a class of the head is the most probable of the head's, it is also the most probable of all. Otherwise all classes are compared.
+
+        - `input`: hidden states, (N, in_features).
+
+        >>> layer = AdaptiveLogSoftmaxWithLoss(16, 100, [10, 40])
+        >>> layer.predict(np.ones((2, 16))).shape
+        (2,)
         """
         batch = features(type(self).__name__ + ".predict", input, self.in_features).detach()
         best = self.head(batch).data.argmax(axis=1)

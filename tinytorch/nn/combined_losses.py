@@ -32,7 +32,17 @@ def weighted_sum(values, weights):
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #b816e021
 class Term(NamedTuple):
-    "What a term of a combined loss came to in a call, as plain numbers; with `reduction='none'` the means over the samples."
+    """What a term of a combined loss came to in a call, as plain numbers; with `reduction='none'` the means over the samples.
+
+    - `value`: the loss by itself. `weight`: the weight that it had. `part`: its part of the total.
+
+    Example:
+
+        >>> from tinytorch.nn import L1Loss, MSELoss
+        >>> loss = MSELoss() + 2 * L1Loss()
+        >>> loss([3.0], [1.0]).item(), loss.terms["L1Loss"]
+        (8.0, Term(value=2.0, weight=2.0, part=4.0))
+    """
     value: float       # of the loss by itself
     weight: float      # that it had
     part: float        # of the total
@@ -135,8 +145,8 @@ class Combining:
 class FunctionLoss(Combining, Module):
     """A function or a Module as a loss, for sums: `MSELoss() + 0.01 * FunctionLoss(roughness)`.
 
-    `function` takes the arguments of the other losses and returns a Tensor.
-
+    - `function`: takes the arguments of the other losses and returns a Tensor.
+    - Shapes: those of the function.
     - Errors: TypeError if it is no function, or returns no number.
 
     Example:
@@ -169,7 +179,7 @@ class WeightedSum(Combining, Module):
     loss by the name of its class, plain numbers for logs. Sums within sums are taken apart. The losses are shared, not
     copied; the list `.weights` is the sum's own and may be changed between calls.
 
-    - `weights`: numbers from 0, one for each loss; None: all 1.
+    - `losses`: the losses, sums of losses among them. `weights`: numbers from 0, one for each loss; None: all 1.
     - Shapes: those of the losses, whose results must have the same shape.
     - Range: that of the losses, if the weights add up to 1.
     - Errors: TypeError for a term that is no loss (wrap functions in `FunctionLoss`) or a weight that is no number;
@@ -306,7 +316,16 @@ class MultiTaskLoss(Combining, Module):
         return total
 
     def balance(self, outputs: dict, targets: dict) -> None:
-        "Set each learned log-variance to where the total of these outputs is lowest: a good start, whatever the units."
+        """Set each learned log-variance to where the total of these outputs is lowest: a good start, whatever the units.
+
+        - `outputs`, `targets`: the outputs and targets of the tasks by name, as in a call.
+
+        >>> from tinytorch.nn import MSELoss
+        >>> loss = MultiTaskLoss({"age": MSELoss()}, learned={"age": "regression"})
+        >>> loss.balance({"age": [40.0]}, {"age": [42.0]})
+        >>> round(loss.log_variances["age"].item(), 4)      # log of 4, the squared error
+        1.3863
+        """
         self(outputs, targets)
         for name, kind in self.learned.items():
             variance = 2 * KINDS[kind] * self.terms[name].value

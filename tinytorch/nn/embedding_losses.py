@@ -75,7 +75,14 @@ def together(name, x1, x2):
 
 
 def pairwise_distance(x1, x2, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False):
-    """The p-norm of `x1 - x2 + eps` along the last axis: (N, D) and (N, D) give (N,). A ValueError unless `p` is above 0.
+    """The p-norm of `x1 - x2 + eps` along the last axis.
+
+    - `x1`, `x2`: the vectors, arrays or Tensors.
+    - `p`: the norm, above 0 or infinite; 2 is the distance, 1 the sum of absolute differences.
+    - `eps`: added to differences, so that the slope is finite where two vectors coincide.
+    - `keepdim`: whether the last axis stays, with length 1.
+    - Shapes: `x1`, `x2` (D,), (N, D) or what broadcasts; returns the shape without the last axis.
+    - Errors: ValueError if shapes do not fit or `p` is not above 0.
 
     Example:
 
@@ -88,7 +95,14 @@ def pairwise_distance(x1, x2, p: float = 2.0, eps: float = 1e-6, keepdim: bool =
 
 
 def cosine_similarity(x1, x2, dim: int = 1, eps: float = 1e-8):
-    """The cosine of the angle between vectors along axis `dim`, from -1 to 1; 0 if one has no length.
+    """The cosine of the angle between vectors along an axis; 0 if one has no length.
+
+    - `x1`, `x2`: the vectors, arrays or Tensors.
+    - `dim`: the axis of the features; 0 for two single vectors.
+    - `eps`: the least length that a vector is divided by.
+    - Shapes: `x1`, `x2` of shapes that broadcast; returns the shape without axis `dim`.
+    - Range: -1 to 1.
+    - Errors: ValueError if shapes do not fit; IndexError if there is no axis `dim`.
 
     Example:
 
@@ -102,7 +116,15 @@ def cosine_similarity(x1, x2, dim: int = 1, eps: float = 1e-8):
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #83621e8b
 class PairwiseDistance(Module):
-    "`pairwise_distance` with its options as a module."
+    """`pairwise_distance` with its options as a module.
+
+    - `p`, `eps`, `keepdim`, Shapes, Errors: as for `pairwise_distance`.
+
+    Example:
+
+        >>> PairwiseDistance(p=1)([[0.0, 3.0]], [[4.0, 0.0]]).shape
+        (1,)
+    """
     def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False):
         super().__init__()
         self.p, self.eps, self.keepdim = p, eps, keepdim
@@ -112,7 +134,15 @@ class PairwiseDistance(Module):
 
 
 class CosineSimilarity(Module):
-    "`cosine_similarity` with its options as a module."
+    """`cosine_similarity` with its options as a module.
+
+    - `dim`, `eps`, Shapes, Range, Errors: as for `cosine_similarity`.
+
+    Example:
+
+        >>> CosineSimilarity()([[1.0, 0.0]], [[0.0, 2.0]])
+        Tensor([0.])
+    """
     def __init__(self, dim: int = 1, eps: float = 1e-8):
         super().__init__()
         self.dim, self.eps = dim, eps
@@ -277,8 +307,9 @@ class TripletMarginWithDistanceLoss(Loss):
 
     Example:
 
-        >>> loss = TripletMarginWithDistanceLoss(distance_function=lambda a, b: 1 - cosine_similarity(a, b))
-        >>> round(loss([[1., 0.]], [[1., 1.]], [[1., 0.5]]).item(), 4)
+        >>> def angle(a, b):
+        ...     return 1 - cosine_similarity(a, b)
+        >>> round(TripletMarginWithDistanceLoss(distance_function=angle)([[1., 0.]], [[1., 1.]], [[1., 0.5]]).item(), 4)
         1.1873
     """
     domain = {"anchor": "real", "positive": "real", "negative": "real"}
@@ -397,7 +428,7 @@ class InfoNCELoss(BatchLoss):
 class NTXentLoss(InfoNCELoss):
     """Contrast of two views of the same samples: each looks for its other view among all 2N - 1 others.
 
-    - `temperature`: above 0.
+    - `temperature`: cosines are divided by it, above 0.
     - Shapes: `input1`, `input2` (N, D), two views of the same N samples; the loss is a number, or (2N,) with `reduction="none"`.
     - Range: 0 to infinity, in nats; log(2N - 1) for embeddings that say nothing.
     - Errors: as for `InfoNCELoss`.
@@ -425,7 +456,7 @@ class NTXentLoss(InfoNCELoss):
 class SupConLoss(BatchLoss):
     """Contrast with labels: every sample of the same class is a partner, all others are not.
 
-    - `temperature`: above 0.
+    - `temperature`: cosines are divided by it, above 0.
     - Shapes: `input` (N, D), `target` class labels (N,), numbers or words; the loss is a number, or (N,) with `reduction="none"`.
     - Range: 0 to infinity, in nats. A sample without a partner in the batch costs 0, and the mean leaves it out.
     - Errors: ValueError for shapes that do not fit, or a `temperature` that is not above 0.
@@ -521,7 +552,7 @@ def arcface(input, target, *, margin, scale):
 class ArcFaceLoss(RowLoss):
     """Cross-entropy of cosines with an angular margin for the target's class.
 
-    - `margin`: in radians, 0 to pi / 2. `scale`: cosines are multiplied by it, above 0.
+    - `margin`: the angle by which the target's class must lead, in radians, 0 to pi / 2. `scale`: cosines are multiplied by it, above 0.
     - Shapes: `input` (C,) or (N, C): the cosines of each embedding with the direction of each class; `target` class indices () or (N,).
     - Range: `input` in [-1, 1], rounding errors beyond are cut off; the loss from 0 to infinity, in nats.
     - Errors: ValueError for shapes or options that do not fit, IndexError for indices out of range.

@@ -70,6 +70,7 @@ def _function(loss_class):
     function.__name__ = function.__qualname__ = _name(loss_class)
     function.__module__, function.__signature__ = __name__, signature
     function.__doc__ = f"`{loss_class.__name__}` as a function.\n\n" + inspect.cleandoc(loss_class.__doc__ or "").partition("\nExample:")[0]
+    function.__doc__ += "- `weight`: a factor for each element, of the input's shape; the mean then divides by their sum.\n" * len(more)
     return function
 
 # %% ../../nbs/04_losses/functional_dev.ipynb #361091db

@@ -31,6 +31,19 @@ class Module:
     """Base class of layers and models: set tensors and modules as attributes, and write `forward`.
 
     `.training` is True until `eval()`; layers such as Dropout look at it.
+
+    - Shapes: what `forward` takes and returns.
+    - Errors: NotImplementedError for a class without `forward`.
+
+    Example:
+
+        >>> class Scale(Module):
+        ...     def __init__(self):
+        ...         self.factor = Tensor(2.0, requires_grad=True)
+        ...     def forward(self, input):
+        ...         return input * self.factor
+        >>> Scale()(Tensor([3.0])).item(), Scale().parameters()
+        (6.0, [Tensor(2., requires_grad=True)])
     """
     training = True
 
@@ -38,31 +51,62 @@ class Module:
         return self.forward(*inputs, **named)
 
     def forward(self, *inputs):
-        "Compute the output; every Module writes its own."
+        """Compute the output; every Module writes its own.
+
+        - `inputs`: what the Module is called with.
+
+        >>> Sequential(abs).forward(Tensor([-1.0]))
+        Tensor([1.])
+        """
         raise NotImplementedError(f"{type(self).__name__} has no forward(). Write `def forward(self, input):` in that class.")
 
     def named_parameters(self) -> list:
-        "Pairs (name, Tensor), such as ('layers.0.weight', ...), in order of definition, each Tensor once."
+        """Pairs (name, Tensor) in order of definition, each Tensor once.
+
+        >>> [name for name, _ in Sequential(Linear(2, 1)).named_parameters()]
+        ['layers.0.weight', 'layers.0.bias']
+        """
         return [(name, x) for name, x in walk(self, "", set()) if isinstance(x, Tensor) and x.requires_grad and x.is_leaf]
 
     def parameters(self) -> list:
-        "The Tensors that training changes, in order of definition, each once."
+        """The Tensors that training changes, in order of definition, each once.
+
+        >>> [parameter.shape for parameter in Linear(2, 1).parameters()]
+        [(1, 2), (1,)]
+        """
         return [x for _, x in self.named_parameters()]
 
     def zero_grad(self):
-        "Forget the gradients of all parameters."
+        """Forget the gradients of all parameters.
+
+        >>> layer = Linear(2, 1)
+        >>> layer([1.0, 2.0]).backward([1.0])
+        >>> layer.zero_grad()
+        >>> layer.bias.grad is None
+        True
+        """
         for parameter in self.parameters():
             parameter.zero_grad()
 
     def train(self, mode=True):
-        "Switch this Module and all inside it to training (or, with False, to evaluation). Returns the Module."
+        """Switch this Module and all inside it to training. Returns the Module.
+
+        - `mode`: False for evaluation.
+
+        >>> Dropout().train(False).training
+        False
+        """
         for _, module in walk(self, "", set()):
             if isinstance(module, Module):
                 module.training = mode
         return self
 
     def eval(self):
-        "Switch this Module and all inside it to evaluation. Returns the Module."
+        """Switch this Module and all inside it to evaluation. Returns the Module.
+
+        >>> Dropout().eval()([1.0, 2.0])
+        Tensor([1., 2.])
+        """
         return self.train(False)
 
     @recursive_repr()
@@ -83,7 +127,18 @@ def describe(module, parts) -> str:
 _generator = np.random.default_rng(0)
 
 def manual_seed(seed):
-    "Start the generator that all layers share again from `seed`, a whole number."
+    """Start the generator that all layers share again.
+
+    - `seed`: a whole number from 0; the same seed gives the same weights.
+    - Errors: TypeError for what is no whole number, ValueError for a negative one.
+
+    Example:
+
+        >>> manual_seed(7); one = Linear(2, 1)
+        >>> manual_seed(7); same = Linear(2, 1)
+        >>> one.weight == same.weight
+        Tensor([[ True,  True]], dtype=bool)
+    """
     _generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
 
 def generator(rng=None) -> np.random.Generator:
@@ -92,10 +147,22 @@ def generator(rng=None) -> np.random.Generator:
 
 # %% ../../nbs/03_layers/layers_dev.ipynb #698093d8
 class Linear(Module):
-    """`input @ weight.T + bias`, for inputs of shape (..., in_features).
+    """A linear layer, `input @ weight.T + bias`.
 
     `weight` (out_features, in_features) and `bias` (out_features,), or None without `bias`, are float32 and start
-    uniform in ±1/sqrt(in_features). `rng`: a NumPy generator or a seed; None shares the one of `manual_seed`.
+    uniform in ±1/sqrt(in_features).
+
+    - `in_features`: the length of the input's last axis. `out_features`: the length of the output's.
+    - `bias`: whether to add one.
+    - `rng`: a NumPy generator or a seed; None shares the one of `manual_seed`.
+    - Shapes: `input` (..., in_features); returns (..., out_features).
+    - Errors: ValueError for a length below 1, and for an input whose last axis is not `in_features` long.
+
+    Example:
+
+        >>> layer = Linear(3, 2, rng=0)
+        >>> layer(np.ones((4, 3))).shape, layer.weight.shape
+        ((4, 2), (2, 3))
     """
     def __init__(self, in_features, out_features, bias=True, rng=None):
         if in_features < 1 or out_features < 1:
@@ -120,7 +187,18 @@ class Linear(Module):
 
 # %% ../../nbs/03_layers/layers_dev.ipynb #7b77b92d
 class Sequential(Module):
-    "Call `layers` (Modules, activations or any functions of a Tensor) one after the other. `model[i]` is the i-th of them."
+    """Call layers one after the other. `model[i]` is the i-th of them.
+
+    - `layers`: Modules, activations or any functions of a Tensor.
+    - Shapes: what the first layer takes; returns what the last returns.
+    - Errors: those of the layers.
+
+    Example:
+
+        >>> model = Sequential(Linear(3, 5), abs, Linear(5, 1))
+        >>> model(np.ones((4, 3))).shape
+        (4, 1)
+    """
 
     def __init__(self, *layers):
         self.layers = list(layers)
@@ -145,7 +223,16 @@ class Sequential(Module):
 class Dropout(Module):
     """In training: each element is 0 with probability `p`, else divided by `1 - p`. In evaluation: the input.
 
-    `rng`: a NumPy generator or a seed; None shares the one of `manual_seed`. Raises ValueError for `p` outside [0, 1].
+    - `p`: the probability to drop an element, from 0 to 1.
+    - `rng`: a NumPy generator or a seed; None shares the one of `manual_seed`.
+    - Shapes: `input` any; returns its shape.
+    - Errors: ValueError for `p` outside [0, 1].
+    - Source: Srivastava and others (2014), Journal of Machine Learning Research 15:1929-1958.
+
+    Example:
+
+        >>> Dropout(0.5, rng=0)([1.0, 1.0, 1.0, 1.0])
+        Tensor([2., 0., 0., 0.])
     """
     def __init__(self, p=0.5, rng=None):
         if not 0 <= p <= 1:

@@ -48,6 +48,7 @@ class PoissonNLLLoss(Loss):
 
     - `log_input`: `input` is the logarithm of the rate; otherwise the rate, and the loss is `input - target * log(input + eps)`.
     - `full`: add Stirling's approximation of the logarithm of `target` factorial, for targets above 1.
+    - `eps`: added to rates before the logarithm, if `log_input` is False; 0 or more.
     - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
     - Range: targets and rates are not negative; they need not be whole. The loss may be negative.
       It is lowest at the mean of the targets.
@@ -158,7 +159,7 @@ class KLDivLoss(Loss):
     """Kullback-Leibler divergence of distributions from a model's log-probabilities: the sum of `target * (log(target) - input)`.
 
     - `reduction`: `"batchmean"` is the divergence, a sum over classes and a mean over the first axis;
-      `"mean"`, the default as in PyTorch, divides by the number of all elements.
+      `"mean"`, the default as in PyTorch, divides by the number of all elements; `"sum"`; `"none"` for the loss of each.
     - `log_target`: the target holds log-probabilities.
     - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
     - Range: targets are not negative; where one is 0, the loss and its slopes are 0. The sum over a distribution is at least 0.

@@ -102,7 +102,13 @@ TILE = 32      # rows that a matrix product is made of
 class LinearCrossEntropyOptions:
     """How linear cross-entropy cuts its samples.
 
-    `batch_chunk_size`: rows of scores in a chunk; None for as many as fit into 72 MiB (in float32).
+    - `batch_chunk_size`: rows of scores in a chunk; None for as many as fit into 72 MiB (in float32).
+    - Errors: TypeError for what is no whole number, ValueError for one below 1.
+
+    Example:
+
+        >>> LinearCrossEntropyOptions(batch_chunk_size=1024)
+        LinearCrossEntropyOptions(batch_chunk_size=1024)
     """
     batch_chunk_size: int | None = None
 
@@ -256,10 +262,14 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
     Equal to `CrossEntropyLoss(weight, ignore_index, reduction, label_smoothing)` of these scores, with the gradients of
     `input`, `linear_weight`, `linear_bias` and of a `target` of probabilities.
 
+    - `input`: the hidden states. `linear_weight`: the weight of the layer. `linear_bias`: its bias; None for none.
+    - `target`: the classes.
+    - `weight`, `label_smoothing`, `reduction`: as for `CrossEntropyLoss`.
+    - `ignore_index`: a target index that marks samples to skip; None for none.
     - Shapes: `input` (H,) or (N, H); `linear_weight` (C, H) or (C, d1, ..., H); `linear_bias` (C,) or (C, d1, ...);
       `target` class indices (), (N,) or (N, d1, ...), or class probabilities (C,), (N, C) or (N, C, d1, ...).
       The loss is a number, or has the shape of the indices with `reduction="none"`.
-    - `options`: how many rows to take at a time.
+    - `options`: a `LinearCrossEntropyOptions`, how many rows to take at a time.
     - Range: indices 0 to C - 1, probabilities in [0, 1]; the loss from 0 to infinity, in nats.
     - Errors: ValueError for shapes that do not fit, indices that are not whole numbers and probabilities outside [0, 1];
       IndexError for indices out of range.
@@ -278,8 +288,10 @@ class LinearCrossEntropyLoss(LinearCrossEntropy):
 
     `.linear` is the layer, with the weight (num_classes * d1 * ..., in_features); all else is as in `linear_cross_entropy`.
 
+    - `in_features`: the length of a hidden state. `num_classes`: how many classes.
     - `out_features`: (d1, ...), for several positions with scores of their own in each sample.
     - `bias`: whether the layer has one.
+    - `weight`, `label_smoothing`, `reduction`, `ignore_index`, `options`: as for `linear_cross_entropy`.
     - Shapes: `input` (in_features,) or (N, in_features); `target` class indices (), (N,) or (N, d1, ...), or class probabilities.
     - Range, Errors, Source: as for `linear_cross_entropy`.
 

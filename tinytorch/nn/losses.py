@@ -93,6 +93,7 @@ def huber(input, target, *, delta):
 class HuberLoss(Loss):
     """Huber's loss: half the square of errors up to `delta`, and a line of slope `delta` beyond.
 
+    - `delta`: the error at which the square turns into the line, above 0.
     - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
     - Range: 0 (equal) to infinity; the slope stays within `-delta` and `delta`.
     - Errors: ValueError if the shapes differ, `delta` is not positive or `reduction` is unknown.
@@ -134,6 +135,7 @@ class SmoothL1Loss(Loss):
 
     Equal to `HuberLoss(delta=beta) / beta`, and to `L1Loss` for `beta=0`.
 
+    - `beta`: the error at which the square turns into the line, 0 or more.
     - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
     - Range: 0 (equal) to infinity; the slope stays within -1 and 1.
     - Errors: ValueError if the shapes differ, `beta` is negative or `reduction` is unknown.
@@ -288,10 +290,18 @@ def logsumexp_backward(gradient, input, result, dim=-1, keepdim=False):
 # %% ../../nbs/04_losses/losses_dev.ipynb #a7dd9b99
 @differentiable(logsumexp_backward)
 def logsumexp(input, dim=-1, keepdim=False):
-    """The logarithm of the sum of exponentials along axis `dim`, without overflow.
+    """The logarithm of the sum of exponentials along an axis, without overflow.
 
-    - `input`: array or Tensor. Returns the same without axis `dim`, or with it of length 1 if `keepdim`.
-    - Example: of 1000 and 1000 it is 1000.693.
+    - `input`: array or Tensor; returns the same.
+    - `dim`: the axis.
+    - `keepdim`: whether the axis stays, with length 1.
+    - Shapes: any; returns the shape without axis `dim`, or with length 1 there.
+    - Errors: TypeError for what holds no real numbers; ValueError if there is no axis `dim`.
+
+    Example:
+
+        >>> round(logsumexp(Tensor([1000.0, 1000.0])).item(), 3)
+        1000.693
     """
     ### BEGIN SOLUTION
     shifted, largest = shift(input, dim)
@@ -306,10 +316,17 @@ def log_softmax_backward(gradient, input, result, dim=-1):
 # %% ../../nbs/04_losses/losses_dev.ipynb #4cb7602a
 @differentiable(log_softmax_backward)
 def log_softmax(input, dim=-1):
-    """The logarithm of the softmax along axis `dim`: log-probabilities, all at most 0.
+    """The logarithm of the softmax along an axis: log-probabilities, all at most 0.
 
-    - `input`: logits, array or Tensor. Returns the same shape.
-    - Example: of (200, 0) it is (0, -200).
+    - `input`: logits, array or Tensor; returns the same.
+    - `dim`: the axis of the classes.
+    - Shapes: any; returns the same shape.
+    - Errors: TypeError for what holds no real numbers; ValueError if there is no axis `dim`.
+
+    Example:
+
+        >>> log_softmax(Tensor([200.0, 0.0]))
+        Tensor([   0., -200.])
     """
     ### BEGIN SOLUTION
     shifted, _ = shift(input, dim)
@@ -435,7 +452,7 @@ class CrossEntropyLoss(ClassLoss):
     - `weight`: a factor for each class.
     - `ignore_index`: a target index that marks samples to skip.
     - `label_smoothing`: the share of each target that is spread evenly over all classes.
-    - `reduction`: the mean divides by the sum of the targets' weights for indices, by the number of samples for probabilities.
+    - `reduction`: `"mean"`, `"sum"` or `"none"`; the mean divides by the sum of the targets' weights for indices, by the number of samples for probabilities.
       If all samples are skipped the mean and its gradient are 0.
     - Shapes: `input` (C,), (N, C) or (N, C, d1, ...); `target` indices (), (N,) or (N, d1, ...), or as `input`.
     - Range: indices 0 to C - 1, probabilities in [0, 1]; the loss from 0 to infinity, in nats.

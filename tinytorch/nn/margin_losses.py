@@ -233,7 +233,7 @@ def multi_margin(input, target, *, p, margin):
 class MultiMarginLoss(RowLoss):
     """A margin over all other classes: the mean of `sum(max(0, margin - input[target] + input[i])**p) / C` over the rivals i.
 
-    - `p`: 1 or 2. `margin`: the lead that is asked for.
+    - `p`: the power of what is missing from the margin, 1 or 2. `margin`: the lead that is asked for.
     - `weight`: a factor for each class. The mean divides by the number of samples, not by the sum of the weights.
     - Shapes: `input` (C,) or (N, C); `target` class indices () or (N,).
     - Range: `target` 0 to C - 1; the loss from 0 to infinity.
@@ -320,7 +320,8 @@ def multiclass_perceptron(input, target):
 class MulticlassPerceptronLoss(CategoricalHingeLoss):
     """The perceptron's loss of several classes: the mean of `max(0, max(input[i]) - input[target])` over the rivals i.
 
-    - Shapes, Range, Errors: as for `CategoricalHingeLoss`. Where all scores are equal the slope is not 0, so that learning can start there.
+    - Shapes, Errors: as for `CategoricalHingeLoss`.
+    - Range: `target` 0 to C - 1; the loss from 0 to infinity. Where all scores are equal the slope is not 0, so that learning can start there.
     - Source: Rosenblatt (1958), doi:10.1037/h0042519; Collins (2002), doi:10.3115/1118693.1118694.
 
     Example:

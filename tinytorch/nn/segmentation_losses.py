@@ -36,7 +36,8 @@ def binary_focal(input, target, *, alpha, gamma):
 class BinaryFocalLoss(Loss):
     """The focal loss of logits: binary cross-entropy times `(1 - p_t)**gamma`.
 
-    - `alpha`: the weight of targets of 1, from 0 to 1; those of 0 get `1 - alpha`. None for none. `gamma`: 0 or more; 0 is `BCEWithLogitsLoss`.
+    - `alpha`: the weight of targets of 1, from 0 to 1; those of 0 get `1 - alpha`. None for none.
+    - `gamma`: how much less easy samples count, 0 or more; 0 is `BCEWithLogitsLoss`.
     - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
     - Range: `target` 0 or 1; the loss from 0 to infinity, in nats.
     - Errors: ValueError if shapes differ, a target is neither 0 nor 1, or an option is out of its range.
@@ -83,7 +84,7 @@ def focal(logits, target, *, gamma):
 class FocalLoss(ClassLoss):
     """The focal loss of several classes: cross-entropy times `(1 - p_t)**gamma`.
 
-    - `gamma`: 0 or more; 0 is `CrossEntropyLoss`. `weight`: a factor for each class; the mean divides by the sum of the targets' weights.
+    - `gamma`: how much less easy samples count, 0 or more; 0 is `CrossEntropyLoss`. `weight`: a factor for each class; the mean divides by the sum of the targets' weights.
     - `ignore_index`: a target that marks samples to skip.
     - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1, ...).
     - Range: `target` 0 to C - 1; the loss from 0 to infinity, in nats.
@@ -127,7 +128,7 @@ def tversky(input, target, *, alpha, beta, smooth):
 class TverskyLoss(RowLoss):
     """1 minus the Tversky index of each sample's region, from logits.
 
-    - `alpha`, `beta`: the weights of pixels too many and of pixels missed. `smooth`: added to both sides of the fraction.
+    - `alpha`: the weight of pixels too many. `beta`: the weight of pixels missed. `smooth`: added to both sides of the fraction.
     - Shapes: `input` and `target` equal, (P,) for one region or (N, d1, ...) for N; the loss is a number, or (N,) with `reduction="none"`.
       For masks of several classes reshape to (N * C, ...): each mask is a region.
     - Range: `target` in [0, 1]; the loss from 0 to 1. An empty region predicted as empty costs 0; with `smooth=0` any other prediction of it costs 1 and has slope 0.
@@ -168,7 +169,7 @@ class DiceLoss(TverskyLoss):
     """1 minus the Dice coefficient of each sample's region, `(2 * both + smooth) / (prediction + target + smooth)`, from logits.
 
     - `smooth`: added to both sides of the fraction.
-    - Shapes, Range, Errors: as for `TverskyLoss`, of which it is the case of equal weights.
+    - Shapes, Range, Errors: as for `TverskyLoss`.
     - Source: Milletari, Navab and Ahmadi (2016), doi:10.1109/3DV.2016.79.
 
     Example:

@@ -251,7 +251,8 @@ class CTCLoss(Loss):
     The loss of speech and handwriting recognition, where nobody knows which time step belongs to which label.
 
     - `blank`: the class that stands for no label.
-    - `reduction`: `"mean"` divides the loss of each sample by its number of labels (at least 1), and then takes the mean over the samples.
+    - `reduction`: `"mean"` divides the loss of each sample by its number of labels (at least 1), and then takes the mean over the samples;
+      `"sum"`; `"none"` for the loss of each.
     - `zero_infinity`: a sample without any alignment, because it has too few time steps for its labels, counts 0 and has no gradient;
       otherwise its loss is infinite and its gradient NaN.
     - Shapes: `log_probs` (T, N, C), or (T, C) for one sample; `targets` (N, S), or the labels of all samples one after another;
