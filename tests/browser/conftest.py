@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from places import ROOT, opened_page, package
+from places import ROOT, lacking, opened_page, package
 from tinytorch.tito.site import SiteError, build_site
 
 # A new profile, and none of Chromium's own errands on the network.
@@ -59,10 +59,11 @@ def address(site) -> str:
 @pytest.fixture(scope="session")
 def chromium():
     "A headless Chromium."
-    api = pytest.importorskip("playwright.sync_api", reason="pip install -e .[browser]", exc_type=ImportError)
+    try: from playwright.sync_api import sync_playwright
+    except ImportError: lacking("Playwright is missing: pip install -e .[browser]")
     path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not path: pytest.skip("no Chromium: apt-get install chromium, or name one in the environment variable CHROMIUM")
-    with api.sync_playwright() as playwright:
+    if not path: lacking("no Chromium: apt-get install chromium, or name one in the environment variable CHROMIUM")
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()

@@ -1,4 +1,5 @@
 "Where things are, and a page that is watched."
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,10 +11,15 @@ ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = {"axe-core": "4.14.1", "pyodide": "314.0.7"}
 
 
+def lacking(what: str):
+    "Skip a test for want of something; where TINYTORCH_BROWSER says that it must be there, fail."
+    (pytest.fail if os.environ.get("TINYTORCH_BROWSER") == "required" else pytest.skip)(what)
+
+
 def package(name: str) -> Path:
     "The files of an npm package."
     files = fetch(name, VERSIONS[name], ROOT / ".cache/npm")
-    if not files: pytest.skip(f"npm cannot fetch {name}")
+    if not files: lacking(f"npm cannot fetch {name}")
     return files
 
 

@@ -295,7 +295,7 @@ def logsumexp(input, dim=-1, keepdim=False):
     - `input`: array or Tensor; returns the same.
     - `dim`: the axis.
     - `keepdim`: whether the axis stays, with length 1.
-    - Shapes: any; returns the shape without axis `dim`, or with length 1 there.
+    - Shapes: any. Returns the shape without axis `dim`, or with length 1 there.
     - Errors: TypeError for what holds no real numbers; ValueError if there is no axis `dim`.
 
     Example:
@@ -320,7 +320,7 @@ def log_softmax(input, dim=-1):
 
     - `input`: logits, array or Tensor; returns the same.
     - `dim`: the axis of the classes.
-    - Shapes: any; returns the same shape.
+    - Shapes: any. Returns the same shape.
     - Errors: TypeError for what holds no real numbers; ValueError if there is no axis `dim`.
 
     Example:

@@ -39,6 +39,9 @@ def prepare(root: Path) -> Path:
     if (changes := root / "CHANGELOG.md").exists():
         text = changes.read_text(encoding="utf-8").removeprefix("# Changelog\n")
         (pages / "changelog.qmd").write_text(f"---\ntitle: Changelog\ndescription: What changed from version to version\n---\n{text}", encoding="utf-8")
+    if "reference/" in config.read_text(encoding="utf-8"):
+        from tinytorch.tito.reference import write_reference          # needs matplotlib
+        write_reference(root, pages)
     for path in pages.rglob("*.ipynb"):
         dress(notebook := nbformat.v4.reads(path.read_text(encoding="utf-8")))      # without validation: nbdev has put marks of its own there
         outline(notebook)
@@ -54,7 +57,7 @@ def render(pages: Path) -> Path:
         raise SiteError("The site needs a renderer: install Quarto, or use Python 3.11 or newer, for which the [dev] extra has smalldocs.")
     else:
         said = run("smalldocs", sys.executable, "-m", "smalldocs.cli", "render", "-q", ".", cwd=pages)
-        if broken := re.findall(r"[^\s:]+\.ipynb: broken link .*", said):
+        if broken := re.findall(r"[^\s:]+\.(?:ipynb|qmd): broken link .*", said):
             raise SiteError("These links lead nowhere:\n" + "\n".join(broken))
     return pages / "_docs"
 
