@@ -13,7 +13,7 @@ from .plotting import PALETTE, curve
 
 # %% ../nbs/machinery/interactive_dev.ipynb #8c2222b9
 def spread(first, last) -> np.ndarray:
-    "Places from `first` to `last`, 80 at most, whose distance is 1, 2 or 5 times a power of ten."
+    "Evenly spaced places, 80 at most, whose distance is 1, 2 or 5 times a power of ten."
     steps = np.outer(10.0 ** np.arange(-6, 7), [1, 2, 5]).ravel()
     step = steps[np.searchsorted(steps, (last - first) / 80)]
     return np.append(np.arange(first, last - step / 2, step), last)
