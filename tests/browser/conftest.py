@@ -1,5 +1,6 @@
 "A browser on the built site. Needs Chromium, `pip install -e .[browser]` and npm; without them these tests are skipped."
 import functools
+import gzip
 import http.server
 import os
 import shutil
@@ -37,7 +38,17 @@ def site() -> Path:
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    "Serves the site, and under /pyodide/ what npm's package holds."
+    """Serves the site, texts compressed as hosts do, and under /pyodide/ what npm's package holds."""
+
+    def do_GET(self):
+        path = Path(self.translate_path(self.path))
+        if path.suffix not in (".html", ".css", ".js", ".json", ".svg") or not path.is_file(): return super().do_GET()
+        text = gzip.compress(path.read_bytes(), 6)
+        self.send_response(200)
+        for name, value in (("Content-Type", self.guess_type(str(path))), ("Content-Encoding", "gzip"), ("Content-Length", len(text))):
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(text)
 
     def translate_path(self, path):
         place = unquote(urlsplit(path).path)

@@ -24,17 +24,17 @@ def package(name: str) -> Path:
 
 
 class Watched:
-    "A page that keeps what went wrong on it, what it asked of other hosts, and how much it loaded."
+    "A page that keeps what went wrong on it and what it asked of other hosts."
 
     def __init__(self, context, address):
-        self.page, self.address, self.problems, self.strangers, self.size = context.new_page(), address, [], [], 0
+        self.page, self.address, self.problems, self.strangers = context.new_page(), address, [], []
         self.page.on("console", lambda message: self.problems.append(message.text) if message.type in ("error", "warning") else None)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("request", lambda request: self.strangers.append(request.url) if not request.url.startswith((address, "data:", "blob:", "file:")) else None)
-        self.page.on("requestfinished", lambda request: self.count(request))
 
-    def count(self, request):
-        self.size += request.sizes()["responseBodySize"]
+    def size(self) -> int:
+        "The bytes that came over the wire for this page and all it loaded."
+        return self.page.evaluate("performance.getEntriesByType('navigation').concat(performance.getEntriesByType('resource')).reduce((sum, entry) => sum + entry.encodedBodySize, 0)")
 
     def open(self, place: str):
         self.page.goto(self.address + place, wait_until="load")

@@ -48,7 +48,7 @@ def test_page_is_whole(opened):
     pictures = page.evaluate("""() => Promise.all([...document.images].map(async (image) => {
         image.loading = 'eager'; await image.decode().catch(() => 0); return [image.alt, image.naturalWidth, image.src.slice(0, 80)] }))""")
     assert [picture for picture in pictures if not (picture[0].strip() and picture[1])] == [], "pictures without description or without pixels"
-    assert opened.size < 2_000_000, f"{opened.size} bytes"
+    assert opened.size() < 2_000_000
     assert not opened.problems and not opened.strangers
 
 

@@ -146,7 +146,9 @@ def own_pictures(page: str, site: Path, up: str) -> str:
         if not (site / name).exists():
             (site / "pictures").mkdir(exist_ok=True)
             picture.save(site / name, "WEBP", lossless=True, method=4)
-        return f'<img {found[1]}src="{up}{name}" width="{picture.width}" height="{picture.height}" loading="lazy"'
+        scale = 96 / picture.info.get("dpi", (96, 96))[0]          # a page has 96 pixels an inch, whatever the picture has
+        width, height = round(picture.width * scale), round(picture.height * scale)
+        return f'<img {found[1]}src="{up}{name}" width="{width}" height="{height}" loading="lazy"'
 
     return PICTURE.sub(move, page)
 
