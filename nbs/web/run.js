@@ -3,31 +3,32 @@ let python;
 const quiet = {messageCallback: () => {}, errorCallback: () => {}};
 
 const HELP = `
-import base64, io, os, sys
+import base64, io, json, os, sys
 from pyodide.code import eval_code_async
 os.environ["MPLBACKEND"] = "agg"
 
 def figures():
-    "The open figures of matplotlib, as PNG, with the description that the plotting functions give them."
+    "The open figures of matplotlib, as PNG, with the descriptions that the plotting functions give them."
     if "matplotlib.pyplot" not in sys.modules:
         return []
     import matplotlib.pyplot as plt
     found = []
-    for number in plt.get_fignums():
+    for figure in map(plt.figure, plt.get_fignums()):
         file = io.BytesIO()
-        plt.figure(number).savefig(file, format="png", dpi=80)
-        found.append(base64.b64encode(file.getvalue()).decode())
+        figure.savefig(file, format="png", dpi=80)
+        found.append([base64.b64encode(file.getvalue()).decode(), getattr(figure, "alt", "")])
     plt.close("all")
     return found
 
 async def run(code):
-    "Run a cell: what a notebook would show of it, as HTML, text and figures."
+    "Run a cell: what a notebook would show of it, as chart, HTML, text and figures."
     try:
         value = await eval_code_async(code, globals(), filename="<cell>")
     finally:
         sys.stdout.flush()
+    chart = getattr(value, "_repr_mimebundle_", dict)().get("application/vnd.vegalite.v5+json")
     html = getattr(value, "_repr_html_", lambda: None)()
-    return [html or "", "" if html or value is None else repr(value), figures()]
+    return [json.dumps(chart) if chart else "", html or "", "" if chart or html or value is None else repr(value), figures()]
 `;
 
 async function start({python: place, archive}) {
@@ -45,9 +46,9 @@ async function start({python: place, archive}) {
 
 async function run({code}) {
   await python.loadPackagesFromImports(code, quiet);
-  const [html, text, figures] = (await python.globals.get("run")(code)).toJs();
-  if (html || text) postMessage({html, text});
-  for (const png of figures) postMessage({png});
+  const [chart, html, text, figures] = (await python.globals.get("run")(code)).toJs();
+  if (chart || html || text) postMessage({chart, html, text});
+  for (const [png, alt] of figures) postMessage({png, alt});
 }
 
 onmessage = async ({data}) => {

@@ -28,11 +28,11 @@
   addEventListener("resize", scrollable);
 
   // Charts: the specification is in the page; Vega draws it and moves the sliders.
-  for (const place of document.querySelectorAll(".chart")) {
-    if (!window.vegaEmbed) { place.remove(); continue; }
-    const spec = JSON.parse(place.querySelector("script").textContent);
-    window.vegaEmbed(place, spec, {actions: false, renderer: "svg"}).then(({view}) => { place.view = view; });
-  }
+  const draw = (place, spec) => {
+    if (!window.vegaEmbed) { place.remove(); return; }
+    window.vegaEmbed(place, JSON.parse(spec), {actions: false, renderer: "svg"}).then(({view}) => { place.view = view; });
+  };
+  for (const place of document.querySelectorAll(".chart")) draw(place, place.querySelector("script").textContent);
 
   // Cells: Python runs in a worker of the page, once the reader asks for it.
   const python = document.querySelector("meta[name=pyodide]");
@@ -47,6 +47,7 @@
       output.lastChild.textContent += message.stream;
     }
     if (message.text) output.append(make("pre", message.error ? "run-error" : "", message.text));
+    if (message.chart) { const place = make("div", "chart"); output.append(place); setTimeout(() => draw(place, message.chart)); }
     if (message.html) { const box = make("div"); box.innerHTML = message.html; output.append(box); }
     if (message.png) output.append(Object.assign(make("img", "img-fluid"), {src: "data:image/png;base64," + message.png, alt: message.alt || "The figure that this cell draws"}));
   };
@@ -75,8 +76,11 @@
     const at = cells.findIndex((cell, k) => k >= ran && cell.code === written[i]);
     output.textContent = at > ran ? `Running the ${at - ran} cells before this one ...` : "Running ...";
     const before = make("div");
-    for (; ran < at; ran++) {
-      if (!cells[ran].alone && !await ask({code: cells[ran].code}, before)) { output.replaceChildren(...before.children); return; }
+    while (ran < at) {
+      const cell = cells[ran++];
+      if (cell.alone || await ask({code: cell.code}, before)) continue;
+      output.replaceChildren(...before.children, make("p", "", "A cell before this one failed. Run once more goes on without it."));
+      return;
     }
     const result = make("div");
     await ask({code: blocks[i].textContent}, result);

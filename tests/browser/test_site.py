@@ -269,6 +269,9 @@ def test_cells_run_in_the_page(watch):
     assert "line 2" in said and "ZeroDivisionError" in said and "pyodide" not in said
     assert "ModuleNotFoundError" in run_cell(page, 0, "import numpy")
     assert run_cell(page, 0, "class Rich:\n    def _repr_html_(self): return '<b>bold</b>'\nRich()") == "bold"
+    chart = {"data": {"values": [{"a": 1}]}, "mark": "point", "encoding": {"x": {"field": "a"}}}
+    run_cell(page, 0, f"class Chart:\n    def _repr_mimebundle_(self, include=None, exclude=None): return {{'application/vnd.vegalite.v5+json': {chart}}}\nChart()")
+    page.wait_for_selector(".run-output .chart svg")
     assert run_cell(page, 0, "x = 3") == "Done." and run_cell(page, 0, "x") == "3"
     assert not watched.strangers
 
@@ -287,3 +290,17 @@ def test_cells_before_run_first(watch, site):
         {"code": code, "alone": code == "alone = True"} for code in ("count = 1", "count += 1", "alone = True", shown[1], "count += 10", shown[2])]))
     assert run_cell(page, 1, "count") == "2" and run_cell(page, 1, "count") == "2" and run_cell(page, 2, "count") == "12"
     assert "NameError" in run_cell(page, 0, "alone")
+
+
+def test_a_cell_that_fails_stops_the_others_once(watch):
+    "What comes after it waits, is told why, and can go on without it."
+    package("pyodide")
+    watched = watch()
+    page = watched.page
+    with_pyodide(page)
+    page.goto(watched.address + LESSON)
+    shown = [text.strip() for text in page.locator(".cell .cell-code code").all_text_contents()]
+    page.route("**/losses_dev.ipynb.json", lambda route: route.fulfill(json=[{"code": code, "alone": False} for code in ("y = 1", "1 / 0", "y += 1", shown[0])]))
+    said = run_cell(page, 0, "y")
+    assert "ZeroDivisionError" in said and "goes on without it" in said
+    assert run_cell(page, 0) == "2"
