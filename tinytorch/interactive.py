@@ -70,7 +70,7 @@ def explore(loss, target=0.0, at=(-3, 3), x_label="prediction", height=240, **op
 
     - `loss`: a pointwise formula, `(x, target, **option) -> value, slope`; a `Loss`; or its class, which gets the option.
     - `target`: the target, a number. `at`: the first and the last prediction.
-    - `x_label`: what stands under the axis. `height`: in pixels; the width is the page's.
+    - `x_label`: what stands under the axis. `height`: in pixels; the width is 480, on the site the page's.
     - `option`: at most one, as `name=(first, last, count)`, or `(first, last, count, start)` for another start than the middle.
     - Shapes: none; the result is a `Chart`, which a notebook shows when it is the last value of a cell.
     - Errors: ValueError for more than one option, or fewer than two positions.
@@ -94,7 +94,7 @@ def explore(loss, target=0.0, at=(-3, 3), x_label="prediction", height=240, **op
     return Chart({
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "description": f"{title} and its slope over the {x_label}" + (f", with a slider for {name} from {first:g} to {last:g}" if name else ""),
-        "width": "container", "height": height, "params": params, "data": {"values": tabulate(loss, target, at, name, positions)},
+        "width": 480, "height": height, "params": params, "data": {"values": tabulate(loss, target, at, name, positions)},
         "transform": [*chosen, {"flatten": ["x", "loss", "slope"]}, {"fold": ["loss", "slope"], "as": ["of", "y"]}],
         "layer": layers(x_label), "config": {"axis": {"labelFontSize": 12, "titleFontSize": 12}, "legend": {"labelFontSize": 12}, "view": {"stroke": None}},
     })

@@ -30,7 +30,7 @@
   // Charts: the specification is in the page; Vega draws it and moves the sliders.
   const draw = (place, spec) => {
     if (!window.vegaEmbed) { place.remove(); return; }
-    window.vegaEmbed(place, JSON.parse(spec), {actions: false, renderer: "svg"}).then(({view}) => { place.view = view; });
+    window.vegaEmbed(place, {...JSON.parse(spec), width: "container"}, {actions: false, renderer: "svg"}).then(({view}) => { place.view = view; });
   };
   for (const place of document.querySelectorAll(".chart")) draw(place, place.querySelector("script").textContent);
 
