@@ -7,12 +7,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
-import numpy as np
 import pytest
 import yaml
 
 from tinytorch.core.tensor import Tensor
-from tinytorch.nn import CrossEntropyLoss, HuberLoss
+from tinytorch.nn import HuberLoss
 
 from places import ROOT, opened_page, package
 
