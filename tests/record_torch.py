@@ -36,7 +36,7 @@ def extreme(loss, kind: tuple, arguments: list, rng) -> list:
     "The arguments of a case at the edge of their domains: large scores, masked classes, sure probabilities."
     edges = {"real": [0, 1e4, -1e4, 30, -0.5], "probability": [0, 1e-30, 0.5, 1], "target probability": [0, 1, 0.25], "share": [0, 1, 0.25],
              "log-rate": [0, -1e4, 30], "count": [0, 1, 1e4], "rate": [0, 1e-30, 1e4], "variance": [0, 1e-7, 1, 1e4]}
-    if isinstance(loss, ClassLoss) and kind[1] == "class index":
+    if isinstance(loss, ClassLoss) and kind[1].name == "class index":
         input, target = arguments
         axis = class_axis(input.shape)
         chosen = np.expand_dims(target, axis) == np.arange(input.shape[axis]).reshape([-1] + [1] * (input.ndim - axis - 1))
@@ -47,7 +47,7 @@ def extreme(loss, kind: tuple, arguments: list, rng) -> list:
 
 def skipped(kind: tuple, options: dict, target) -> bool:
     "Whether every sample is ignored; PyTorch's mean is NaN then."
-    return kind[1] == "class index" and bool((target == options.get("ignore_index", -100)).all())
+    return kind[1].name == "class index" and bool((target == options.get("ignore_index", -100)).all())
 
 
 def loss_cases(name: str, seed: int):
@@ -59,7 +59,7 @@ def loss_cases(name: str, seed: int):
         samples = np.delete(shape, feature_axis(loss_class, shape)) if loss.rows else shape
         for kind, far in itertools.product(domains(loss), (False, True)):
             arguments = draw_arguments(loss, kind, shape, rng)
-            if options.get("ignore_index") == -1 and kind[1] == "class index":
+            if options.get("ignore_index") == -1 and kind[1].name == "class index":
                 arguments[1] = np.where(rng.random(arguments[1].shape) < 0.3, -1, arguments[1])
             if skipped(kind, options, arguments[1]) or far and name in OVERFLOWS:
                 continue

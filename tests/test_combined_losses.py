@@ -143,6 +143,7 @@ def test_parameters_and_modes_reach_the_terms():
 def test_losses_of_different_kinds_and_arguments():
     logits, probabilities = np.random.default_rng(0).normal(size=(2, 4, 3))
     probabilities = np.exp(probabilities) / np.exp(probabilities).sum(1, keepdims=True)
+    logits = np.log(probabilities[::-1])
     mixed = 0.7 * CrossEntropyLoss() + 0.3 * L1Loss() + 0.1 * KLDivLoss(reduction="batchmean")
     expected = 0.7 * CrossEntropyLoss()(logits, probabilities).item() + 0.3 * L1Loss()(logits, probabilities).item() + \
         0.1 * KLDivLoss(reduction="batchmean")(logits, probabilities).item()

@@ -10,7 +10,7 @@ import tinytorch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinytorch.checking import blocks_of
+from tinytorch.checking import blocks_of, pieces_of
 from tinytorch.core import engine
 from tinytorch.core.engine import Part, Problem, blocks, run
 from tinytorch.core.tensor import Tensor
@@ -62,7 +62,7 @@ def problem_and_results(shape, seed=0):
 @pytest.mark.parametrize("shape", [(1000,), (10, 100), (100, 10), (2, 50, 10)])
 def test_threads_and_blocks_do_not_show(shape, threads):
     problem, gradient, values = problem_and_results(shape)
-    with blocks_of(16):
+    with pieces_of(16), blocks_of(7):
         part = run(problem, [gradient], values, scale=0.5, threads=threads)
     error = problem.operands[0] - problem.operands[1]
     np.testing.assert_allclose(values, error**2)
@@ -86,9 +86,8 @@ def test_an_error_on_a_thread_arrives():
         raise ZeroDivisionError("in a formula")
 
     problem, *_ = problem_and_results((1000,))
-    problem.formula = broken
-    with blocks_of(16), pytest.raises(ZeroDivisionError, match="in a formula"):
-        run(problem, threads=2)
+    with pieces_of(16), pytest.raises(ZeroDivisionError, match="in a formula"):
+        run(problem.but(formula=broken), threads=2)
 
 
 @pytest.mark.parametrize("rows", [False, True])
@@ -116,8 +115,7 @@ def test_chunks_cut_by_hand_join_to_the_whole(rows):
 def test_weight_zero_skips_a_sample():
     problem, gradient, values = problem_and_results((4,))
     problem.operands[0][1] = np.nan
-    problem.weight = np.array([1.0, 0.0, 2.0, 1.0])
-    part = run(problem, [gradient], values)
+    part = run(problem.but(weight=np.array([1.0, 0.0, 2.0, 1.0])), [gradient], values)
     assert gradient[1] == values[1] == 0 and np.isfinite(part.total)
 
 

@@ -73,7 +73,7 @@ def test_without_numba():
 
 @needs_numba
 def test_auto_compiles_after_enough_numbers(monkeypatch):
-    monkeypatch.setattr(engine, "seen", type(engine.seen)(int))
+    monkeypatch.setattr(engine, "seen", type(engine.seen)())
     ran = []
     monkeypatch.setattr(engine, "compiled_run", lambda: lambda *args, **options: ran.append(1))      # which then declines
     loss, x = MSELoss(), np.ones(engine.WORTH // 4, "float32")
@@ -139,7 +139,7 @@ def test_shortcut_gives_what_the_long_way_gives(shape):
     x, t = rng.uniform(0.1, 0.9, (2, *shape)).astype("float32")
     for loss in MSELoss(), MSELoss("sum"), HuberLoss(), BCELoss(), SmoothL1Loss():
         results = [loss_and_gradient(loss, x, t, "numba") for _ in range(3)]
-        assert loss.shortcuts
+        assert loss.calls
         for result, gradient in results:
             expected = loss_and_gradient(loss, x, t, "numpy")
             np.testing.assert_allclose(result, expected[0], rtol=1e-6)
@@ -178,7 +178,7 @@ def test_shortcut_still_refuses_bad_values():
     with tinytorch.engine("numba"):
         for _ in range(2):
             bce(p, p), ce(logits, np.array([0, 1, 2, 0]))
-        assert bce.shortcuts and ce.shortcuts
+        assert bce.calls and ce.calls
         with pytest.raises(ValueError, match=r"target\[1\] is 1.5"):
             bce(p, np.float32([0.5, 1.5]))
         with pytest.raises(ValueError, match=r"input\[0\] is -0.1"):
@@ -201,4 +201,4 @@ def test_shortcut_serves_backward_again_and_copies():
         result.backward(3.0)
     np.testing.assert_array_equal(x.grad, [4, 8])
     for other in copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)):
-        assert other.shortcuts == {} and other(x, np.zeros(2, "float32")).item() == 2.5
+        assert other.calls == {} and other(x, np.zeros(2, "float32")).item() == 2.5

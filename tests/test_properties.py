@@ -34,7 +34,7 @@ def pairs(draw, elements=floats):
 @st.composite
 def batches(draw, elements=floats):
     "Logits (N, C), class indices (N,) and probabilities (N, C)."
-    n, c = draw(sizes), draw(st.integers(1, 6))
+    n, c = draw(sizes), draw(st.integers(2, 6))
     share = draw(arrays(float, (n, c), elements=st.floats(0.01, 1)))
     return draw(arrays(float, (n, c), elements=elements)), draw(arrays(int, n, elements=st.integers(0, c - 1))), share / share.sum(1, keepdims=True)
 

@@ -9,7 +9,7 @@ __all__ = ['SMALLEST', 'LARGEST', 'cast', 'rounded', 'next_scale', 'parameters_o
 import numpy as np
 
 from .core.tensor import Tensor, as_tensor, is_float
-from .nn.criterion import check_number
+from .nn.arguments import check_number
 
 # %% ../nbs/04_losses/half_precision_dev.ipynb #bb489283
 def cast(input, dtype) -> Tensor:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.tensor import Tensor, as_tensor
-from .criterion import ClassIndexError, as_array, check_number, class_indices, first
+from .arguments import (
+    ClassIndexError, as_array, check_number, class_indices, first, sample_weights)
 from .layers import Linear, Module, Sequential
 from .losses import CrossEntropyLoss, log_softmax
 
@@ -156,19 +157,31 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         self.tail = [Sequential(Linear(self.in_features, size, bias=False), Linear(size, high - low, bias=False))
                      for size, low, high in zip(sizes, self.cutoffs, self.cutoffs[1:])]
 
-    def forward(self, input, target) -> ASMoutput:
+    def forward(self, input, target, sample_weight=None) -> ASMoutput:
         "The log-probability of each target, and minus their mean."
-        name, surprise = type(self).__name__, CrossEntropyLoss(reduction="none")
-        input = features(name, input, self.in_features, (1, 2))
+        name, input = type(self).__name__, features(type(self).__name__, input, self.in_features, (1, 2))
+        weight = np.ones(input.shape[:-1]) if sample_weight is None else sample_weights(name, sample_weight, input.shape[:-1])
+        if sample_weight is not None:                     # a skipped sample may hold anything
+            target = np.where(weight == 0, 0, as_array(name, "target", target))
         classes, batch = classes_of(name, target, input.shape, self.n_classes), input.reshape(-1, self.in_features)
+        used, weight = np.flatnonzero(weight), weight.reshape(-1).astype(np.float64)
+        each = self.surprise(batch, classes) if len(used) == len(classes) else scattered(
+            self.surprise(batch[used], classes[used]), used, len(classes))
+        share = weight * (len(weight) / max(weight.sum(), 1e-300))       # whose mean is 1
+        loss = (each * share.astype(each.dtype)).mean() if len(classes) else each.sum()
+        return ASMoutput(-each.reshape(input.shape[:-1]), loss)
+
+    def surprise(self, batch, classes) -> Tensor:
+        "Return minus the log-probability of each class."
+        surprise = CrossEntropyLoss(reduction="none")
+        surprise.least_classes = 1               # a cluster may have a single class
         cluster, head_class = locate(classes, np.array(self.cutoffs[:-1]))
         each = surprise(self.head(batch), head_class)
         for i, layer in enumerate(self.tail):
             rows = np.nonzero(cluster == i + 1)[0]
             if len(rows):
                 each = each + scattered(surprise(layer(batch[rows]), classes[rows] - self.cutoffs[i]), rows, len(classes))
-        loss = each.mean() if len(classes) else each.sum()
-        return ASMoutput(-each.reshape(input.shape[:-1]), loss)
+        return each
 
     def log_prob(self, input) -> Tensor:
         """The log-probabilities of all classes, (N, n_classes).

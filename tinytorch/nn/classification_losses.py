@@ -9,7 +9,8 @@ __all__ = ['poly', 'PolyLoss', 'generalized_cross_entropy', 'GeneralizedCrossEnt
 # %% ../../nbs/04_losses/classification_losses_dev.ipynb #3dfd6004
 import numpy as np
 
-from .criterion import ClassLoss, check_number
+from .arguments import check_number
+from .criterion import ClassLoss
 from .losses import log_softmax
 
 # %% ../../nbs/04_losses/classification_losses_dev.ipynb #9ff38727

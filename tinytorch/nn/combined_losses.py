@@ -14,7 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.tensor import Tensor, as_tensor, narrow, record, wide
-from .criterion import Loss, cast, float_dtype
+from .arguments import float_dtype
+from .criterion import Loss
+from .evaluation import cast
 from .layers import Module
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #d802226d
@@ -305,10 +307,13 @@ class MultiTaskLoss(Combining, Module):
         self.weights = {name: check_weight(f"MultiTaskLoss: the weight of {name!r}", weights[name]) for name in fixed}
         self.log_variances = {name: Tensor(0.0, requires_grad=True) for name in losses if name in learned}
 
-    def forward(self, outputs: dict, targets: dict) -> Tensor:
+    def forward(self, outputs: dict, targets: dict, sample_weight=None) -> Tensor:
         check_names("outputs", outputs, self.losses)
         check_names("targets", targets, self.losses)
-        values = {name: loss(outputs[name], targets[name]) for name, loss in self.losses.items()}
+        weights = sample_weight if isinstance(sample_weight, dict) else dict.fromkeys(self.losses, sample_weight)
+        check_names("sample_weight", weights, self.losses, every=False)
+        named = {name: {"sample_weight": weight} for name, weight in weights.items() if weight is not None}
+        values = {name: loss(outputs[name], targets[name], **named.get(name, {})) for name, loss in self.losses.items()}
         check_shapes("MultiTaskLoss", values)
         parts = {name: learned_part(x, self.log_variances[name], self.learned[name]) if name in self.learned else x for name, x in values.items()}
         total = add_up("MultiTaskLoss", parts, [self.weights.get(name, 1.0) for name in parts])

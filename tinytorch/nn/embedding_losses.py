@@ -7,13 +7,18 @@ __all__ = ['lengths', 'normalize_backward', 'normalize', 'distance', 'norm_backw
            'cosine_similarity', 'PairwiseDistance', 'CosineSimilarity', 'cosine_embedding', 'CosineEmbeddingLoss',
            'cosine_distance', 'CosineDistanceLoss', 'triplet_margin', 'TripletMarginLoss', 'smaller',
            'TripletMarginWithDistanceLoss', 'direction_backward', 'direction', 'similarities', 'stacked', 'recast',
-           'BatchLoss', 'InfoNCELoss', 'NTXentLoss', 'SupConLoss', 'CircleLoss', 'arcface', 'ArcFaceLoss']
+           'contrast', 'placed', 'BatchLoss', 'InfoNCELoss', 'NTXentLoss', 'SupConLoss', 'CircleLoss', 'arcface',
+           'ArcFaceLoss']
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #2494a510
 import numpy as np
 
 from ..core.tensor import Tensor, as_tensor, record
-from .criterion import Loss, RowLoss, as_array, cast, check_number, check_same_shape, differentiable, float_dtype
+from .arguments import (
+    CLASS_INDEX, COSINE, GROUP, REAL, SIGN, as_array, check_number, check_same_shape,
+    float_dtype, sample_weights)
+from .criterion import Loss, RowLoss, differentiable
+from .evaluation import cast
 from .layers import Module
 from .losses import CrossEntropyLoss, cross_entropy, logsumexp
 from .margin_losses import MarginRankingLoss, SoftMarginLoss
@@ -186,7 +191,7 @@ class CosineEmbeddingLoss(RowLoss):
     """
     formula = cosine_embedding
     per_row = constant = stretch = ("target",)
-    domain = {"input1": "real", "input2": "real", "target": "sign"}
+    domain = {"input1": REAL, "input2": REAL, "target": SIGN}
     variants = ({"margin": 0.5},)
     task = "embeddings"
 
@@ -194,9 +199,6 @@ class CosineEmbeddingLoss(RowLoss):
         super().__init__(reduction)
         check_number(type(self).__name__, "margin", margin, low=-1, high=1)
         self.margin = margin
-
-    def forward(self, input1, input2, target):
-        return self.evaluate(input1, input2, target)
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #5d53e3c6
 def cosine_distance(input, target):
@@ -273,7 +275,7 @@ class TripletMarginLoss(RowLoss):
     """
     formula = triplet_margin
     dimensions = (1, 2, 3, 4)
-    domain = {"anchor": "real", "positive": "real", "negative": "real"}
+    domain = {"anchor": REAL, "positive": REAL, "negative": REAL}
     variants = ({"swap": True}, {"p": 1.0}, {"p": 3.0, "margin": 2.0}, {"p": float("inf")}, {"swap": True, "p": 1.5, "eps": 1e-3})
     task = "embeddings"
 
@@ -284,9 +286,6 @@ class TripletMarginLoss(RowLoss):
         check_number(name, "p", p, low=0, open=True)
         check_number(name, "eps", eps, low=0)
         self.margin, self.p, self.eps, self.swap = margin, float(p), eps, bool(swap)
-
-    def forward(self, anchor, positive, negative):
-        return self.evaluate(anchor, positive, negative)
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #eb56f4c8
 def smaller(a, b):
@@ -312,7 +311,7 @@ class TripletMarginWithDistanceLoss(Loss):
         >>> round(TripletMarginWithDistanceLoss(distance_function=angle)([[1., 0.]], [[1., 1.]], [[1., 0.5]]).item(), 4)
         1.1873
     """
-    domain = {"anchor": "real", "positive": "real", "negative": "real"}
+    domain = {"anchor": REAL, "positive": REAL, "negative": REAL}
     task = "embeddings"
 
     def __init__(self, *, distance_function=None, margin: float = 1.0, swap: bool = False, reduction: str = "mean"):
@@ -330,14 +329,14 @@ class TripletMarginWithDistanceLoss(Loss):
                             f"Compute with the Tensors themselves, not with their `.data`.")
         return result
 
-    def forward(self, anchor, positive, negative):
+    def forward(self, anchor, positive, negative, sample_weight=None):
         anchor, positive, negative = map(as_tensor, (anchor, positive, negative))
         for name, other in ("positive", positive), ("negative", negative):
             check_same_shape(type(self).__name__, anchor.data, other.data, ("anchor", name))
         near, far = self.measure(anchor, positive), self.measure(anchor, negative)
         if self.swap:
             far = smaller(far, self.measure(positive, negative))
-        return MarginRankingLoss(self.margin, self.reduction)(far, near, 1.0)
+        return MarginRankingLoss(self.margin, self.reduction)(far, near, 1.0, sample_weight=sample_weight)
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #7ae99362
 def direction_backward(gradient, input, result):
@@ -365,22 +364,54 @@ def recast(tensor, dtype):
     return Tensor.from_op(cast(tensor.data, dtype), (tensor,), lambda gradient: (gradient,))
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #951a2180
+def contrast(logits, target):
+    "Return the cross-entropy of each row. In a batch of one there is a single class, and nothing to tell apart."
+    loss = CrossEntropyLoss(reduction="none")
+    loss.least_classes = 1
+    return loss(logits, target)
+
+
+def placed(values, places, length: int):
+    "Return a Tensor of `length` zeros with `values` at `places`."
+    data = np.zeros(length, values.dtype)
+    data[places] = values.data
+    return Tensor.from_op(data, (values,), lambda gradient: (gradient[places],))
+
+
 class BatchLoss(Loss):
-    "A loss that compares the rows of embeddings (N, D), some with labels (N,), with each other: `compare` is what it computes."
+    "A loss that compares the rows of embeddings (N, D), some with labels (N,), with each other: `compare` returns the loss of each."
     task = "embeddings"
 
-    def evaluate(self, *inputs):
-        name, real = type(self).__name__, [argument for argument, domain in self.domain.items() if domain == "real"]
+    def evaluate(self, *inputs, sample_weight=None):
+        name, real = type(self).__name__, [argument for argument, domain in self.domain.items() if domain is REAL]
         embeddings = [x if isinstance(x, Tensor) else Tensor(as_array(name, argument, x)) for argument, x in zip(real, inputs)]
         labels = [np.asarray(x.data if isinstance(x, Tensor) else x) for x in inputs[len(real):]]
         self.check_shapes(real, embeddings, labels)
+        count = len(embeddings[0].data)
+        weight = np.ones(count) if sample_weight is None else sample_weights(name, sample_weight, (count,))
+        used = np.flatnonzero(weight)
+        if len(used) < count:                      # a sample of weight 0 is no rival of the others either
+            embeddings, labels = [x[used] for x in embeddings], [x[used] for x in labels]
         dtype = float_dtype(*[x.data for x in embeddings])
         wide = [recast(x, np.promote_types(dtype, np.float32)) for x in embeddings]
-        if len(wide[0].data):
-            with np.errstate(all="ignore"):                # infinite embeddings give NaN, as everywhere
-                return recast(self.compare(*wide, *labels), dtype)
-        nothing = recast(sum([x.sum(axis=1) for x in wide]), dtype)
-        return nothing if self.reduction == "none" else nothing.sum()
+        with np.errstate(all="ignore"):            # infinite embeddings give NaN, as everywhere
+            each = self.compare(*wide, *labels) if len(used) else sum([x.sum(axis=1) for x in wide])
+            return recast(self.reduce(each, weight, used, self.counted(*labels)), dtype)
+
+    def counted(self, *labels):
+        "Return which samples the mean counts."
+        return 1.0
+
+    def reduce(self, each, weight, used, counted):
+        "Return the reduced loss. `each`: the losses of the samples in `used`, or of several views of them, one after the other."
+        views = each.size // max(len(used), 1)
+        factors = np.tile(weight[used], views)
+        total = each if (factors == 1).all() else each * factors.astype(each.dtype)
+        if self.reduction == "none":
+            places = (used + len(weight) * np.arange(views)[:, None]).ravel()
+            return total if len(used) == len(weight) else placed(total, places, views * len(weight))
+        divisor = (factors * counted).sum() if self.reduction == "mean" else 1
+        return total.sum() * (1 / divisor if divisor else 0.0)
 
     def check_shapes(self, names, embeddings, labels):
         "A ValueError that names what does not fit."
@@ -409,20 +440,17 @@ class InfoNCELoss(BatchLoss):
         >>> round(InfoNCELoss(temperature=1.0)([[1., 0.], [0., 1.]], [[1., 0.], [0., 1.]]).item(), 4)
         0.3133
     """
-    domain = {"query": "real", "key": "real"}
+    domain = {"query": REAL, "key": REAL}
 
     def __init__(self, temperature: float = 0.1, symmetric: bool = False, reduction: str = "mean"):
         super().__init__(reduction)
         check_number(type(self).__name__, "temperature", temperature, low=0, open=True)
         self.temperature, self.symmetric = temperature, bool(symmetric)
 
-    def forward(self, query, key):
-        return self.evaluate(query, key)
-
     def compare(self, query, key):
         logits, partner = similarities(query, key, self.temperature), np.arange(len(query.data))
-        each = CrossEntropyLoss(reduction=self.reduction)
-        return (each(logits, partner) + each(logits.transpose(), partner)) * 0.5 if self.symmetric else each(logits, partner)
+        each = contrast(logits, partner)
+        return (each + contrast(logits.transpose(), partner)) * 0.5 if self.symmetric else each
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #2384e915
 class NTXentLoss(InfoNCELoss):
@@ -439,18 +467,15 @@ class NTXentLoss(InfoNCELoss):
         >>> round(NTXentLoss(temperature=1.0)([[1., 0.], [0., 1.]], [[1., 0.], [0., 1.]]).item(), 4)
         0.5514
     """
-    domain = {"input1": "real", "input2": "real"}
+    domain = {"input1": REAL, "input2": REAL}
 
     def __init__(self, temperature: float = 0.1, reduction: str = "mean"):
         super().__init__(temperature, False, reduction)
 
-    def forward(self, input1, input2):
-        return self.evaluate(input1, input2)
-
     def compare(self, input1, input2):
         both, n = stacked(input1, input2), len(input1.data)
         logits = similarities(both, both, self.temperature) + np.where(np.eye(2 * n), -np.inf, 0).astype(both.dtype)
-        return CrossEntropyLoss(reduction=self.reduction)(logits, (np.arange(2 * n) + n) % (2 * n))
+        return contrast(logits, (np.arange(2 * n) + n) % (2 * n))
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #16807cca
 class SupConLoss(BatchLoss):
@@ -467,7 +492,7 @@ class SupConLoss(BatchLoss):
         >>> round(SupConLoss(temperature=1.0)([[1., 0.], [1., 0.], [0., 1.]], [7, 7, 3]).item(), 4)
         0.3133
     """
-    domain = {"input": "real", "target": "group"}
+    domain = {"input": REAL, "target": GROUP}
     constant = ("target",)
 
     def __init__(self, temperature: float = 0.1, reduction: str = "mean"):
@@ -475,8 +500,8 @@ class SupConLoss(BatchLoss):
         check_number(type(self).__name__, "temperature", temperature, low=0, open=True)
         self.temperature = temperature
 
-    def forward(self, input, target):
-        return self.evaluate(input, target)
+    def counted(self, labels):
+        return ((labels[:, None] == labels).sum(axis=1) > 1).astype(float)
 
     def compare(self, input, labels):
         itself = np.eye(len(labels), dtype=bool)
@@ -485,9 +510,7 @@ class SupConLoss(BatchLoss):
         alone = len(labels) == 1                           # then nothing is left to compare with
         logits = similarities(input, input, self.temperature) + np.where(itself & (not alone), -np.inf, 0).astype(input.dtype)
         shares = (partners / np.maximum(count, 1)).astype(input.dtype)
-        if self.reduction != "mean":
-            return CrossEntropyLoss(reduction=self.reduction)(logits, shares)
-        return CrossEntropyLoss(reduction="sum")(logits, shares) * (1 / max(1, int((count > 0).sum())))
+        return contrast(logits, shares)
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #6c4f8f31
 class CircleLoss(BatchLoss):
@@ -504,7 +527,7 @@ class CircleLoss(BatchLoss):
         >>> round(CircleLoss(gamma=4.0)([[1., 0.], [1., 0.], [0., 1.]], [7, 7, 3]).item(), 4)
         0.1636
     """
-    domain = {"input": "real", "target": "group"}
+    domain = {"input": REAL, "target": GROUP}
     constant = ("target",)
 
     def __init__(self, gamma: float = 80.0, margin: float = 0.4, reduction: str = "mean"):
@@ -512,9 +535,6 @@ class CircleLoss(BatchLoss):
         check_number(type(self).__name__, "gamma", gamma, low=0, open=True)
         check_number(type(self).__name__, "margin", margin, low=0, high=1)
         self.gamma, self.margin = gamma, margin
-
-    def forward(self, input, target):
-        return self.evaluate(input, target)
 
     def compare(self, input, labels):
         alike = labels[:, None] == labels
@@ -524,7 +544,7 @@ class CircleLoss(BatchLoss):
         left_out = np.array(-1e30, s.dtype)                # not -infinity, whose slope is none
         partners = s * -near + np.where(alike & ~np.eye(len(labels), dtype=bool), near * (1 - self.margin), left_out)
         others = s * far + np.where(alike, left_out, -far * self.margin)
-        return SoftMarginLoss(self.reduction)(logsumexp(partners) + logsumexp(others), -np.ones(len(labels), s.dtype))
+        return SoftMarginLoss("none")(logsumexp(partners) + logsumexp(others), -np.ones(len(labels), s.dtype))
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #c61e7fa1
 def arcface(input, target, *, margin, scale):
@@ -565,7 +585,7 @@ class ArcFaceLoss(RowLoss):
     """
     formula = arcface
     per_row = ("target",)
-    domain = {"input": "cosine", "target": "class index"}
+    domain = {"input": COSINE, "target": CLASS_INDEX}
     variants = ({"margin": 0.3, "scale": 8.0},)
     task = "embeddings"
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from .. import nn
 from ..core.tensor import Tensor, as_tensor
-from .criterion import LOSSES, check_same_shape
+from .arguments import check_same_shape
+from .criterion import LOSSES
 
 # %% ../../nbs/04_losses/functional_dev.ipynb #bc7cedb0
 def _name(loss_class) -> str:
@@ -53,10 +54,11 @@ def _weighted(loss_class, weight, options: dict, arguments: list):
 # %% ../../nbs/04_losses/functional_dev.ipynb #f41f1f40
 def _function(loss_class):
     "The functional form of a loss."
-    arguments = list(inspect.signature(loss_class.forward).parameters.values())[1:]
+    arguments = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in loss_class.domain]
     options = [p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in inspect.signature(loss_class).parameters.values()]
     more = [inspect.Parameter("weight", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)] * (loss_class.__name__ in _WEIGHTED)
-    signature = inspect.Signature([*arguments, *options, *more])
+    sample = inspect.Parameter("sample_weight", inspect.Parameter.KEYWORD_ONLY, default=None)
+    signature = inspect.Signature([*arguments, *options, *more, sample])
     names, wanted = [p.name for p in arguments], {p.name for p in options}
 
     def function(*given, **named):
@@ -65,7 +67,7 @@ def _function(loss_class):
         inputs = [bound[name] for name in names if name in bound]
         if more and bound.get("weight") is not None:
             return _weighted(loss_class, bound["weight"], chosen, inputs)
-        return _made(loss_class, chosen)(*inputs)
+        return _made(loss_class, chosen)(*inputs, sample_weight=bound.get("sample_weight"))
 
     function.__name__ = function.__qualname__ = _name(loss_class)
     function.__module__, function.__signature__ = __name__, signature

@@ -12,7 +12,10 @@ from math import inf, log, pi
 import numpy as np
 
 from ..core.tensor import Tensor
-from .criterion import DOMAINS, REDUCTIONS, Domain, Loss, as_array, check_number, float_dtype
+from .arguments import (
+    COUNT, LOG_MEAN, LOG_PROBABILITY, LOG_RATE, NON_NEGATIVE, POSITIVE, RATE, REAL, REDUCTIONS,
+    SHARE, VARIANCE, as_array, check_number, float_dtype)
+from .criterion import Loss
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #e43b7406
 def stirling(count):
@@ -62,14 +65,14 @@ class PoissonNLLLoss(Loss):
     """
     formula = poisson_nll
     task = "counts"
-    domain = {"input": "log-rate", "target": "count"}
+    domain = {"input": LOG_RATE, "target": COUNT}
     variants = ({"full": True}, {"log_input": False}, {"log_input": False, "full": True, "eps": 0.1})
 
     def __init__(self, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: str = "mean"):
         super().__init__(reduction)
         check_number("PoissonNLLLoss", "eps", eps, low=0)
         self.log_input, self.full, self.eps = log_input, full, eps
-        self.restrict(input="log-rate" if log_input else "rate")
+        self.restrict(input=LOG_RATE if log_input else RATE)
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #6d6788e2
 def gaussian_nll(input, target, var, *, full, eps):
@@ -112,7 +115,7 @@ class GaussianNLLLoss(Loss):
         1.5965735912322998
     """
     formula = gaussian_nll
-    domain = {"input": "real", "target": "real", "var": "variance"}
+    domain = {"input": REAL, "target": REAL, "var": VARIANCE}
     variants = ({"full": True}, {"eps": 0.01})
 
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean"):
@@ -120,13 +123,13 @@ class GaussianNLLLoss(Loss):
         check_number("GaussianNLLLoss", "eps", eps, low=0)
         self.full, self.eps = full, eps
 
-    def forward(self, input, target, var):
+    def forward(self, input, target, var, sample_weight=None):
         x, t = as_array("GaussianNLLLoss", "input", input), as_array("GaussianNLLLoss", "target", target)
         if isinstance(var, (int, float)):
             var = np.asarray(var, float_dtype(x, t))
         elif x.ndim and (v := as_array("GaussianNLLLoss", "var", var)).shape == x.shape[:-1]:
             var = (var if isinstance(var, Tensor) else v).reshape(*v.shape, 1)
-        return self.evaluate(input, target, var)
+        return self.evaluate(input, target, var, sample_weight=sample_weight)
 
     def fit(self, input, target, var):
         if var.shape == input.shape:
@@ -174,23 +177,14 @@ class KLDivLoss(Loss):
     formula = kl_divergence
     function = "kl_div"
     task = "distributions"
-    domain = {"input": "log-probability", "target": "share"}
+    domain = {"input": LOG_PROBABILITY, "target": SHARE}
     reductions = (*REDUCTIONS, "batchmean")
     variants = ({"log_target": True},)
 
     def __init__(self, reduction: str = "mean", log_target: bool = False):
         super().__init__(reduction)
         self.log_target = log_target
-        self.restrict(target="log-probability" if log_target else "share")
-
-    def plain(self, arrays):
-        return True
-
-    def problem(self, input, target):
-        problem = super().problem(input, target)
-        if self.reduction == "batchmean":
-            problem.divisor = len(input) if input.ndim else 1
-        return problem
+        self.restrict(target=LOG_PROBABILITY if log_target else SHARE)
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #e9e8fbb7
 def tweedie_deviance(input, target, *, power, log_input):
@@ -214,9 +208,6 @@ def tweedie_deviance(input, target, *, power, log_input):
     return value, slope if log_input else slope / input
     ### END SOLUTION
 
-# %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #a5ebdcfd
-DOMAINS["positive"] = Domain(1e-30, inf, "Its logarithm is needed. Give a mean by its logarithm, with log_input=True; targets of 0 need a power below 2.")
-
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #ee34860f
 class TweedieDevianceLoss(Loss):
     """Deviance of amounts under Tweedie's distributions, for targets that are never negative and often 0.
@@ -235,7 +226,7 @@ class TweedieDevianceLoss(Loss):
         5.0
     """
     formula = tweedie_deviance
-    domain = {"input": "log-mean", "target": "non-negative"}
+    domain = {"input": LOG_MEAN, "target": NON_NEGATIVE}
     constant = ("target",)
     variants = ({"power": 1.0}, {"power": 2}, {"power": 1.2, "log_input": False}, {"power": 2.0, "log_input": False})
 
@@ -243,4 +234,4 @@ class TweedieDevianceLoss(Loss):
         super().__init__(reduction)
         check_number("TweedieDevianceLoss", "power", power, low=1, high=2)
         self.power, self.log_input = power, log_input
-        self.restrict(input="log-mean" if log_input else "positive", target="positive" if power == 2 else "non-negative")
+        self.restrict(input=LOG_MEAN if log_input else POSITIVE, target=POSITIVE if power == 2 else NON_NEGATIVE)

@@ -7,7 +7,7 @@ __all__ = ['STEPS', 'TILE', 'slices', 'scores', 'add_gradients', 'by_sample', 'p
            'check_shapes', 'LinearCrossEntropy', 'LinearEvaluation', 'linear_cross_entropy', 'LinearCrossEntropyLoss']
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #037ecc38
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, prod
 
 import numpy as np
@@ -15,7 +15,9 @@ import numpy as np
 from ..core import engine
 from ..core.engine import LARGE, Part, Problem
 from ..core.tensor import Tensor, is_float
-from .criterion import ClassIndexError, as_array, cast, check_domain, first, float_dtype
+from .arguments import (
+    CLASS_PROBABILITIES, ClassIndexError, as_array, check_domain, first, float_dtype, sample_weights)
+from .evaluation import cast, check_not_spent, small
 from .layers import Linear
 from .losses import CrossEntropyLoss, cross_entropy
 
@@ -61,7 +63,7 @@ def add_gradients(slope, hidden, weight, hidden_gradient, weight_gradient, bias_
         if weight_gradient is not None:
             weight_gradient[part] += slope[:, part].T @ hidden
     if bias_gradient is not None:
-        bias_gradient += slope.sum(axis=0)
+        bias_gradient += slope.sum(axis=0, dtype=np.float64)
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #631b9736
@@ -75,8 +77,8 @@ def by_sample(matrix: np.ndarray, positions: tuple) -> np.ndarray:
 
 def part_of(problem: Problem, rows: slice, scores: np.ndarray) -> Problem:
     "What `problem` asks of some of its samples, given their scores."
-    return replace(problem, operands=(scores, problem.operands[1][rows]), samples=scores.shape[:-1],
-                   weight=None if problem.weight is None else problem.weight[rows])
+    return problem.but(operands=(scores, problem.operands[1][rows]), samples=scores.shape[:-1],
+                       weight=None if problem.weight is None else problem.weight[rows])
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #b8a9b837
 def slide(problem: Problem, window: np.ndarray, rows: slice, step: int, want: bool, target_gradient, values, scale: float) -> float:
@@ -167,8 +169,10 @@ class LinearCrossEntropy(CrossEntropyLoss):
         floats = [x for x in (input, linear_weight, linear_bias) if x is not None]
         shape = input.shape[:-1] + linear_weight.shape[:-1]
         self.check_options(linear_weight, target, target.shape == shape)
-        problem = super().problem(np.broadcast_to(np.zeros((), float_dtype(*floats)), shape), target)
-        return replace(problem, formula=problem.formula or cross_entropy)
+        return super().problem(np.broadcast_to(np.zeros((), float_dtype(*floats)), shape), target)
+
+    def state(self, *operands, formula=None, **fields):
+        return super().state(*operands, formula=formula or cross_entropy, **fields)
 
     def check_options(self, linear_weight, target, probabilities: bool) -> None:
         "A ValueError for class weights or targets that do not fit the classes, an IndexError for an index that is none of them."
@@ -185,24 +189,32 @@ class LinearCrossEntropy(CrossEntropyLoss):
             raise ClassIndexError(f"{name}: target{where} is {value:.0f}, but a linear_weight of shape {linear_weight.shape} has "
                                   f"classes 0..{classes - 1}. If your labels start at 1, subtract 1; to leave samples out, set ignore_index.")
 
-    def evaluate(self, *inputs) -> Tensor:
+    def evaluate(self, *inputs, sample_weight=None) -> Tensor:
         "The loss as a Tensor that sends the gradients back."
-        call = LinearEvaluation(self, inputs)
+        call = LinearEvaluation(self, inputs, sample_weight)
         return Tensor.from_op(call.run(), call.inputs, call.backward)
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #5cb6508b
 class LinearEvaluation:
     "One call of linear cross-entropy."
 
-    def __init__(self, loss: LinearCrossEntropy, inputs: tuple):
+    def __init__(self, loss: LinearCrossEntropy, inputs: tuple, sample_weight=None):
         self.loss, name = loss, type(loss).__name__
         self.arrays = [None if x is None and argument == "linear_bias" else as_array(name, argument, x)
                        for argument, x in zip(loss.arguments, inputs)]
+        if sample_weight is not None:
+            shape = self.arrays[0].shape[:-1] + self.arrays[1].shape[1:-1]
+            sample_weight = sample_weights(name, sample_weight, shape)
+            if self.arrays[3].shape == shape:                  # the class of a skipped sample may be anything
+                self.arrays[3] = np.where(sample_weight == 0, 0, self.arrays[3])
         self.problem = loss.problem(*self.arrays)
+        if sample_weight is not None:
+            self.problem = self.problem.weighted(sample_weight.reshape(self.problem.samples))
         self.wanted = [isinstance(x, Tensor) and x.requires_grad for x in inputs]
         self.wanted[3] &= is_float(self.problem.operands[1].dtype)           # class indices have no slope
         self.inputs = tuple(x for x, want in zip(inputs, self.wanted) if want)
-        self.gradients = None
+        if loss.reduction == "none" and self.inputs:           # `backward` computes from what they are now
+            self.arrays = [None if x is None else x.copy() for x in self.arrays]
 
     def run(self) -> np.ndarray:
         "The reduced loss; makes the gradients unless they have to wait for `backward`."
@@ -210,7 +222,7 @@ class LinearEvaluation:
         values = np.empty(problem.samples, problem.dtype) if reduction == "none" else None
         part = self.sweep(problem, values, any(self.wanted) and values is None)
         if np.isnan(part.total) and is_float(problem.operands[1].dtype):           # perhaps a target outside its domain
-            check_domain(type(self.loss).__name__, "target", self.arrays[3], "class probabilities")
+            check_domain(type(self.loss).__name__, "target", self.arrays[3], CLASS_PROBABILITIES)
         if values is not None:
             result = values.reshape(self.arrays[0].shape[:-1] + self.arrays[1].shape[1:-1])
         else:
@@ -222,11 +234,12 @@ class LinearEvaluation:
         if self.loss.reduction == "none":
             weight = upstream.reshape(self.problem.samples).astype(self.problem.dtype, copy=False)
             weight = weight if self.problem.weight is None else weight * self.problem.weight
-            self.sweep(replace(self.problem, weight=weight), None, True)
-        elif self.gradients is None:
-            self.run()
-        gradients, self.gradients = self.gradients, None
-        if self.loss.reduction != "none" and upstream != 1:
+            self.sweep(self.problem.but(weight=weight), None, True)
+            return self.gradients
+        check_not_spent(self.loss, self.gradients)
+        gradients = tuple([x.copy() for x in self.gradients]) if small(self.gradients) else self.gradients
+        self.gradients = self.gradients if small(gradients) else None
+        if upstream != 1:
             for gradient in gradients:
                 np.multiply(gradient, upstream, out=gradient, casting="same_kind")
         return gradients
@@ -247,6 +260,9 @@ class LinearEvaluation:
             for start in range(0, len(hidden), chunk):
                 rows = slice(start, min(start + chunk, len(hidden)))
                 part = hidden[rows].astype(problem.dtype, copy=False)
+                if problem.weight is not None:                 # a skipped sample may hold NaN
+                    used = (problem.weight[rows] != 0).reshape(len(part), -1).any(axis=1)
+                    part = part if used.all() else np.where(used[:, None], part, 0)
                 scores(part, weight, None if bias is None else bias.ravel(), window[step:][:len(part)])
                 total += slide(problem, window, rows, step, want, target_gradient, values, scale)
                 add_gradients(window[:len(part)], part, weight, None if hidden_gradient is None else hidden_gradient[rows],
@@ -256,7 +272,7 @@ class LinearEvaluation:
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #ee9a735f
 def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weight=None, reduction: str = "mean",
                          ignore_index: int | None = None, label_smoothing: float = 0.0,
-                         options: LinearCrossEntropyOptions | None = None) -> Tensor:
+                         options: LinearCrossEntropyOptions | None = None, sample_weight=None) -> Tensor:
     """Cross-entropy of the scores `input @ linear_weight.T + linear_bias`, in chunks of samples: the scores are never held together.
 
     Equal to `CrossEntropyLoss(weight, ignore_index, reduction, label_smoothing)` of these scores, with the gradients of
@@ -280,7 +296,8 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
         >>> round(linear_cross_entropy([[1., 2.]], [[0., 0.], [0., 0.], [0., 0.]], [1]).item(), 4)
         1.0986
     """
-    return LinearCrossEntropy(weight, reduction, ignore_index, label_smoothing, options).evaluate(input, linear_weight, linear_bias, target)
+    return LinearCrossEntropy(weight, reduction, ignore_index, label_smoothing, options).evaluate(
+        input, linear_weight, linear_bias, target, sample_weight=sample_weight)
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #21bce9ca
 class LinearCrossEntropyLoss(LinearCrossEntropy):
@@ -313,12 +330,12 @@ class LinearCrossEntropyLoss(LinearCrossEntropy):
                              f"Give one weight for each class.")
         self.linear = Linear(in_features, num_classes * prod(out_features), bias)
 
-    def forward(self, input, target) -> Tensor:
+    def forward(self, input, target, sample_weight=None) -> Tensor:
         weight, bias = self.linear.weight, self.linear.bias
         if self.out_features:
             shape = self.num_classes, *self.out_features
             weight, bias = weight.reshape(*shape, self.in_features), bias if bias is None else bias.reshape(*shape)
-        return self.evaluate(input, weight, bias, target)
+        return self.evaluate(input, weight, bias, target, sample_weight=sample_weight)
 
     def __repr__(self) -> str:
         return (f"LinearCrossEntropyLoss(in_features={self.in_features}, num_classes={self.num_classes}, out_features={self.out_features}, "

@@ -12,7 +12,9 @@ __all__ = ['squared_error', 'MSELoss', 'absolute_error', 'L1Loss', 'huber', 'Hub
 # %% ../../nbs/04_losses/losses_dev.ipynb #3d9284bd
 import numpy as np
 
-from .criterion import ClassLoss, Loss, bounds, check_domain, check_number, differentiable, option_array, spread
+from .arguments import (
+    CLASS_INDEX, CLASS_PROBABILITIES, LOG_PROBABILITY, PROBABILITY, REAL, TARGET_PROBABILITY, check_number, option_array)
+from .criterion import ClassLoss, Loss, differentiable
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #651ddb90
 def squared_error(input, target):
@@ -191,21 +193,12 @@ class BCELoss(Loss):
     formula = binary_cross_entropy
     function = "binary_cross_entropy"
     task = "binary classification"
-    domain = {"input": "probability", "target": "target probability"}
+    domain = {"input": PROBABILITY, "target": TARGET_PROBABILITY}
     variants = ({"weight": "each element"}, {"weight": "each column"})
 
     def __init__(self, weight=None, reduction: str = "mean"):
         super().__init__(reduction)
         self.weight = option_array(type(self).__name__, "weight", weight)
-
-    def plain(self, arrays):
-        return self.weight is None
-
-    def problem(self, input, target):
-        problem = super().problem(input, target)
-        if self.weight is not None:
-            problem.weight = spread(type(self).__name__, "weight", self.weight, problem.samples)
-        return problem
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #4c2ae282
 def times(probability, value):
@@ -252,21 +245,12 @@ class BCEWithLogitsLoss(BCELoss):
     formula = binary_cross_entropy_with_logits
     function = "binary_cross_entropy_with_logits"
     task = "binary classification"
-    domain = {"input": "real", "target": "target probability"}
+    domain = {"input": REAL, "target": TARGET_PROBABILITY}
     variants = ({"weight": "each element"}, {"pos_weight": "each column"}, {"weight": "each column", "pos_weight": "each column"})
 
     def __init__(self, weight=None, reduction: str = "mean", pos_weight=None):
         super().__init__(weight, reduction)
         self.pos_weight = option_array("BCEWithLogitsLoss", "pos_weight", pos_weight)
-
-    def plain(self, arrays):
-        return self.weight is None and self.pos_weight is None
-
-    def problem(self, input, target):
-        problem = super().problem(input, target)
-        if self.pos_weight is not None:
-            problem.operands += (spread("BCEWithLogitsLoss", "pos_weight", self.pos_weight, problem.samples),)
-        return problem
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #a0997778
 def shift(input, dim):
@@ -382,7 +366,7 @@ class NLLLoss(ClassLoss):
     """
     formula = nll
     weigh = staticmethod(class_weights)
-    domain = {"input": "log-probability", "target": "class index"}
+    domain = {"input": LOG_PROBABILITY, "target": CLASS_INDEX}
     variants = ({"weight": "each class"}, {"ignore_index": 1})
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #d2825d61
@@ -471,7 +455,8 @@ class CrossEntropyLoss(ClassLoss):
     formula = cross_entropy
     weigh = staticmethod(class_weights)
     function = "cross_entropy"
-    domain = {"input": "real", "target": "class index or class probabilities"}
+    domain = {"input": REAL, "target": (CLASS_INDEX, CLASS_PROBABILITIES)}
+    soft = smoothed_cross_entropy
     variants = ({"weight": "each class"}, {"ignore_index": 1}, {"label_smoothing": 0.1},
                 {"weight": "each class", "label_smoothing": 0.3, "ignore_index": 0})
 
@@ -479,30 +464,3 @@ class CrossEntropyLoss(ClassLoss):
         super().__init__(weight, ignore_index, reduction)
         check_number(type(self).__name__, "label_smoothing", label_smoothing, low=0, high=1)
         self.label_smoothing = label_smoothing
-
-    def plain(self, arrays):
-        return super().plain(arrays) and not self.label_smoothing and arrays[0].shape != arrays[1].shape
-
-    def problem(self, input, target):
-        if target.shape == input.shape:
-            problem = self.probability_problem(input, target)
-        else:
-            problem = super().problem(input, target)
-            if not self.label_smoothing:
-                return problem
-            problem.weight = (target != self.ignore_index).reshape(problem.samples)   # class weights: in the formula
-        problem.formula = smoothed_cross_entropy
-        problem.options = {"weight": 1.0 if self.weight is None else self.weight.astype(problem.dtype),
-                           "label_smoothing": self.label_smoothing}
-        return problem
-
-    def probability_problem(self, input, target):
-        self.check_classes(input)
-        if self.ignore_index >= 0:
-            raise ValueError(f"CrossEntropyLoss: ignore_index is {self.ignore_index}, but target holds class probabilities, "
-                             "which have no index to ignore. Set the rows of such samples to 0 instead.")
-        rows = self.samples_first(input)
-        return self.state(rows, self.samples_first(target), divisor=rows.size // rows.shape[-1], bounds=(None, bounds("class probabilities")))
-
-    def check(self, input, target):
-        check_domain("CrossEntropyLoss", "target", target, "class probabilities" if target.shape == input.shape else "class index")

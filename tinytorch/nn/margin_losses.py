@@ -12,7 +12,10 @@ __all__ = ['hinge', 'HingeLoss', 'squared_hinge', 'SquaredHingeLoss', 'perceptro
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #c7d97cc9
 import numpy as np
 
-from .criterion import ClassIndexError, Loss, RowLoss, check_number, first, option_array
+from tinytorch.nn.arguments import (
+    CLASS_INDEX, ClassIndexError, LABEL_SET, REAL, SIGN, TARGET_PROBABILITY, check_number,
+    first, option_array)
+from .criterion import Loss, RowLoss, by_shapes
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #8092f4bd
 def hinge(input, target):
@@ -43,7 +46,7 @@ class HingeLoss(Loss):
     """
     formula = hinge
     constant = ("target",)
-    domain = {"input": "real", "target": "sign"}
+    domain = {"input": REAL, "target": SIGN}
     task = "binary classification"
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #1ea6a6a2
@@ -159,7 +162,7 @@ class MarginRankingLoss(Loss):
     """
     formula = margin_ranking
     stretch = ("target",)
-    domain = {"input1": "real", "input2": "real", "target": "sign"}
+    domain = {"input1": REAL, "input2": REAL, "target": SIGN}
     variants = ({"margin": 0.5},)
     task = "ranking"
 
@@ -167,9 +170,6 @@ class MarginRankingLoss(Loss):
         super().__init__(reduction)
         check_number(type(self).__name__, "margin", margin, low=-np.inf)
         self.margin = margin
-
-    def forward(self, input1, input2, target):
-        return self.evaluate(input1, input2, target)
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #999f3e5d
 def hinge_embedding(input, target, *, margin):
@@ -246,8 +246,9 @@ class MultiMarginLoss(RowLoss):
         0.8333333134651184
     """
     formula = multi_margin
+    least_classes = 1          # as in PyTorch
     per_row = ("target",)
-    domain = {"input": "real", "target": "class index"}
+    domain = {"input": REAL, "target": CLASS_INDEX}
     variants = ({"p": 2}, {"margin": 0.5}, {"weight": "each class"}, {"weight": "each class", "p": 2, "margin": 2.0})
     task = "multi-class classification"
 
@@ -260,17 +261,15 @@ class MultiMarginLoss(RowLoss):
             raise ValueError(f"{name}: p is {p}, but it must be 1 or 2.")
         self.p, self.margin, self.weight = p, margin, option_array(name, "weight", weight)
 
-    def plain(self, arrays):
-        return self.weight is None and super().plain(arrays)
-
+    @by_shapes
     def problem(self, input, target):
         problem = super().problem(input, target)
-        if self.weight is not None:
-            if self.weight.shape != input.shape[-1:]:
-                raise ValueError(f"{type(self).__name__}: weight has shape {self.weight.shape}, but an input of shape {input.shape} has "
-                                 f"{input.shape[-1]} classes. Give one weight for each class.")
-            problem.weight = self.weight[problem.operands[1]]
-        return problem
+        if self.weight is None:
+            return problem
+        if self.weight.shape != input.shape[-1:]:
+            raise ValueError(f"{type(self).__name__}: weight has shape {self.weight.shape}, but an input of shape {input.shape} has "
+                             f"{input.shape[-1]} classes. Give one weight for each class.")
+        return problem.but(weight=self.weight[problem.operands[1]])
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #c3d60d9a
 def best_rival(input, target, margin):
@@ -308,7 +307,7 @@ class CategoricalHingeLoss(RowLoss):
     """
     formula = categorical_hinge
     per_row = ("target",)
-    domain = {"input": "real", "target": "class index"}
+    domain = {"input": REAL, "target": CLASS_INDEX}
     task = "multi-class classification"
 
 
@@ -378,7 +377,7 @@ class MultiLabelMarginLoss(RowLoss):
     """
     formula = multilabel_margin
     constant = ("target",)
-    domain = {"input": "real", "target": "label set"}
+    domain = {"input": REAL, "target": LABEL_SET}
     function = "multilabel_margin_loss"
     task = "multi-label classification"
 
@@ -392,9 +391,6 @@ class MultiLabelMarginLoss(RowLoss):
                 where, value = first(target, wrong)
                 raise error_type(f"MultiLabelMarginLoss: target{where} is {value:g}, but {rule}.")
         return problem
-
-    def plain(self, arrays):
-        return False
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #11460e4f
 def multilabel_soft_margin(input, target, *, weight):
@@ -431,7 +427,7 @@ class MultiLabelSoftMarginLoss(RowLoss):
     """
     formula = multilabel_soft_margin
     dimensions = (1, 2, 3, 4)
-    domain = {"input": "real", "target": "target probability"}
+    domain = {"input": REAL, "target": TARGET_PROBABILITY}
     variants = ({"weight": "each class"},)
     function = "multilabel_soft_margin_loss"
     task = "multi-label classification"
@@ -442,13 +438,6 @@ class MultiLabelSoftMarginLoss(RowLoss):
 
     def problem(self, input, target):
         problem = super().problem(input, target)
-        if self.weight is not None and self.weight.shape != input.shape[-1:]:
-            raise ValueError(f"{type(self).__name__}: weight has shape {self.weight.shape}, but an input of shape {input.shape} has "
-                             f"{input.shape[-1]} classes. Give one weight for each class.")
-        if self.weight is not None and not self.weight.all():
-            problem.operands = (np.where(self.weight == 0, 0, problem.operands[0]), problem.operands[1])
-        problem.options = {"weight": 1.0 if self.weight is None else self.weight.astype(problem.dtype)}
-        return problem
-
-    def plain(self, arrays):
-        return False
+        if self.weight is None or self.weight.all():
+            return problem
+        return problem.but(operands=(np.where(self.weight == 0, 0, problem.operands[0]), problem.operands[1]))

@@ -9,7 +9,10 @@ __all__ = ['softplus', 'bpr', 'BPRLoss', 'known', 'rank_net', 'RankNetLoss', 'sh
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #b6718b55
 import numpy as np
 
-from .criterion import ClassIndexError, Loss, RowLoss, check_number, first, option_array
+from tinytorch.nn.arguments import (
+    ClassIndexError, LEVEL, NON_NEGATIVE, REAL, TEXT_LOG_PROBABILITY, check_number, first,
+    option_array)
+from .criterion import Loss, RowLoss
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #887adcaa
 def softplus(z):
@@ -46,11 +49,8 @@ class BPRLoss(Loss):
     """
     formula = bpr
     difference = True
-    domain = {"positive": "real", "negative": "real"}
+    domain = {"positive": REAL, "negative": REAL}
     task = "ranking"
-
-    def forward(self, positive, negative):
-        return self.evaluate(positive, negative)
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #a05124f5
 def known(input, target):
@@ -166,7 +166,7 @@ class RankingSoftmaxLoss(RowLoss):
     """
     formula = ranking_softmax
     constant = ("target",)
-    domain = {"input": "real", "target": "non-negative"}
+    domain = {"input": REAL, "target": NON_NEGATIVE}
     task = "ranking"
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #c2987ec5
@@ -244,9 +244,10 @@ class CoralLoss(RowLoss):
     """
     formula = coral
     per_row = constant = ("target",)
-    domain = {"input": "real", "target": "level"}
+    domain = {"input": REAL, "target": LEVEL}
     variants = ({"weight": "each class"},)
     task = "ordinal classification"
+    columns = "thresholds"
     level = None               # the numbers of the thresholds; `problem` knows how many there are
 
     def __init__(self, weight=None, reduction: str = "mean"):
@@ -261,14 +262,7 @@ class CoralLoss(RowLoss):
             if wrong.any():
                 where, value = first(target, wrong)
                 raise error_type(f"{name}: target{where} is {value:g}, but {rule}.")
-        if self.weight is not None and self.weight.shape != (thresholds,):
-            raise ValueError(f"{name}: weight has shape {self.weight.shape}, but an input of shape {input.shape} has {thresholds} thresholds. "
-                             f"Give one weight for each.")
-        problem.options = {"level": np.arange(thresholds, dtype=problem.dtype), "weight": 1.0 if self.weight is None else self.weight.astype(problem.dtype)}
-        return problem
-
-    def plain(self, arrays):
-        return False
+        return problem.but(options=problem.options | {"level": np.arange(thresholds, dtype=problem.dtype)})
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #548d2cd0
 def dpo(policy_chosen, policy_rejected, reference_chosen, reference_rejected, *, beta, label_smoothing):
@@ -307,7 +301,7 @@ class DPOLoss(Loss):
     """
     formula = dpo
     constant = ("reference_chosen", "reference_rejected")
-    domain = dict.fromkeys(("policy_chosen", "policy_rejected", *constant), "log-probability")
+    domain = dict.fromkeys(("policy_chosen", "policy_rejected", *constant), TEXT_LOG_PROBABILITY)
     variants = ({"beta": 0.5}, {"label_smoothing": 0.1}, {"beta": 2.0, "label_smoothing": 0.5})
     task = "preferences"
 
@@ -317,6 +311,3 @@ class DPOLoss(Loss):
         check_number(name, "beta", beta, low=0, open=True)
         check_number(name, "label_smoothing", label_smoothing, low=0, high=0.5)
         self.beta, self.label_smoothing = beta, label_smoothing
-
-    def forward(self, policy_chosen, policy_rejected, reference_chosen, reference_rejected):
-        return self.evaluate(policy_chosen, policy_rejected, reference_chosen, reference_rejected)

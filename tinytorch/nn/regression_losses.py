@@ -10,7 +10,8 @@ from math import inf, log
 
 import numpy as np
 
-from .criterion import DOMAINS, Domain, Loss, check_number
+from .arguments import AMOUNT, check_number
+from .criterion import Loss
 
 # %% ../../nbs/04_losses/regression_losses_dev.ipynb #5e26a041
 def pinball(input, target, *, quantile):
@@ -98,9 +99,6 @@ def squared_log_error(input, target):
     return difference * difference, 2 * difference / (1 + input), -2 * difference / (1 + target)
     ### END SOLUTION
 
-# %% ../../nbs/04_losses/regression_losses_dev.ipynb #7dfafd9f
-DOMAINS["amount"] = Domain(0, inf, "Amounts are not negative. Let the model end with exp() or softplus().")
-
 # %% ../../nbs/04_losses/regression_losses_dev.ipynb #a8417d34
 class MSLELoss(Loss):
     """Mean squared logarithmic error of amounts: the mean of `(log(1 + input) - log(1 + target))**2`.
@@ -116,7 +114,7 @@ class MSLELoss(Loss):
         0.480453
     """
     formula = squared_log_error
-    domain = {"input": "amount", "target": "amount"}
+    domain = {"input": AMOUNT, "target": AMOUNT}
 
 # %% ../../nbs/04_losses/regression_losses_dev.ipynb #4bc2456e
 def percentage_error(input, target, *, eps):

@@ -11,7 +11,8 @@ from math import prod
 
 import numpy as np
 
-from .criterion import ClassLoss, Loss, RowLoss, check_number, check_same_shape
+from .arguments import LABEL, REAL, TARGET_PROBABILITY, check_number, check_same_shape
+from .criterion import ClassLoss, Loss, RowLoss
 from .losses import log_softmax
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #197e6edc
@@ -50,7 +51,7 @@ class BinaryFocalLoss(Loss):
     """
     formula = binary_focal
     constant = ("target",)
-    domain = {"input": "real", "target": "label"}
+    domain = {"input": REAL, "target": LABEL}
     variants = ({"gamma": 0.0}, {"alpha": 0.25}, {"gamma": 0.5, "alpha": 0.9})
     task = "binary classification"
 
@@ -142,7 +143,7 @@ class TverskyLoss(RowLoss):
     """
     formula = tversky
     constant = ("target",)
-    domain = {"input": "real", "target": "target probability"}
+    domain = {"input": REAL, "target": TARGET_PROBABILITY}
     variants = ({"alpha": 0.3, "beta": 0.7}, {"smooth": 0.0}, {"alpha": 1.0, "beta": 1.0, "smooth": 0.1})
     task = "segmentation"
 
@@ -185,11 +186,7 @@ class DiceLoss(TverskyLoss):
 
     def problem(self, input, target):
         problem = super().problem(input, target)
-        problem.options = problem.options | {"smooth": self.smooth / 2}
-        return problem
-
-    def plain(self, arrays):
-        return False
+        return problem.but(options=problem.options | {"smooth": self.smooth / 2})
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #f769d3a8
 def lovasz_hinge(input, target):
@@ -226,11 +223,8 @@ class LovaszHingeLoss(TverskyLoss):
         1.0
     """
     formula = lovasz_hinge
-    domain = {"input": "real", "target": "label"}
+    domain = {"input": REAL, "target": LABEL}
     variants = ()
 
     def __init__(self, reduction: str = "mean"):
         super().__init__(reduction=reduction)
-
-    def plain(self, arrays):
-        return False

@@ -13,7 +13,11 @@ from math import inf
 import numpy as np
 
 from ..core.tensor import Tensor, is_float, wide
-from .criterion import ClassIndexError, Loss, as_array, cast, first, float_dtype
+from tinytorch.nn.arguments import (
+    CLASS_INDEX, COUNT, ClassIndexError, LOG_PROBABILITY, as_array, check_domain, first, float_dtype,
+    sample_weights)
+from .criterion import Loss
+from .evaluation import cast, check_not_spent, small
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #62f1d479
 def extended_labels(labels, blank: int):
@@ -207,7 +211,7 @@ def padded_labels(name: str, targets, target_lengths, samples: int, classes: int
 class CTCEvaluation:
     "One call of CTCLoss: `run` returns the loss, `backward` the gradient."
 
-    def __init__(self, loss, log_probs, targets, input_lengths, target_lengths):
+    def __init__(self, loss, log_probs, targets, input_lengths, target_lengths, sample_weight=None):
         self.loss, name = loss, type(loss).__name__
         self.wanted = isinstance(log_probs, Tensor) and log_probs.requires_grad
         self.given = as_array(name, "log_probs", log_probs)
@@ -216,9 +220,14 @@ class CTCEvaluation:
         steps, samples, classes = self.log_probs.shape
         lengths = check_lengths(name, "input_lengths", input_lengths, samples, steps, f"log_probs has {steps} time steps")
         self.inside = np.arange(steps)[:, None] < lengths
+        weight = np.ones(samples) if sample_weight is None else sample_weights(name, sample_weight, self.given.shape[1:-1]).reshape(-1)
+        check_domain(name, "log_probs", self.log_probs, LOG_PROBABILITY, weight[:, None] != 0)
+        if not weight.all() and whole_numbers(name, "targets", targets).ndim == 2:      # the labels of a skipped sample do not matter
+            target_lengths = np.where(weight == 0, 0, whole_numbers(name, "target_lengths", target_lengths).reshape(-1))
         self.labels, self.target_lengths = padded_labels(name, targets, target_lengths, samples, classes, loss.blank)
-        self.weight = 1 / (np.maximum(self.target_lengths, 1) * samples) if loss.reduction == "mean" else np.ones(samples)
-        self.slopes = None
+        self.weight, self.slopes = weight, None
+        if loss.reduction == "mean":
+            self.weight = weight / (np.maximum(self.target_lengths, 1) * max(weight.sum(dtype=np.float64), 1e-300))
 
     def run(self) -> np.ndarray:
         "The reduced loss; keeps the slopes if a gradient is wanted."
@@ -233,14 +242,16 @@ class CTCEvaluation:
                 self.slopes = class_slopes(posteriors(scores), self.labels, loss.blank, log_probs.shape, log_probs.dtype)
                 if not loss.zero_infinity:                     # without any alignment the posterior is 0 / 0
                     np.copyto(self.slopes, np.nan, where=(inside & impossible)[:, :, None])
-        result = losses.reshape(self.given.shape[1:-1]) if loss.reduction == "none" else (losses * self.weight).sum()
+                np.copyto(self.slopes, 0, where=(self.weight == 0)[:, None])
+            losses = np.where(self.weight == 0, 0, losses * self.weight)
+        result = losses.reshape(self.given.shape[1:-1]) if loss.reduction == "none" else losses.sum(dtype=np.float64)
         return cast(result, float_dtype(self.given))
 
     def backward(self, upstream: np.ndarray) -> tuple:
         "The gradient of `log_probs`, given the gradient of the loss."
-        if self.slopes is None:
-            self.run()
-        slopes, self.slopes = self.slopes, None
+        check_not_spent(self.loss, self.slopes)
+        slopes = self.slopes.copy() if small([self.slopes]) else self.slopes
+        self.slopes = self.slopes if slopes is not self.slopes else None
         slopes *= (self.weight * upstream.reshape(-1))[:, None].astype(slopes.dtype)
         return slopes.reshape(self.given.shape),
 
@@ -267,7 +278,7 @@ class CTCLoss(Loss):
         >>> round(CTCLoss()(log_probs, [[1]], [2], [1]).item(), 4)      # -log of 3 paths in 4
         0.2877
     """
-    domain = {"log_probs": "log-probability", "targets": "class index", "input_lengths": "count", "target_lengths": "count"}
+    domain = {"log_probs": LOG_PROBABILITY, "targets": CLASS_INDEX, "input_lengths": COUNT, "target_lengths": COUNT}
     constant = ("targets", "input_lengths", "target_lengths")
     variants = ({"blank": 1}, {"zero_infinity": True})
     task = "sequences"
@@ -280,6 +291,6 @@ class CTCLoss(Loss):
             raise ValueError(f"CTCLoss: blank is {blank}, but it must be the index of a class, 0 or more.")
         self.blank, self.zero_infinity = blank, bool(zero_infinity)
 
-    def forward(self, log_probs, targets, input_lengths, target_lengths) -> Tensor:
-        call = CTCEvaluation(self, log_probs, targets, input_lengths, target_lengths)
+    def forward(self, log_probs, targets, input_lengths, target_lengths, sample_weight=None) -> Tensor:
+        call = CTCEvaluation(self, log_probs, targets, input_lengths, target_lengths, sample_weight)
         return Tensor.from_op(call.run(), (log_probs,) if call.wanted else (), call.backward)

@@ -29,7 +29,8 @@ from .. import nn
 from ..checking import examples
 from ..core.trace import CLASSES, ROWS, Untraceable, record
 from ..nn import functional
-from ..nn.criterion import LOSSES, bounds
+from ..nn.arguments import CLASS_INDEX
+from ..nn.criterion import LOSSES
 from .pages import SiteError
 
 # %% ../../nbs/tito/reference_dev.ipynb #34ca05fb
@@ -198,16 +199,20 @@ def function_example(thing, function: str) -> str:
     return "".join(f">>> {source}\n{step.want}" for source, step in zip(written, steps))
 
 # %% ../../nbs/tito/reference_dev.ipynb #0d0592b0
-def limits(domain: str) -> str:
-    "What an argument of this domain may hold."
-    low, high, ends = bounds(domain) or (-np.inf, np.inf, False)
-    span = f"{low:g} or {high:g}" if ends else f"{low:g} to {high:g}" if high < np.inf else f"at least {low:g}" if low > -np.inf else ""
-    return f"{domain}, {span}" if span else {"real": "any number"}.get(domain, domain)
+def limits(domain) -> str:
+    "Return what an argument of this domain may hold."
+    if isinstance(domain, tuple):
+        return " or ".join(map(limits, domain))
+    low, high = domain.low, domain.high
+    if domain.name in ("real", "class index"):
+        return {"real": "any number"}.get(domain.name, domain.name)
+    span = f"{low:g} or {high:g}" if domain.ends else f"{low:g} to {high:g}" if -np.inf < low and high < np.inf else f"at least {low:g}" if low > -np.inf else f"at most {high:.0f}" if high < np.inf else ""
+    return f"{domain.name}, {span}" if span else domain.name
 
 
 def arguments(loss_class) -> list:
     "Of each argument of a loss: its name, what it holds, and whether it gets a gradient."
-    return [(f"`{name}`", limits(domain), "no" if name in loss_class.constant or domain == "class index" else "yes")
+    return [(f"`{name}`", limits(domain), "no" if name in loss_class.constant or domain is CLASS_INDEX else "yes")
             for name, domain in loss_class.domain.items()]
 
 # %% ../../nbs/tito/reference_dev.ipynb #84c8ef8e
