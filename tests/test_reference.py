@@ -111,7 +111,7 @@ def test_entry_has_everything(entries, module, name):
         assert (f"\n**{key}:** " in text) == bool(reference.said(thing, key))
     if name in LOSSES:
         facts = next(table for table in tables(text) if table[0] == ["Argument", "Holds", "Gradient"])
-        assert [row[0].strip("`") for row in facts[2:]] == list(thing.domain) and f"**Task:** {thing.task}." in text
+        assert [row[0].strip("`") for row in facts[2:]] == [*thing.domain, "sample_weight"] and f"**Task:** {thing.task}." in text
         assert all(row[2] == "no" for row in facts[2:] if row[0].strip("`") in thing.constant)
 
 
@@ -125,7 +125,7 @@ def test_gradients_are_as_the_table_says(entries, module, name):
     for loss, arguments in examples(thing, {}, np.random.default_rng(0), reductions=["sum"]):
         has |= {argument: "yes" for argument, gradient in zip(thing.domain, gradients_of(loss, arguments)) if gradient is not None}
     facts = next(table for table in tables(entries[page(module), name]) if table[0][0] == "Argument")
-    assert {row[0].strip("`"): row[2] for row in facts[2:]} == has
+    assert {row[0].strip("`"): row[2] for row in facts[2:]} == has | {"sample_weight": "no"}
 
 
 def test_compiled_is_what_the_compiler_says(pages):

@@ -73,6 +73,7 @@ def _function(loss_class):
     function.__module__, function.__signature__ = __name__, signature
     function.__doc__ = f"`{loss_class.__name__}` as a function.\n\n" + inspect.cleandoc(loss_class.__doc__ or "").partition("\nExample:")[0]
     function.__doc__ += "- `weight`: a factor for each element, of the input's shape; the mean then divides by their sum.\n" * len(more)
+    function.__doc__ += "- `sample_weight`: one number for each sample; 0 skips it, and the mean divides by their sum.\n"
     return function
 
 # %% ../../nbs/04_losses/functional_dev.ipynb #361091db

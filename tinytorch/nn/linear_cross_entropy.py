@@ -286,6 +286,7 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
       `target` class indices (), (N,) or (N, d1, ...), or class probabilities (C,), (N, C) or (N, C, d1, ...).
       The loss is a number, or has the shape of the indices with `reduction="none"`.
     - `options`: a `LinearCrossEntropyOptions`, how many rows to take at a time.
+    - `sample_weight`: one number for each sample; 0 skips it, and the mean divides by their sum.
     - Range: indices 0 to C - 1, probabilities in [0, 1]; the loss from 0 to infinity, in nats.
     - Errors: ValueError for shapes that do not fit, indices that are not whole numbers and probabilities outside [0, 1];
       IndexError for indices out of range.

@@ -213,7 +213,7 @@ def limits(domain) -> str:
 def arguments(loss_class) -> list:
     "Of each argument of a loss: its name, what it holds, and whether it gets a gradient."
     return [(f"`{name}`", limits(domain), "no" if name in loss_class.constant or domain is CLASS_INDEX else "yes")
-            for name, domain in loss_class.domain.items()]
+            for name, domain in loss_class.domain.items()] + [("`sample_weight`", "one number for each sample, at least 0, by keyword", "no")]
 
 # %% ../../nbs/tito/reference_dev.ipynb #84c8ef8e
 def compiled(loss_class) -> str:
