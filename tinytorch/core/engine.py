@@ -156,8 +156,9 @@ def run_piece(problem: Problem, gradients, values, scale: float) -> float:
     "Run a piece, block by block; return the sum of its losses, NaN for numbers out of bounds."
     size = max(3 if problem.rows else 1, BLOCK // max(1, problem.width))
     with np.errstate(all="ignore"):
-        losses = [run_block(problem, index, gradients, values, scale) for index in blocks(problem.samples, size)]
-        return float(np.sum(losses[0] if len(losses) == 1 else np.concatenate(losses), dtype=np.float64))
+        todo = [()] if prod(problem.samples) <= size else blocks(problem.samples, size)
+        losses = [run_block(problem, index, gradients, values, scale) for index in todo]
+        return float(np.add.reduce(losses[0] if len(losses) == 1 else np.concatenate(losses), dtype=np.float64))
 
 # %% ../../nbs/machinery/engine_dev.ipynb #7227de2b
 def cores() -> int:
@@ -201,8 +202,11 @@ LARGE = 2**21      # numbers in a problem from which threads pay
 
 def run_numpy(problem: Problem, gradients=(), values=None, scale: float = 1.0, threads: int | None = None) -> Part:
     "Run `problem`'s formula over all its samples with NumPy; as `run`."
+    numbers = prod(problem.samples) * problem.width
+    if 0 < numbers <= min(PIECE, BLOCK):
+        return Part(run_piece(problem, gradients, values, scale), problem.divisor)
     if threads is None:
-        threads = cores() if prod(problem.samples) * problem.width >= LARGE else 1
+        threads = cores() if numbers >= LARGE else 1
 
     def piece(index):
         places = [None if x is None else x[index] for x in (*gradients, values)]

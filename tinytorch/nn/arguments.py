@@ -41,7 +41,9 @@ def as_array(name: str, argument: str, value) -> np.ndarray:
     "Return the numbers of `value` in the machine's byte order. Raise TypeError for anything but real numbers."
     if isinstance(value, Tensor):
         return value.data
-    if type(value) is not np.ndarray and (problem := lossless(value)):
+    if type(value) is np.ndarray and value.dtype.kind in "fiub" and value.dtype.isnative:
+        return value
+    if problem := lossless(value):
         raise TypeError(f"{name}: {argument} {problem}")
     try:
         array = np.asarray(value)
@@ -337,9 +339,10 @@ def class_indices(name: str, target: np.ndarray, shape: tuple, ignore_index: int
     Ignored samples get index 0. Raise ValueError for what is not a whole number, IndexError for what is out of range.
     """
     check_index_shape(name, target, shape)
-    check_whole(name, target)
-    classes = shape[min(1, len(shape) - 1)]
-    if target.dtype.kind == "i" and target.size and (ignore_index is None or not 0 <= ignore_index < classes):
+    classes, kind = shape[min(1, len(shape) - 1)], target.dtype.kind
+    if kind not in "iu":
+        check_whole(name, target)
+    if kind == "i" and target.size and (ignore_index is None or not 0 <= ignore_index < classes):
         if target.view(f"u{target.dtype.itemsize}").max() < classes:       # negative: large without its sign
             return target.astype(np.intp, copy=False), None
     ignored = np.zeros(target.shape, bool) if ignore_index is None else target == ignore_index

@@ -88,6 +88,7 @@ class Loss(Module):
     often as it says. One of weight 0 is skipped, whatever it holds. The mean then divides by the sum of the weights,
     times the class weights where a loss divides by these.
     """
+    family = False             # a base class of losses, and none itself
     formula = None             # blocks of the arguments -> value, slope, ...
     options = spreads = ()     # names of the options of the formula: numbers, and arrays that are cut with the samples
     rows = False               # a row formula has one more axis: of classes or features
@@ -112,7 +113,7 @@ class Loss(Module):
             cls.options, cls.spreads = keyword_options(cls.formula), array_options(cls.formula, cls.domain)
         cls.bounds = tuple([bounds_of(domain) for domain in cls.domain.values()])
         cls.by_shapes = states_by_shapes(cls)
-        if cls.__module__.split(".")[0] == "tinytorch" and (cls.formula is not None or "forward" in vars(cls) or "compare" in vars(cls)):
+        if cls.__module__.split(".")[0] == "tinytorch" and not vars(cls).get("family"):
             LOSSES[cls.__name__] = cls
 
     def __new__(cls, *options, **named):
@@ -146,9 +147,12 @@ class Loss(Module):
         self.bounds = tuple([bounds_of(domain) for domain in self.domain.values()])
 
     def forward(self, *inputs, sample_weight=None, **named) -> Tensor:
+        "Return the loss as a Tensor that sends the slopes back to the arguments."
         if named or len(inputs) != len(self.domain):
             inputs = self.bind(inputs, named)
-        return self.evaluate(*inputs, sample_weight=sample_weight)
+        call = Evaluation(self, inputs, sample_weight)
+        result = call.run()
+        return Tensor.from_op(result, [x for x, want in zip(inputs, call.wanted) if want], call.backward)
 
     def bind(self, inputs: tuple, named: dict) -> tuple:
         "Return the arguments in order. Raise TypeError for a missing or unknown one."
@@ -156,12 +160,6 @@ class Loss(Module):
             return inspect.signature(self).bind(*inputs, **named).args
         except TypeError as error:
             raise TypeError(f"{type(self).__name__}: {error}. It is called with ({', '.join(self.domain)}).") from None
-
-    def evaluate(self, *inputs, sample_weight=None) -> Tensor:
-        "Return the loss of what the user passed, as a Tensor that sends the slopes back to it."
-        call = Evaluation(self, inputs, sample_weight)
-        result = call.run()
-        return Tensor.from_op(result, [x for x, want in zip(inputs, call.wanted) if want], call.backward)
 
     def __repr__(self) -> str:
         options = (f"{name}={getattr(self, name)!r}" for name in inspect.signature(type(self)).parameters)
@@ -299,6 +297,7 @@ class ClassLoss(Loss):
 
     `weight`: one number for each class. `ignore_index`: a target that marks samples to skip.
     """
+    family = True
     rows = True
     domain = {"input": REAL, "target": CLASS_INDEX}
     task = "multi-class classification"
@@ -377,6 +376,7 @@ class RowLoss(Loss):
 
     The arguments in `per_row` have one number for each row, `()` or `(N,)`.
     """
+    family = True
     rows = True
     dimensions = (1, 2)        # how many axes a row argument may have
 

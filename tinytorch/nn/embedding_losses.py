@@ -380,9 +380,11 @@ def placed(values, places, length: int):
 
 class BatchLoss(Loss):
     "A loss that compares the rows of embeddings (N, D), some with labels (N,), with each other: `compare` returns the loss of each."
+    family = True
     task = "embeddings"
 
-    def evaluate(self, *inputs, sample_weight=None):
+    def forward(self, *inputs, sample_weight=None, **named):
+        inputs = self.bind(inputs, named)
         name, real = type(self).__name__, [argument for argument, domain in self.domain.items() if domain is REAL]
         embeddings = [x if isinstance(x, Tensor) else Tensor(as_array(name, argument, x)) for argument, x in zip(real, inputs)]
         labels = [np.asarray(x.data if isinstance(x, Tensor) else x) for x in inputs[len(real):]]

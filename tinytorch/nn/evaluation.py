@@ -65,7 +65,10 @@ KEPT = 2**15           # numbers in gradients that are kept for a second `backwa
 
 def small(gradients) -> bool:
     "Return whether gradients are small enough to be kept."
-    return sum([x.size for x in gradients if x is not None]) <= KEPT
+    numbers = 0
+    for x in gradients:
+        numbers += 0 if x is None else x.size
+    return numbers <= KEPT
 
 
 def check_not_spent(loss, gradients) -> None:
@@ -133,7 +136,10 @@ class Evaluation:
         made = self.gradients
         check_not_spent(self.loss, made)
         keep = small(made)
-        gradients = [None if x is None else self.scaled(which, upstream, keep) for which, x in enumerate(made)]
+        if self.loss.reduction != "none" and upstream.item() == 1:
+            gradients = [x if x is None else x.copy() for x in made] if keep else made
+        else:
+            gradients = [x if x is None else self.scaled(which, upstream, keep) for which, x in enumerate(made)]
         self.gradients = made if keep else None
         if self.loss.difference:
             gradients[1] = -gradients[0] if self.wanted[1] else None
@@ -142,12 +148,10 @@ class Evaluation:
 
     def scaled(self, which: int, upstream: np.ndarray, keep: bool) -> np.ndarray:
         "Return a gradient times what comes from above: one number, or one for each sample."
-        gradient, single = self.gradients[which], self.loss.reduction != "none"
-        if single and upstream.item() == 1:
-            return gradient.copy() if keep else gradient
+        gradient = self.gradients[which]
         result = np.empty_like(gradient) if keep else gradient
         with np.errstate(all="ignore"):
-            if single:
+            if self.loss.reduction != "none":
                 return np.multiply(gradient, upstream, out=result, casting="same_kind")
             wide = self.problem.operands[which].ndim > len(self.problem.samples)
             factor = upstream.reshape(self.problem.samples + (1,) * wide)

@@ -129,7 +129,7 @@ class GaussianNLLLoss(Loss):
             var = np.asarray(var, float_dtype(x, t))
         elif x.ndim and (v := as_array("GaussianNLLLoss", "var", var)).shape == x.shape[:-1]:
             var = (var if isinstance(var, Tensor) else v).reshape(*v.shape, 1)
-        return self.evaluate(input, target, var, sample_weight=sample_weight)
+        return super().forward(input, target, var, sample_weight=sample_weight)
 
     def fit(self, input, target, var):
         if var.shape == input.shape:

@@ -154,7 +154,7 @@ def check_shapes(name: str, input, weight, bias, target) -> None:
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #721ded39
 class LinearCrossEntropy(CrossEntropyLoss):
     "What `linear_cross_entropy` runs: `CrossEntropyLoss` of the scores of a linear layer, which are never held together."
-    formula = None
+    family, formula = True, None
     arguments = "input", "linear_weight", "linear_bias", "target"
 
     def __init__(self, weight=None, reduction="mean", ignore_index=None, label_smoothing=0.0, options=None):
@@ -189,7 +189,7 @@ class LinearCrossEntropy(CrossEntropyLoss):
             raise ClassIndexError(f"{name}: target{where} is {value:.0f}, but a linear_weight of shape {linear_weight.shape} has "
                                   f"classes 0..{classes - 1}. If your labels start at 1, subtract 1; to leave samples out, set ignore_index.")
 
-    def evaluate(self, *inputs, sample_weight=None) -> Tensor:
+    def forward(self, *inputs, sample_weight=None) -> Tensor:
         "The loss as a Tensor that sends the gradients back."
         call = LinearEvaluation(self, inputs, sample_weight)
         return Tensor.from_op(call.run(), call.inputs, call.backward)
@@ -297,7 +297,7 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
         >>> round(linear_cross_entropy([[1., 2.]], [[0., 0.], [0., 0.], [0., 0.]], [1]).item(), 4)
         1.0986
     """
-    return LinearCrossEntropy(weight, reduction, ignore_index, label_smoothing, options).evaluate(
+    return LinearCrossEntropy(weight, reduction, ignore_index, label_smoothing, options).forward(
         input, linear_weight, linear_bias, target, sample_weight=sample_weight)
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #21bce9ca
@@ -336,7 +336,7 @@ class LinearCrossEntropyLoss(LinearCrossEntropy):
         if self.out_features:
             shape = self.num_classes, *self.out_features
             weight, bias = weight.reshape(*shape, self.in_features), bias if bias is None else bias.reshape(*shape)
-        return self.evaluate(input, weight, bias, target, sample_weight=sample_weight)
+        return super().forward(input, weight, bias, target, sample_weight=sample_weight)
 
     def __repr__(self) -> str:
         return (f"LinearCrossEntropyLoss(in_features={self.in_features}, num_classes={self.num_classes}, out_features={self.out_features}, "
