@@ -165,13 +165,15 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             target = np.where(weight == 0, 0, as_array(name, "target", target))
         classes, batch = classes_of(name, target, input.shape, self.n_classes), input.reshape(-1, self.in_features)
         used, weight = np.flatnonzero(weight), weight.reshape(-1).astype(np.float64)
-        each = self.surprise(batch, classes) if len(used) == len(classes) else scattered(
-            self.surprise(batch[used], classes[used]), used, len(classes))
-        share = weight * (len(weight) / max(weight.sum(), 1e-300))       # whose mean is 1
-        loss = (each * share.astype(each.dtype)).mean() if len(classes) else each.sum()
-        return ASMoutput(-each.reshape(input.shape[:-1]), loss)
+        each = self._surprise(batch, classes) if len(used) == len(classes) else scattered(
+            self._surprise(batch[used], classes[used]), used, len(classes))
+        output = each
+        if sample_weight is not None:                     # factors whose mean is 1
+            each = each * (weight * (len(weight) / max(weight.sum(), 1e-300))).astype(each.dtype)
+        loss = each.mean() if len(classes) else each.sum()
+        return ASMoutput(-output.reshape(input.shape[:-1]), loss)
 
-    def surprise(self, batch, classes) -> Tensor:
+    def _surprise(self, batch, classes) -> Tensor:
         "Return minus the log-probability of each class."
         surprise = CrossEntropyLoss(reduction="none")
         surprise.least_classes = 1               # a cluster may have a single class
