@@ -1,5 +1,6 @@
 "The tensor beyond its lesson: random shapes and graphs, very long graphs, memory."
 import copy
+import math
 import pickle
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tinytorch.amp import cast
-from tinytorch.core.tensor import Tensor, graph_order, narrow, wide
+from tinytorch.core.tensor import Tensor, cat, graph_order, narrow, stack, wide
 from tinytorch.nn.activations import GELU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from tinytorch.nn.layers import Dropout, Linear
 
@@ -196,8 +197,6 @@ def test_numpy_and_python_conventions():
     assert x.numpy() is x.data and x.detach().data is x.data and x.T.shape == (2, 2) and "requires_grad=True" in repr(x)
     assert len(repr(Tensor(np.zeros((1000, 1000))))) < 700 and "shape=(1000, 1000)" in repr(Tensor(np.zeros((1000, 1000))))
     with pytest.raises(TypeError):
-        np.exp(x)
-    with pytest.raises(TypeError):
         iter(Tensor(1.0))
     with pytest.raises(ValueError):
         bool(x == x)
@@ -368,3 +367,117 @@ def test_nothing_warns_whatever_numpys_error_state(dtype):
         for number in (1e300, 1e-300, np.nan):
             assert narrow(np.array(number), np.dtype(np.float16)).dtype == np.float16 and wide(np.array([1], dtype)).dtype == max(dtype, np.float32, key=lambda x: np.dtype(x).itemsize)
             assert Tensor(number).dtype == np.float32
+
+
+def test_whole_numbers_are_not_changed_silently():
+    assert Tensor([2**24, -2**24, 2**25, 10**8]).data.tolist() == [2**24, -2**24, 2**25, 10**8]
+    for bad in ([2**24 + 1], 16777217, [[0, -123456789]], [0.5, 2**24 + 1], (np.int64(2**53 + 1), 1), [True, 2**24 + 1], [10**18 + 1, 0.5], 2**63 + 1):
+        with pytest.raises(ValueError, match=r"whole number that float32 cannot hold.*np.array"):
+            Tensor(bad)
+    assert Tensor(np.array([2**24 + 1])).data.tolist() == [2**24 + 1] and Tensor([16777217.0, 0.1]).dtype == np.float32
+
+
+class Length:
+    "A length as packages for units make it: an array with a unit."
+    def __init__(self, name):
+        setattr(self, name, "m")
+    def __array__(self, dtype=None, copy=None):
+        return np.ones(2)
+
+
+MASKED = np.ma.array([1.0, -9999.0], mask=[0, 1])
+TIMES = np.array(["2024-01-01", "2024-01-02"], "datetime64[D]")
+
+
+@pytest.mark.parametrize("data, text", [(MASKED, "filled"), ([MASKED, [1, 2]], "filled"), ([1.0, np.ma.masked], "filled"), (TIMES, "since a start"),
+                                        (TIMES - TIMES[0], "since a start"), (Length("unit"), "unit m"), ([Length("units")], "unit m"),
+                                        ([Tensor(1.0, requires_grad=True)], "stack"), ([[Tensor(1.0)], [2.0]], "stack"),
+                                        (["cat", "dog"], "np.unique"), (np.array(["cat"]), "np.unique"), (np.array(["cat", 1], object), "np.unique")])
+def test_what_would_be_dropped_is_refused(data, text):
+    with pytest.raises(TypeError, match=text):
+        Tensor(data)
+    with pytest.raises(TypeError, match=text):
+        Tensor([1.0, 2.0]) * data
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i2", ">f2"])
+def test_other_byte_orders_become_native(dtype):
+    array = np.array([1, 256, -3], dtype)
+    tensor = Tensor(array)
+    assert tensor.dtype.isnative and tensor.data.tolist() == [1, 256, -3] and tensor.dtype.itemsize == array.dtype.itemsize
+    if dtype != ">i2":
+        x = Tensor(array, requires_grad=True)
+        (x * array).sum().backward()
+        assert x.grad.tolist() == [1, 256, -3] and x.grad.dtype.isnative
+
+
+def test_a_matrix_is_an_array_of_two_axes():
+    with pytest.warns(PendingDeprecationWarning):
+        matrix = np.matrix([[1.0, 2.0], [3.0, 4.0]])
+    x = Tensor(matrix, requires_grad=True)
+    assert type(x.data) is np.ndarray and x[0].shape == (2,) and (x * x).data.tolist() == [[1, 4], [9, 16]]
+
+
+@pytest.mark.parametrize("function", [np.exp, np.log, np.sqrt, np.abs, np.negative, np.square, np.sum, np.mean, np.max, np.amax, np.transpose,
+                                      lambda x: np.mean(x, axis=0), lambda x: np.sum(x, axis=1, keepdims=True), lambda x: np.reshape(x, (4,)),
+                                      lambda x: np.transpose(x, (1, 0)), lambda x: np.dot(x, x), lambda x: np.matmul(np.eye(2), x),
+                                      lambda x: np.multiply(2, x), lambda x: np.power(x, x), lambda x: np.eye(2) - x, lambda x: np.divide(x, 2.0),
+                                      lambda x: np.concatenate([x, x * 2]), lambda x: np.concatenate((np.eye(2), x), axis=1),
+                                      lambda x: np.stack([x, x], axis=-1)])
+def test_numpys_functions_record(function):
+    check_gradient(lambda x: function(x if isinstance(x, Tensor) else Tensor(x)), positive((2, 2)))
+    np.testing.assert_allclose(function(Tensor(positive((2, 2)))), function(positive((2, 2))))
+
+
+@pytest.mark.parametrize("function", [np.tanh, np.median, np.std, np.cumsum, np.add.reduce, np.multiply.accumulate, np.linalg.norm, np.zeros_like, np.fft.fft,
+                                      lambda x: np.where(x > 0, x, 0), lambda x: np.einsum("i->", x), lambda x: np.vstack([x, x]),
+                                      lambda x: np.clip(x, 0, 1), lambda x: np.add(x, 1, out=np.zeros(2)), np.modf])
+def test_numpys_other_functions_lose_no_gradient(function):
+    with pytest.raises(TypeError, match=r"Tensor: np\.\w+ records no gradient.*pass tensor\.data"):
+        function(Tensor([1.0, 2.0], requires_grad=True))
+    function(Tensor([1.0, 2.0]))
+
+
+def test_numpys_functions_without_gradient():
+    x = Tensor([1.0, np.nan], requires_grad=True)
+    assert np.isnan(x).tolist() == [False, True] and np.argmax(x) == 1 and np.shape(x) == (2,) and np.allclose(x, x, equal_nan=True)
+    added = np.zeros(2)
+    added += x
+    assert isinstance(added, Tensor) and added.requires_grad and np.array_equal(np.asarray(x), x.data, equal_nan=True)
+
+
+def test_python_takes_a_number():
+    loss = Tensor([2.25], requires_grad=True) * 1
+    assert f"{loss:.1f}" == "2.2" and f"{loss}" == str(loss) and int(loss) == 2 and round(loss, 1) == 2.2 and round(loss) == 2
+    assert math.sqrt(loss) == 1.5 and math.floor(loss) == 2 and f"{Tensor(np.ones((), ml_dtypes.bfloat16)):.2f}" == "1.00"
+    with pytest.raises(TypeError, match=r"'\.2f' is for one number.*\(2,\)"):
+        f"{Tensor([1, 2]):.2f}"
+
+
+def test_results_are_copied_without_their_history():
+    leaf = Tensor([1.0, 2.0], requires_grad=True)
+    result = leaf * leaf
+    result.sum().backward()
+    for made in (lambda x: pickle.loads(pickle.dumps(x)), copy.deepcopy, copy.copy):
+        other, again = made(result), made(leaf)
+        assert other.data.tolist() == [1, 4] and not other.requires_grad and other.is_leaf
+        assert again.requires_grad and again.grad.tolist() == [2, 4]
+    assert copy.deepcopy({"a": leaf, "b": leaf})["a"].data is not leaf.data
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_cat_and_stack_are_torchs(dim):
+    torch = pytest.importorskip("torch")
+    arrays = [positive((2, 3)), positive((2, 3)) * 2, positive((2, 3)) - 1]
+    for ours, theirs in ((cat, torch.cat), (stack, torch.stack)):
+        check_gradient(lambda *x: ours(x, dim) * 2, *arrays)
+        np.testing.assert_array_equal(ours(arrays, dim=dim), theirs([torch.tensor(x) for x in arrays], dim=dim).numpy())
+    assert cat([Tensor(np.ones((2, 1))), np.ones((2, 3))], dim=1).shape == (2, 4) and stack([1.0, Tensor(2.0)]).data.tolist() == [1, 2]
+
+
+def test_cat_and_stack_name_shapes():
+    for call, text in ((lambda: cat([np.ones(2), np.ones((2, 2))]), r"cat: .*\(2,\), \(2, 2\)"), (lambda: cat([]), "cat: "),
+                       (lambda: stack([np.ones(2), np.ones(3)]), r"stack: .*\(2,\), \(3,\)"), (lambda: stack([]), "stack: "),
+                       (lambda: cat([np.ones(2)], dim=1), "dim=1"), (lambda: stack([np.ones(2)], dim=2), "dim=2")):
+        with pytest.raises(ValueError, match=text):
+            call()
