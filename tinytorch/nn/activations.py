@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from ..core.tensor import Tensor, as_tensor, narrow, wide
+from ..core.tensor import Tensor, as_tensor, narrow, total, wide
 
 # %% ../../nbs/02_activations/activations_dev.ipynb #9d11d68c
 class Activation:
@@ -31,6 +31,7 @@ class Activation:
         Tensor([9.])
     """
 
+    @np.errstate(all="ignore")
     def __call__(self, input):
         "The values for `input`, in its shape and dtype."
         input = as_tensor(input)
@@ -59,6 +60,7 @@ class ReLU(Activation):
     formula = staticmethod(relu)
 
 # %% ../../nbs/02_activations/activations_dev.ipynb #4b8424eb
+@np.errstate(all="ignore")
 def sigmoid(x):
     "Value and slope of 1 / (1 + exp(-x))."
     e = np.exp(-np.abs(x))
@@ -77,6 +79,7 @@ class Sigmoid(Activation):
     formula = staticmethod(sigmoid)
 
 # %% ../../nbs/02_activations/activations_dev.ipynb #558f8b67
+@np.errstate(all="ignore")
 def tanh(x):
     "Value and slope of the hyperbolic tangent."
     return np.tanh(x), 4 * sigmoid(2 * x)[1]
@@ -99,6 +102,7 @@ def normal_cdf(x):
     scaled = (x * -0.5 ** 0.5).ravel().tolist()
     return np.fromiter(map(math.erfc, scaled), x.dtype, x.size).reshape(x.shape) / 2
 
+@np.errstate(all="ignore")
 def gelu(x):
     "Value and slope of x times the normal distribution function."
     near = np.clip(x, -50, 50)                           # beyond, `below` is 0 or 1 and `density` 0
@@ -106,6 +110,7 @@ def gelu(x):
     return np.maximum(x, -50) * below, below + near * density
 
 # %% ../../nbs/02_activations/activations_dev.ipynb #5e65054a
+@np.errstate(all="ignore")
 def gelu_tanh(x):
     "Value and slope of the approximation of GELU by tanh."
     near, scale = np.clip(x, -50, 50), 2 * math.sqrt(2 / math.pi)
@@ -155,8 +160,8 @@ class Softmax(Activation):
     def formula(self, x):
         "The probabilities, and the function that sends a gradient back."
         e = np.exp(x - x.max(axis=self.dim, keepdims=True))
-        p = e / e.sum(axis=self.dim, keepdims=True)
-        return p, lambda gradient: p * (gradient - (gradient * p).sum(axis=self.dim, keepdims=True))
+        p = e / total(e, self.dim, keepdims=True)
+        return p, lambda gradient: p * (gradient - total(gradient * p, self.dim, keepdims=True))
 
     def __repr__(self):
         return f"{type(self).__name__}(dim={self.dim})"
@@ -175,5 +180,5 @@ class LogSoftmax(Softmax):
     def formula(self, x):
         "The log-probabilities, and the function that sends a gradient back."
         shifted = x - x.max(axis=self.dim, keepdims=True)
-        log_p = shifted - np.log(np.exp(shifted).sum(axis=self.dim, keepdims=True))
-        return log_p, lambda gradient: gradient - np.exp(log_p) * gradient.sum(axis=self.dim, keepdims=True, dtype=x.dtype)
+        log_p = shifted - np.log(total(np.exp(shifted), self.dim, keepdims=True))
+        return log_p, lambda gradient: gradient - np.exp(log_p) * total(wide(gradient), self.dim, keepdims=True)
