@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['PLAIN', 'OPERATIONS', 'is_float', 'to_dtype', 'wide', 'narrow', 'total', 'check_data', 'check_numbers',
            'check_whole_numbers', 'as_array', 'as_tensor', 'record', 'connect', 'keep', 'keep_array', 'keep_function',
-           'keep_cell', 'sum_to', 'operand', 'Sums', 'Products', 'quotient', 'power', 'MatrixProduct', 'matrix_product',
-           'multiply', 'Functions', 'Reductions', 'restore', 'Shapes', 'put_back', 'as_index', 'Comparisons', 'compare',
-           'Attributes', 'NumpyFunctions', 'without_gradient', 'graph_order', 'send_back', 'add_up', 'keep_gradient',
-           'is_held', 'start_gradient', 'quiet', 'Tensor', 'cat', 'stack']
+           'keep_cell', 'sum_to', 'operand', 'quiet', 'Sums', 'Products', 'quotient', 'power', 'MatrixProduct',
+           'matrix_product', 'multiply', 'Functions', 'Reductions', 'restore', 'Shapes', 'put_back', 'as_index',
+           'Comparisons', 'compare', 'Attributes', 'NumpyFunctions', 'without_gradient', 'graph_order', 'send_back',
+           'add_up', 'keep_gradient', 'is_held', 'start_gradient', 'Tensor', 'cat', 'stack']
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #56a92aae
 import math
@@ -34,7 +34,7 @@ def wide(array) -> np.ndarray:
 
 def narrow(array, dtype) -> np.ndarray:
     "`array` in `dtype`, if that is a floating-point one."
-    return to_dtype(array, dtype) if is_float(dtype) and array.dtype != dtype else array
+    return to_dtype(array, dtype) if array.dtype != dtype and is_float(dtype) else array
 
 def total(array, axis=None, keepdims=False, mean=False):
     "The sum or mean of `array` over `axis`, added in float64 and rounded once to the dtype of `array`."
@@ -120,7 +120,11 @@ def record(data, *slopes):
         if isinstance(x, Tensor) and x.requires_grad:
             inputs.append(x)
             kept.append((keep(slope, done), x.data.shape))
-    return connect(data, inputs, lambda gradient: [sum_to(slope(gradient), shape) for slope, shape in kept])
+    def backward(gradient):
+        with np.errstate(all="ignore"):
+            return [sum_to(slope(gradient), shape) for slope, shape in kept]
+
+    return connect(data, inputs, backward)
 
 def connect(data, inputs, backward):
     "A Tensor of `data` whose gradient `backward` carries to the Tensors `inputs`; none: it needs no gradient."
@@ -190,6 +194,14 @@ def operand(value):
     "What NumPy computes with: the array behind `value`, or `value` itself if it is a Python number."
     return value if isinstance(value, (int, float)) else as_array(value)
 
+def quiet(cls):
+    "Return a class whose methods compute without NumPy's warnings."
+    for name, method in [*vars(cls).items()]:
+        if isinstance(method, FunctionType):
+            setattr(cls, name, np.errstate(all="ignore")(method))
+    return cls
+
+@quiet
 class Sums:
     "Addition and subtraction: the gradient passes as it is, or with its sign changed."
     __slots__ = ()
@@ -209,6 +221,7 @@ class Sums:
     __radd__ = __add__
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #9c34fa39
+@quiet
 class Products:
     "Multiplication, division and powers."
     __slots__ = ()
@@ -246,6 +259,7 @@ def power(base, exponent):
                   (exponent, lambda g: g * result * np.log(np.where(a == 0, 1, a))))
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #a5cdd27b
+@quiet
 class MatrixProduct:
     "`@` for vectors, matrices and stacks of matrices."
     __slots__ = ()
@@ -280,6 +294,7 @@ def multiply(x, y):
     return narrow(wide(x) @ wide(y), x.dtype)
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #9de4e54b
+@quiet
 class Functions:
     "Functions of every element."
     __slots__ = ()
@@ -323,6 +338,7 @@ class Functions:
     __abs__ = abs
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #e3a656ce
+@quiet
 class Reductions:
     """`sum`, `mean` and `max` over all elements, one axis or a tuple of axes.
 
@@ -454,7 +470,8 @@ class Comparisons:
 def compare(operation, tensor, other):
     "A boolean Tensor; NotImplemented if `other` holds no numbers, so that `tensor == None` is False."
     try:
-        return Tensor(operation(tensor.data, operand(other)))
+        with np.errstate(all="ignore"):
+            return Tensor(operation(tensor.data, operand(other)))
     except TypeError:
         return NotImplemented
 
@@ -565,6 +582,9 @@ def without_gradient(function, inputs, options):
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #945df27f
 def graph_order(root) -> list:
     "Every tensor that needs a gradient on the way to `root`, each before the results computed from it."
+    inputs = [x for x in root._inputs if x.requires_grad]
+    if not any([x._backward for x in inputs]):           # one operation, such as a loss
+        return [*dict.fromkeys(inputs), root]
     order, seen, stack = [], set(), [(root, False)]
     while stack:
         tensor, inputs_done = stack.pop()
@@ -584,26 +604,30 @@ def send_back(tensor, gradient, gradients):
     if tensor._backward is None:
         keep_gradient(tensor, gradient)
         return
-    inputs, parts = tensor._inputs, tensor._backward(narrow(gradient, tensor.dtype))
-    held = {id(gradient), id(tensor.data), *[id(x.data) for x in inputs]}
+    inputs, parts = tensor._inputs, tensor._backward(narrow(gradient, tensor.data.dtype))
+    held = [gradient, tensor.data, *[x.data for x in inputs]]
     for i, (x, part) in enumerate(zip(inputs, parts, strict=True)):
         if part is None or not x.requires_grad:
             continue
-        part = narrow(np.asarray(part), x.dtype)
-        if part.shape != x.shape:
+        part = narrow(np.asarray(part), x.data.dtype)
+        if part.shape != x.data.shape:
             raise ValueError(f"backward: the gradient of input {i} has shape {part.shape}, but the input has shape {x.shape}.")
         if x in gradients:
             gradients[x] = add_up(gradients[x], part)
         else:
             gradients[x] = part.copy() if x._backward is None and is_held(part, held) else part
-        held.add(id(part))
+        held.append(part)
 
 def add_up(sum, part):
     "`sum + part`; 16-bit numbers are added in float64, which the sum then has until it is complete."
-    return np.asarray((sum.astype(np.float64) if sum.dtype.itemsize == 2 else sum) + part)
+    with np.errstate(all="ignore"):
+        return np.asarray((sum.astype(np.float64) if sum.dtype.itemsize == 2 else sum) + part)
 
 def keep_gradient(leaf, gradient):
     "Add `gradient` to `leaf.grad`, or rather, while nobody changed it, to the sum that it is the rounding of."
+    if leaf.grad is None and gradient.dtype == leaf.data.dtype:
+        leaf.grad, leaf._sum = gradient, None
+        return
     if leaf.grad is not None:
         known = leaf._sum is not None and np.array_equal(narrow(leaf._sum, leaf.dtype), leaf.grad)
         gradient = add_up(leaf._sum if known else leaf.grad, gradient)
@@ -611,8 +635,8 @@ def keep_gradient(leaf, gradient):
     leaf._sum = gradient if gradient.dtype != leaf.dtype else None
 
 def is_held(part, held) -> bool:
-    "Whether the gradient `part` is read-only, a view, or one of the arrays whose ids are in `held`."
-    return part.base is not None or id(part) in held or not part.flags.writeable
+    "Whether the gradient `part` is read-only, a view, or one of the arrays `held`."
+    return part.base is not None or any([part is array for array in held]) or not part.flags.writeable
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #3ba7b597
 def start_gradient(tensor, gradient):
@@ -625,20 +649,12 @@ def start_gradient(tensor, gradient):
                          f"as in x.mean().backward(), or pass a gradient of shape {tensor.shape}.")
     if gradient is None:
         return np.full(tensor.shape, 1, tensor.dtype) if tensor.data.ndim else np.array(1, tensor.data.dtype)
-    start = np.array(as_array(gradient), dtype=tensor.dtype)
+    start = np.array(to_dtype(as_array(gradient), tensor.dtype))
     if start.shape != tensor.shape:
         raise ValueError(f"backward: gradient has shape {start.shape}, but the tensor has shape {tensor.shape}. They must be equal.")
     return start
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #a2151876
-def quiet(cls):
-    "`cls`, whose methods, inherited ones included, compute without NumPy's warnings."
-    for name, method in [*{name: getattr(cls, name) for name in dir(cls)}.items()]:
-        if isinstance(method, FunctionType) and not isinstance(vars(cls).get(name), staticmethod):
-            setattr(cls, name, np.errstate(all="ignore")(method))
-    return cls
-
-@quiet
 class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Comparisons, Attributes, NumpyFunctions):
     """An array of numbers that can send gradients back to the tensors it was computed from.
 
@@ -688,9 +704,11 @@ class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Compa
         >>> x.grad
         array([2., 2.], dtype=float32)
         """
-        if not any(x.requires_grad for x in inputs):
-            return connect(data, (), None)
-        return connect(data, tuple(inputs), keep(backward, {}))
+        for x in inputs:
+            if x.requires_grad:
+                kept = keep(backward, {}) if type(backward) is FunctionType else backward
+                return connect(data, tuple(inputs), kept)
+        return connect(data, (), None)
 
     def backward(self, gradient=None):
         """Send a gradient back; each leaf adds what arrives to its `.grad`.

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from ..core.tensor import Tensor, as_tensor, narrow, total, wide
+from ..core.tensor import Tensor, as_tensor, narrow, record, total, wide
 
 # %% ../../nbs/02_activations/activations_dev.ipynb #9d11d68c
 class Activation:
@@ -37,7 +37,7 @@ class Activation:
         input = as_tensor(input)
         value, slope = self.formula(wide(input.data))
         backward = slope if callable(slope) else lambda gradient: gradient * slope
-        return Tensor.from_op(narrow(value, input.dtype), (input,), lambda gradient: (backward(gradient),))
+        return record(narrow(value, input.dtype), (input, backward))
 
     def __repr__(self):
         return f"{type(self).__name__}()"

@@ -90,6 +90,7 @@ class Loss(Module):
     """
     family = False             # a base class of losses, and none itself
     formula = None             # blocks of the arguments -> value, slope, ...
+    fitted = False             # whether `fit` has something to do
     options = spreads = ()     # names of the options of the formula: numbers, and arrays that are cut with the samples
     rows = False               # a row formula has one more axis: of classes or features
     difference = False         # depends on input - target alone: the target's slope is minus the input's
@@ -112,6 +113,7 @@ class Loss(Module):
         if cls.formula is not None:
             cls.options, cls.spreads = keyword_options(cls.formula), array_options(cls.formula, cls.domain)
         cls.bounds = tuple([bounds_of(domain) for domain in cls.domain.values()])
+        cls.fitted = bool(cls.stretch) or cls.fit is not Loss.fit
         cls.by_shapes = states_by_shapes(cls)
         if cls.__module__.split(".")[0] == "tinytorch" and not vars(cls).get("family"):
             LOSSES[cls.__name__] = cls
@@ -175,8 +177,6 @@ class Loss(Module):
 
     def fit(self, *arrays: np.ndarray) -> tuple:
         "Return the arguments; of those that `stretch` names, one number stands for all."
-        if not self.stretch:
-            return arrays
         shapes = [self.sample_shape(arrays[0]) if argument in self.per_row else arrays[0].shape for argument in self.domain]
         return tuple([np.broadcast_to(x, shape) if x.size == 1 and argument in self.stretch else x
                       for x, argument, shape in zip(arrays, self.domain, shapes)])

@@ -24,18 +24,20 @@ def cast(value, dtype) -> np.ndarray:
 class CompiledCall:
     "A compiled loop for arrays of known shapes and dtypes."
 
-    def __init__(self, loop, made: list, scale: float, problem, result: np.dtype):
+    def __init__(self, loop, arrays, made: list, scale: float, problem, result: np.dtype):
         self.loop, self.made, self.scale, self.result = loop, made, scale, result
         self.dtype, self.classes = problem.dtype, problem.width
+        self.flat = loop.rows or arrays[0].ndim == 1
 
     def run(self, loss, arrays) -> tuple:
         "Return the loss and the gradients; the loss is None if the loop met NaN, or a number out of bounds."
-        loop, gradients = self.loop, [np.empty(x.shape, self.dtype) if make else None for x, make in zip(arrays, self.made)]
+        loop, dtype = self.loop, self.dtype
+        gradients = [np.empty(x.shape, dtype) if make else None for x, make in zip(arrays, self.made)]
         if loop.recording.conditions and not loop.recording.holds({name: getattr(loss, name) for name in loss.options}, self.classes):
             return None, gradients
-        views = [x for x in (*arrays, *gradients) if x is not None]
-        if not loop.rows:
-            views = [x if x.ndim == 1 else x.reshape(-1) for x in views]
+        views = [*arrays, *[x for x in gradients if x is not None]]
+        if not self.flat:
+            views = [x.reshape(-1) for x in views]
         total = loop.run(*views, *[getattr(loss, name) for name in loop.options], self.scale)
         return (cast(total * self.scale, self.result) if total == total else None), gradients
 
@@ -57,7 +59,7 @@ def compiled_call(problem, arrays, made, scale, result):
         return None
     loop = engine.loop_of(problem, made)
     direct = loop is not None and all([as_stated(x, y, problem.dtype, problem.rows) for x, y in zip(arrays, problem.operands)])
-    return CompiledCall(loop, made, scale, problem, result) if direct else None
+    return CompiledCall(loop, arrays, made, scale, problem, result) if direct else None
 
 # %% ../../nbs/machinery/evaluation_dev.ipynb #de34956a
 KEPT = 2**15           # numbers in gradients that are kept for a second `backward()`
@@ -82,11 +84,12 @@ class Evaluation:
     "One call of a loss: runs its problem, and has the gradients for `backward`."
 
     def __init__(self, loss, inputs: tuple, sample_weight=None):
-        self.loss, name = loss, type(loss).__name__
-        self.given = [as_array(name, argument, x) for argument, x in zip(loss.domain, inputs)]
-        self.arrays, self.weight = loss.fit(*self.given), sample_weight
-        self.wanted = [isinstance(x, Tensor) and x.requires_grad and argument not in loss.constant
-                       for argument, x in zip(loss.domain, inputs)]
+        self.loss, self.given, self.wanted, self.weight = loss, [], [], sample_weight
+        for argument, x in zip(loss.domain, inputs):
+            tensor = isinstance(x, Tensor)
+            self.given.append(x.data if tensor else as_array(type(loss).__name__, argument, x))
+            self.wanted.append(tensor and x.requires_grad and argument not in loss.constant)
+        self.arrays = loss.fit(*self.given) if loss.fitted else self.given
 
     def run(self) -> np.ndarray:
         "Return the reduced loss; make `gradients`."
