@@ -78,7 +78,7 @@ def test_cosine_similarity_is_torchs(shapes, dim, eps):
                       [np.random.default_rng(2).normal(size=shape) for shape in shapes])
 
 
-@pytest.mark.parametrize("p", [1, 2, 2.0, 0.5, 1.5, 3, inf])
+@pytest.mark.parametrize("p", [1, 2, 2.0, 0.5, 1.5, 3, inf, -1, -2.5, -inf])
 @pytest.mark.parametrize("shapes", SHAPES, ids=str)
 def test_pairwise_distance_is_torchs(shapes, p):
     for options in {}, {"keepdim": True}, {"eps": 0.1}:
@@ -109,6 +109,19 @@ def test_large_and_small_numbers():
     check_close(pairwise_distance(A * 1e200, B * 1e200), np.linalg.norm(A - B, axis=1) * 1e200, "the distance")
 
 
+def test_norm_0_counts_the_features_that_differ():
+    x = Tensor([[1.0, 2.0, 0.0, 5.0]], requires_grad=True)
+    result = pairwise_distance(x, [[1.0, 3.0, 0.0, np.nan]], p=0, eps=0.0)
+    assert np.isnan(result.item()) and pairwise_distance(x, [[1.0, 3.0, 0.0, 4.0]], p=0, eps=0.0).item() == 2
+
+
+def test_two_numbers_are_vectors_of_length_1():
+    for dim in 0, -1:
+        same_as_torch(lambda x, y: cosine_similarity(x, y, dim),
+                      lambda torch, x, y: torch.nn.functional.cosine_similarity(x, y, dim), [np.array(2.0), np.array(-3.0)])
+    same_as_torch(pairwise_distance, lambda torch, x, y: torch.nn.functional.pairwise_distance(x, y), [np.array(2.0), np.array(-3.0)])
+
+
 def test_modules_are_the_functions():
     check_close(CosineSimilarity(0, 0.1)(A, B), cosine_similarity(A, B, 0, 0.1), "CosineSimilarity")
     check_close(PairwiseDistance(3.0, 0.1, True)(A, B), pairwise_distance(A, B, 3.0, 0.1, True), "PairwiseDistance")
@@ -119,8 +132,7 @@ def test_modules_are_the_functions():
     (lambda: cosine_similarity(A, B[:, :3]), ValueError, "cosine_similarity: x1 has shape (6, 4) and x2 (6, 3)"),
     (lambda: pairwise_distance(A, B[:5]), ValueError, "pairwise_distance: x1 has shape (6, 4) and x2 (5, 4)"),
     (lambda: cosine_similarity(A[0], B[0]), IndexError, "dim is 1, but arguments of shape (4,) have 1 axes"),
-    (lambda: pairwise_distance(A, B, p=0), ValueError, "pairwise_distance: p is 0, but it must be greater than 0"),
-    (lambda: pairwise_distance(A, B, p=-inf), ValueError, "p is -inf"),
+    (lambda: pairwise_distance(A, B, p=np.nan), ValueError, "pairwise_distance: p is nan"),
     (lambda: pairwise_distance(A, B, p="2"), TypeError, "p is '2', but it must be a number"),
     (lambda: CosineEmbeddingLoss(margin=1.5), ValueError, "margin is 1.5, but it must be at least -1 and at most 1"),
     (lambda: TripletMarginLoss(p=0), ValueError, "p is 0"),
@@ -133,6 +145,7 @@ def test_modules_are_the_functions():
     (lambda: NTXentLoss()(A[:, :0], B[:, :0]), ValueError, "with D at least 1"),
     (lambda: SupConLoss()(A, LABELS[:5]), ValueError, "SupConLoss: target has shape (5,), but for input of shape (6, 4) it needs (6,)"),
     (lambda: CircleLoss()(A, np.eye(6)), ValueError, "CircleLoss: target has shape (6, 6)"),
+    (lambda: SupConLoss()(A, np.where(LABELS == 0, np.nan, LABELS)), ValueError, "SupConLoss: target[0] is NaN, but every row needs a label"),
     (lambda: InfoNCELoss()([["a"]], [["b"]]), TypeError, "InfoNCELoss: query has dtype <U1"),
     (lambda: SupConLoss(temperature=0), ValueError, "temperature is 0, but it must be greater than 0"),
     (lambda: CircleLoss(margin=2), ValueError, "margin is 2"),
@@ -141,6 +154,49 @@ def test_modules_are_the_functions():
 ])
 def test_errors(call, error, text):
     check_raises(error, call, text)
+
+
+# --- Vectors of any length
+
+SIZES = [("float32", 1e20), ("float32", 1e35), ("float32", 1e-30), ("float32", 1e-35),
+         ("float64", 1e300), ("float64", 1e305), ("float64", 1e-300), ("float64", 1e-305)]
+SIGNS = np.where(LABELS > 0, 1.0, -1.0)
+ANGULAR = [(CosineEmbeddingLoss(), A, B, SIGNS), (CosineEmbeddingLoss(0.3), A, B, SIGNS), (CosineDistanceLoss(), A, B),
+           (InfoNCELoss(), A, B), (NTXentLoss(), A, B), (SupConLoss(), A, LABELS), (CircleLoss(), A, LABELS)]
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@pytest.mark.parametrize("dtype, size", SIZES)
+@pytest.mark.parametrize("loss, inputs", [(loss, inputs) for loss, *inputs in ANGULAR],
+                         ids=[repr(loss) for loss, *_ in ANGULAR])
+def test_long_and_short_vectors(loss, inputs, dtype, size, engine):
+    "However long the vectors, the loss is that of their directions, and its slope that at length 1 divided by the size."
+    if engine == "numba":
+        pytest.importorskip("numba")
+    scaled = [x if x.ndim == 1 else (x * size).astype(dtype) for x in inputs]
+    with tinytorch.engine(engine):
+        check_close(each(loss, *scaled), each(loss, *inputs), f"{loss!r} of vectors about {size:g} long", rtol=1e-4, atol=1e-5)
+        for slope, expected in zip(slopes(loss, *scaled), slopes(loss, *inputs)):
+            check_close(slope.astype(np.longdouble) * np.longdouble(size), expected, f"the slope of {loss!r}", rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype, size", SIZES)
+def test_long_and_short_distances(dtype, size):
+    for p in 0.5, 1, 2, 3, inf, -2:
+        found = pairwise_distance(*[(x * size).astype(dtype) for x in (A, B)], p, eps=0.0).data
+        check_close(found.astype(np.longdouble) / np.longdouble(size), pairwise_distance(A, B, p, eps=0.0), f"the distance with p={p}", rtol=1e-4)
+    if size > 1:
+        triplet = [(x * size).astype(dtype) for x in (A, B, C)]
+        check_close(each(TripletMarginLoss(), *triplet) / size, each(TripletMarginLoss(1e-30, eps=0.0), A, B, C), "the triplet margin", rtol=1e-4)
+        check_close(cosine_similarity(*triplet[:2]), cosine_similarity(A, B), "the cosine", rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype, size", [("float32", 1e20), ("float32", 1e-30), ("float64", 1e300), ("float64", 1e-300)])
+def test_equal_vectors_of_any_length_cost_nothing(dtype, size):
+    x = np.full((1, 3), size, dtype)
+    for loss, more in (CosineEmbeddingLoss(), [np.ones(1, dtype)]), (CosineDistanceLoss(), []):
+        check_close(loss(x, x, *more), 0, f"{loss!r} of equal vectors", atol=1e-6)
+        assert (np.abs(gradients_of(loss, [x, x, *more])[0]) * size < 1e-6).all()
 
 
 # --- Pairs and triplets

@@ -110,6 +110,17 @@ def test_gaussian_variance_stands_for_many(shape, reduction, engine):
             check_close(few[0], many[0], "the gradient of the input", rtol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(), (1, 1, 1), (2, 3, 1), (1, 3, 4), (2, 1, 4)], ids=str)
+def test_gaussian_target_may_have_length_1(shape):
+    rng = np.random.default_rng(0)
+    x, t, var = rng.normal(size=(2, 3, 4)), rng.normal(size=shape), rng.uniform(0.1, 3, (2, 1, 4))
+    whole = np.array(np.broadcast_to(t, x.shape))
+    check_close(GaussianNLLLoss()(x, t, var), GaussianNLLLoss()(x, whole, var), "the loss", rtol=1e-12)
+    few, many = gradients_of(GaussianNLLLoss(), [x, t, var])[1], gradients_of(GaussianNLLLoss(), [x, whole, var])[1]
+    axes = tuple(i for i, n in enumerate(shape) if n == 1) if shape else None
+    check_close(few, many.sum(axes, keepdims=bool(shape)), "the gradient of the target", rtol=1e-10)
+
+
 def test_gaussian_variance_without_the_last_axis_of_a_square():
     var = np.array([1.0, 4.0])
     each = GaussianNLLLoss(reduction="none")(np.ones((2, 2)), np.zeros((2, 2)), var).data

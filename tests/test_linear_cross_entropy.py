@@ -290,6 +290,17 @@ def test_window_is_no_longer_than_it_has_to_be():
     assert LinearCrossEntropyOptions().rows(10, 30_000) == (10, 10)
     assert LinearCrossEntropyOptions().rows(4096, 50_257) == (320, 42)
     assert LinearCrossEntropyOptions().rows(4096, 2_000_000) == (16, 2)
+    assert LinearCrossEntropyOptions(chunking_method=None).rows(4096, 30_000) == (4096, 70)
+    assert LinearCrossEntropyOptions(acc_dtype=np.float32, acc_policy="compact", allow_retain_graph=True).rows(10, 30_000) == (10, 10)
+
+
+@pytest.mark.parametrize("method", ["aspect_ratio", "aspect_ratio:2", "aspect_ratio:4"])
+def test_chunks_by_their_shape_are_pytorchs(method):
+    torch = pytest.importorskip("torch")
+    for samples, features, classes in (4096, 768, 30_000), (8, 5, 4), (1000, 16, 17), (3, 100, 5):
+        theirs = torch.nn.LinearCrossEntropyOptions(chunking_method=method)._adjust(samples, features, classes, torch.float32)
+        mine, _ = LinearCrossEntropyOptions(chunking_method=method).rows(samples, classes, features)
+        assert mine == theirs.batch_chunk_size
 
 
 def test_memory_without_gradients():
@@ -361,7 +372,10 @@ MISTAKES = {
     "options of another kind": (lambda: linear_cross_entropy(x, w, t, options=64), TypeError, ["options is 64", "LinearCrossEntropyOptions"]),
     "no rows": (lambda: LinearCrossEntropyOptions(0), ValueError, ["batch_chunk_size is 0", "at least 1"]),
     "half a row": (lambda: LinearCrossEntropyOptions(0.5), TypeError, ["batch_chunk_size is 0.5", "whole number"]),
-    "an option of PyTorch's": (lambda: LinearCrossEntropyOptions(acc_policy="auto"), TypeError, ["acc_policy"]),
+    "an unknown policy": (lambda: LinearCrossEntropyOptions(acc_policy="best"), ValueError, ["acc_policy is 'best'", "'accurate'"]),
+    "an unknown method": (lambda: LinearCrossEntropyOptions(chunking_method="aspect_ratio:0"), ValueError, ["chunking_method is 'aspect_ratio:0'"]),
+    "two sizes": (lambda: LinearCrossEntropyOptions(8, chunking_method="aspect_ratio"), ValueError, ["batch_chunk_size is 8", "one of them"]),
+    "sums in half precision": (lambda: LinearCrossEntropyOptions(acc_dtype="float16"), ValueError, ["acc_dtype is 'float16'", "float32"]),
     "complex numbers": (lambda: linear_cross_entropy(x, w * 1j, t), TypeError, ["linear_weight has dtype complex128"]),
     "rows of different lengths": (lambda: linear_cross_entropy([[1, 2], [3]], w, t), ValueError, ["LinearCrossEntropy", "input have different lengths"]),
     "a target missing": (lambda: linear_cross_entropy(x, w, None), TypeError, ["target"]),

@@ -38,7 +38,7 @@ def _made(loss_class, options: dict):
         return loss_class(**options)
 
 # %% ../../nbs/04_losses/functional_dev.ipynb #d1489cfe
-_WEIGHTED = {"MSELoss", "L1Loss", "HuberLoss"}
+_WEIGHTED = {"MSELoss": "the sum of the weights", "L1Loss": "the sum of the weights", "HuberLoss": "the number of elements"}
 
 
 def _weighted(loss_class, weight, options: dict, arguments: list):
@@ -47,9 +47,11 @@ def _weighted(loss_class, weight, options: dict, arguments: list):
     _made(loss_class, options)              # checks them
     each = _made(loss_class, options | {"reduction": "none"})(*arguments)
     check_same_shape(loss_class.__name__, each.data, weight.data, ("input", "weight"))
-    total = each * weight if reduction == "none" else (each * weight).sum()
-    divisor = weight.data.sum() if reduction == "mean" else 1
-    return total * (1 / divisor if divisor else 0.0) if reduction == "mean" else total
+    product = each * weight
+    if reduction != "mean":
+        return product if reduction == "none" else product.sum()
+    divisor = weight.sum() if _WEIGHTED[loss_class.__name__] == "the sum of the weights" else as_tensor(weight.dtype.type(weight.size))
+    return product.sum() / divisor if divisor.data else product.sum() * 0.0
 
 # %% ../../nbs/04_losses/functional_dev.ipynb #f41f1f40
 def _function(loss_class):
@@ -72,7 +74,9 @@ def _function(loss_class):
     function.__name__ = function.__qualname__ = _name(loss_class)
     function.__module__, function.__signature__ = __name__, signature
     function.__doc__ = f"`{loss_class.__name__}` as a function.\n\n" + inspect.cleandoc(loss_class.__doc__ or "").partition("\nExample:")[0]
-    function.__doc__ += "- `weight`: a factor for each element, of the input's shape; the mean then divides by their sum.\n" * len(more)
+    if more:
+        function.__doc__ += (f"- `weight`: a factor for each element, of the input's shape; "
+                             f"the mean then divides by {_WEIGHTED[loss_class.__name__]}.\n")
     function.__doc__ += "- `sample_weight`: one number for each sample; 0 skips it, and the mean divides by their sum.\n"
     return function
 

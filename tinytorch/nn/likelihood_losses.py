@@ -102,9 +102,9 @@ class GaussianNLLLoss(Loss):
 
     - `full`: add the constant, half the logarithm of 2 pi.
     - `eps`: smaller variances count as this one; their slope is that at `eps`.
-    - Shapes: `input` and `target` equal, any shape. `var`: a number, or an array of their shape, of their shape without
-      the last axis, or with length 1 in some axes; its gradient has its shape.
-      The loss is a number, or has the shape of `input` with `reduction="none"`.
+    - Shapes: `input` any shape, `target` equal, or with length 1 in some axes. `var`: a number, or an array of
+      the input's shape, of that without the last axis, or with length 1 in some axes. Gradients have the shapes
+      of their arguments. The loss is a number, or has the shape of `input` with `reduction="none"`.
     - Range: variances are not negative. The loss may be negative; it is lowest at the mean and the variance of the targets.
     - Errors: ValueError if shapes do not fit, a variance is negative, or `eps` or `reduction` is wrong.
     - Source: Nix and Weigend (1994), doi:10.1109/ICNN.1994.374138.
@@ -116,6 +116,7 @@ class GaussianNLLLoss(Loss):
     """
     formula = gaussian_nll
     domain = {"input": REAL, "target": REAL, "var": VARIANCE}
+    stretch = ("target",)
     variants = ({"full": True}, {"eps": 0.01})
 
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean"):
@@ -132,12 +133,13 @@ class GaussianNLLLoss(Loss):
         return super().forward(input, target, var, sample_weight=sample_weight)
 
     def fit(self, input, target, var):
-        if var.shape == input.shape:
-            return input, target, var
-        if var.ndim not in (0, input.ndim) or any([n not in (1, m) for n, m in zip(var.shape, input.shape)]):
+        def fits(x):
+            return x.ndim in (0, input.ndim) and all(n in (1, m) for n, m in zip(x.shape, input.shape))
+
+        if not fits(var):
             raise ValueError(f"GaussianNLLLoss: var has shape {var.shape}, but for input of shape {input.shape} it must be a number, "
                              f"or have that shape, or {input.shape[:-1]}, or length 1 in some axes.")
-        return input, target, np.broadcast_to(var, input.shape)
+        return input, *[np.broadcast_to(x, input.shape) if fits(x) else x for x in (target, var)]
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #4faf05e4
 def kl_divergence(input, target, *, log_target):

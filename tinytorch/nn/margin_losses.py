@@ -5,17 +5,19 @@
 # %% auto #0
 __all__ = ['hinge', 'HingeLoss', 'squared_hinge', 'SquaredHingeLoss', 'perceptron', 'PerceptronLoss', 'soft_margin',
            'SoftMarginLoss', 'margin_ranking', 'MarginRankingLoss', 'hinge_embedding', 'HingeEmbeddingLoss',
-           'multi_margin', 'MultiMarginLoss', 'best_rival', 'categorical_hinge', 'CategoricalHingeLoss',
+           'multi_margin', 'row_of', 'MultiMarginLoss', 'best_rival', 'categorical_hinge', 'CategoricalHingeLoss',
            'multiclass_perceptron', 'MulticlassPerceptronLoss', 'label_sets', 'multilabel_margin',
            'MultiLabelMarginLoss', 'multilabel_soft_margin', 'MultiLabelSoftMarginLoss']
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #c7d97cc9
 import numpy as np
 
+from ..core.tensor import Tensor
 from tinytorch.nn.arguments import (
-    CLASS_INDEX, ClassIndexError, LABEL_SET, REAL, SIGN, TARGET_PROBABILITY, check_number,
+    CLASS_INDEX, ClassIndexError, LABEL_SET, REAL, SIGN, TARGET_PROBABILITY, as_array, check_number,
     first, option_array)
 from .criterion import Loss, RowLoss, by_shapes
+from .losses import times
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #8092f4bd
 def hinge(input, target):
@@ -183,7 +185,7 @@ def hinge_embedding(input, target, *, margin):
     ### BEGIN SOLUTION
     near = margin - input
     slope = np.where(target > 0, target, target * (near >= 0))
-    return np.where(target > 0, input, np.maximum(near, 0)), slope
+    return np.where(target > 0, input, np.maximum(near, 0) + 0 * target), slope
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #1eedd6da
@@ -230,12 +232,19 @@ def multi_margin(input, target, *, p, margin):
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #e04c75a3
+def row_of(name, argument, x):
+    "An argument as a Tensor or an array; a single number as a row of one."
+    x = x if isinstance(x, Tensor) else as_array(name, argument, x)
+    return x if x.ndim else x.reshape(1)
+
+# %% ../../nbs/04_losses/margin_losses_dev.ipynb #4bc3b3ea
 class MultiMarginLoss(RowLoss):
     """A margin over all other classes: the mean of `sum(max(0, margin - input[target] + input[i])**p) / C` over the rivals i.
 
     - `p`: the power of what is missing from the margin, 1 or 2. `margin`: the lead that is asked for.
     - `weight`: a factor for each class. The mean divides by the number of samples, not by the sum of the weights.
-    - Shapes: `input` (C,) or (N, C); `target` class indices () or (N,).
+    - Shapes: `input` (C,) or (N, C); `target` class indices () or (N,). As in PyTorch a number is the
+      score of one class, and for (C,) a target (1,) gives (1,) with `reduction="none"`.
     - Range: `target` 0 to C - 1; the loss from 0 to infinity.
     - Errors: ValueError for shapes that do not fit, another `p`, or weights that do not fit; IndexError for indices out of range.
     - Source: Weston and Watkins (1999).
@@ -260,6 +269,11 @@ class MultiMarginLoss(RowLoss):
         if p not in (1, 2):
             raise ValueError(f"{name}: p is {p}, but it must be 1 or 2.")
         self.p, self.margin, self.weight = p, margin, option_array(name, "weight", weight)
+
+    def forward(self, input, target, sample_weight=None):
+        scores = row_of(type(self).__name__, "input", input)
+        single = scores.ndim == 1 and np.shape(target) == (1,)
+        return super().forward(scores.reshape(1, -1) if single else scores, target, sample_weight=sample_weight)
 
     @by_shapes
     def problem(self, input, target):
@@ -366,6 +380,7 @@ class MultiLabelMarginLoss(RowLoss):
     """A margin of every label over every other class, for samples with several labels.
 
     - Shapes: `input` and `target` (C,) or (N, C); the loss is a number, or () or (N,) with `reduction="none"`.
+      As in PyTorch a number is a row of one class.
     - Range: `target` lists of class indices 0 to C - 1; what follows the first -1 does not count. The loss from 0 to infinity.
     - Errors: ValueError for shapes that differ and for indices that are no whole numbers, or below -1; IndexError for those from C on.
     - Source: Weston and Watkins (1999); Elisseeff and Weston, *A kernel method for multi-labelled classification* (2001).
@@ -381,6 +396,12 @@ class MultiLabelMarginLoss(RowLoss):
     function = "multilabel_margin_loss"
     task = "multi-label classification"
 
+    def forward(self, input, target, sample_weight=None):
+        name = type(self).__name__
+        scores = row_of(name, "input", input)
+        target = row_of(name, "target", target) if scores.shape == (1,) else target
+        return super().forward(scores, target, sample_weight=sample_weight)
+
     def problem(self, input, target):
         problem = super().problem(input, target)
         classes = input.shape[-1]
@@ -393,11 +414,11 @@ class MultiLabelMarginLoss(RowLoss):
         return problem
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #11460e4f
-def multilabel_soft_margin(input, target, *, weight):
+def multilabel_soft_margin(input, target, weight=1.0):
     """The mean binary cross-entropy of each row of logits, and its slopes.
 
     - `input`: logits. `target`: 0, 1 or probabilities; arrays (rows, classes).
-    - `weight`: a number, or one for each class.
+    - `weight`: a number, or one for each score; where it is 0, a score does not count.
     - Returns `(value, slope of input, slope of target)`.
     - Example: logits (0, 0) and target (1, 0) give value 0.693 and slope (-0.25, 0.25).
     """
@@ -405,16 +426,17 @@ def multilabel_soft_margin(input, target, *, weight):
     exp = np.exp(-np.abs(input))
     log, classes = np.log1p(exp), input.shape[-1]
     yes, no = np.maximum(-input, 0) + log, np.maximum(input, 0) + log
-    value = weight * (np.where(target == 0, 0, target * yes) + np.where(target == 1, 0, (1 - target) * no))
-    p = np.maximum(exp, input >= 0) / (1 + exp)
-    return value.sum(axis=-1) / classes, weight * (p - target) / classes, -weight * input / classes
+    value = times(weight, times(target, yes) + times(1 - target, no))
+    slope = times(weight, np.maximum(exp, input >= 0) / (1 + exp) - target)
+    return value.sum(axis=-1) / classes, slope / classes, -times(weight, input) / classes
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #1fd39478
 class MultiLabelSoftMarginLoss(RowLoss):
     """Binary cross-entropy of each class, averaged over the classes of a sample, then over the samples.
 
-    - `weight`: a factor for each class; classes of weight 0 do not count, whatever their scores.
+    - `weight`: a factor for each class, or of any shape that broadcasts to `input`; scores of weight 0
+      do not count, whatever they are.
     - Shapes: `input` and `target` (C,), (N, C) or more axes with the classes last; the losses have the shape without the classes.
     - Range: `input` any logits, `target` in [0, 1]; the loss from 0 to infinity, in nats.
     - Errors: ValueError if the shapes differ, a target lies outside [0, 1], or `weight` does not fit.
@@ -435,9 +457,3 @@ class MultiLabelSoftMarginLoss(RowLoss):
     def __init__(self, weight=None, reduction: str = "mean"):
         super().__init__(reduction)
         self.weight = option_array(type(self).__name__, "weight", weight)
-
-    def problem(self, input, target):
-        problem = super().problem(input, target)
-        if self.weight is None or self.weight.all():
-            return problem
-        return problem.but(operands=(np.where(self.weight == 0, 0, problem.operands[0]), problem.operands[1]))
