@@ -108,6 +108,13 @@ def of_logits(function, softmax):
     return lambda logits, *rest, **options: function(softmax(logits), *rest, **options)
 
 
+def of_negatives(function):
+    "A function of log-probabilities as one of any numbers, which PyTorch's samples are: positive ones are refused here, as the page says."
+    def call(input, target, **options):
+        return function(-abs(input), -abs(target) if options.get("log_target") or getattr(function, "log_target", False) else target, **options)
+    return call
+
+
 # --- The samples
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -118,6 +125,8 @@ def test_function(op, dtype):
     torchs, mine = op.op, getattr(F, name)
     if name == "ctc_loss":
         torchs, mine = of_logits(torchs, lambda x: x.log_softmax(-1)), of_logits(mine, F.log_softmax)
+    if name in ("nll_loss", "kl_div"):
+        torchs, mine = of_negatives(torchs), of_negatives(mine)
     for sample in op.sample_inputs("cpu", dtype, requires_grad=True):
         compare(name, torchs, mine, [sample.input, *sample.args], sample.kwargs, dtype)
 
@@ -135,7 +144,11 @@ def test_module(info, dtype):
             mine.linear.weight, mine.linear.bias = ours(torchs.linear.weight), ours(torchs.linear.bias)
         if name == "CTCLoss":
             torchs, mine = of_logits(torchs, lambda x: x.log_softmax(-1)), of_logits(mine, F.log_softmax)
+        if name in ("NLLLoss", "KLDivLoss"):
+            torchs, mine = of_negatives(torchs), of_negatives(mine)
         arguments, named = sample.forward_input.args, sample.forward_input.kwargs
+        if name == "KLDivLoss":                  # PyTorch's samples are logarithms of negative numbers, too
+            arguments = [torch.nan_to_num(x.detach(), nan=0.5).requires_grad_(x.requires_grad) for x in arguments]
         compare_module(name, torchs, mine, [*arguments, *named.values()], made.kwargs, dtype)
 
 
@@ -147,6 +160,8 @@ def test_criterion_without_a_batch(case):
     arguments = [x.double() if x.is_floating_point() else x for part in given for x in (part if isinstance(part, tuple) else (part,))]
     name = type(torchs).__name__
     mine = getattr(tinytorch.nn, name)(reduction=torchs.reduction)
+    if name in ("NLLLoss", "KLDivLoss"):
+        torchs, mine = of_negatives(torchs), of_negatives(mine)
     compare_module(name, torchs, mine, [arguments[0].requires_grad_(), *arguments[1:]], {}, torch.float64)
 
 
