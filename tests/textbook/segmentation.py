@@ -15,18 +15,30 @@ def focal(row, target, gamma=2.0, weight=None, ignore_index=-100):
     return -w * (1 - p) ** gamma * np.log(p), w
 
 
-def tversky(row, target, alpha=0.5, beta=0.5, smooth=1.0):
-    p = 1 / (1 + np.exp(-row))
+def of_classes(index):
+    "The index of a region as one of the classes of a single pixel: the mean over its classes, or those that are there."
+    def loss(row, target, ignore_index=-100, **options):
+        if np.ndim(target):
+            return index(1 / (1 + np.exp(-row)), row, target, **options)
+        p = np.exp(row) / np.exp(row).sum()
+        return np.mean([index(p[c:c + 1], None, np.array([float(c == target)]), **options) for c in range(len(row))])
+    return loss
+
+
+@of_classes
+def tversky(p, row, target, alpha=0.5, beta=0.5, smooth=1.0):
     both = sum(p * target)
     return 1 - (both + smooth) / (both + alpha * sum(p * (1 - target)) + beta * sum((1 - p) * target) + smooth)
 
 
-def dice(row, target, smooth=1.0):
-    p = 1 / (1 + np.exp(-row))
+@of_classes
+def dice(p, row, target, smooth=1.0):
     return 1 - (2 * sum(p * target) + smooth) / (sum(p) + sum(target) + smooth)
 
 
-def lovasz_hinge(row, target):
+def lovasz_hinge(row, target, ignore_index=-100):
+    if np.ndim(target) == 0:                 # of a single pixel: what its class lacks
+        return 1 - np.exp(row[target]) / np.exp(row).sum()
     errors = np.maximum(1 - (2 * target - 1) * row, 0)
     order, wrong, before, total = sorted(range(len(row)), key=lambda i: -errors[i]), [], 0.0, 0.0
     for i in order:

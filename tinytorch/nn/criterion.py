@@ -226,7 +226,9 @@ class Loss(Module):
     def domain_of(self, argument: str, array, input):
         "Return the domain of an argument, of two the one that its shape asks for: indices, or numbers like the input."
         domain = self.domain[argument]
-        return domain[array.shape == input.shape] if isinstance(domain, tuple) else domain
+        if not isinstance(domain, tuple):
+            return domain
+        return next(one for one in domain if one.whole != (array.shape == input.shape))
 
     def spread_samples(self, each, shape: tuple) -> np.ndarray:
         "Return one truth for each sample as one for each number of an argument of `shape`."

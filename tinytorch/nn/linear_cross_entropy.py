@@ -136,9 +136,9 @@ class LinearCrossEntropyOptions:
             raise TypeError(f"{name} is {size!r}, but it must be a whole number, or None.")
         if size is not None and size < 1:
             raise ValueError(f"{name} is {size}, but it must be at least 1.")
-        self.check_words(size)
+        self._check_words(size)
 
-    def check_words(self, size) -> None:
+    def _check_words(self, size) -> None:
         "A ValueError for words that PyTorch does not know either, and for two sizes."
         name, method = type(self).__name__, self.chunking_method
         if method not in (None, "auto") and not re.fullmatch(r"aspect_ratio(:0*[1-9]\d*)?", str(method)):
