@@ -137,8 +137,8 @@ class Measured:
 
 @pytest.mark.parametrize("wrong, text", [
     (np.ma.array([1.0, -9999.0], mask=[0, 1]), "masked array.*sample_weight"), ([np.ma.masked, 1.0], "masked array"),
-    ([np.ma.array([1.0], mask=[1])], "masked array"), (np.ones(2).view(Quantity), "has a unit"), (Measured(), "has a unit"),
-    ([Measured()], "has a unit"), (np.array(["2020-01-01", "2020-01-02"], "M8[D]"), "dates"), (np.array([1, 2], "m8[s]"), "dates"),
+    ([np.ma.array([1.0], mask=[1])], "masked array"), (np.ones(2).view(Quantity), "has the unit m"), (Measured(), "has the unit m"),
+    ([Measured()], "has the unit m"), (np.array(["2020-01-01", "2020-01-02"], "M8[D]"), "dates"), (np.array([1, 2], "m8[s]"), "dates"),
     ([Tensor(1.0), Tensor(2.0)], "list of Tensors.*stack"), (["cat", "dog"], "np.unique"), (np.array(["cat", None], object), "np.unique")])
 def test_nothing_is_dropped_silently(wrong, text):
     for call in (lambda: nn.MSELoss()(wrong, [1.0, 1.0]), lambda: nn.MSELoss()([1.0, 1.0], wrong), lambda: nn.BCELoss(weight=wrong),

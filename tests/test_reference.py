@@ -86,7 +86,7 @@ def test_every_public_name_has_its_entry(pages):
     headings = [name for module in FULL for name in re.findall(r"^## (\S+)", pages[page(module)], re.M)]
     offered = {name for name in nn.__all__ if isinstance(value := getattr(nn, name), type) or inspect.isfunction(value)}
     criterion = {name for name in offered if getattr(nn, name).__module__.split(".")[-1] in ("criterion", "arguments", "evaluation")}
-    others = {"Tensor", "engine", "GradScaler", "cast", "explore", "linear_cross_entropy", "panels", "plot_loss", "plot_losses", "plot_training",
+    others = {"Tensor", "cat", "stack", "engine", "GradScaler", "cast", "explore", "linear_cross_entropy", "panels", "plot_loss", "plot_losses", "plot_training",
               "plot_landscape", "plot_samples", "plot_worst", "plot_reliability"}
     assert sorted(headings) == sorted(offered - criterion - PARTS | others), "add the module to MODULES"
     assert re.findall(r"^## (\S+)", pages["functional.qmd"], re.M) == dir(nn.functional) == FUNCTIONS

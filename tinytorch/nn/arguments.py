@@ -6,10 +6,10 @@
 __all__ = ['TO_LABELS', 'IS_CLASS', 'IS_BYTES', 'IS_PER_CENT', 'LOGITS', 'REAL', 'PROBABILITY', 'TARGET_PROBABILITY',
            'CLASS_PROBABILITIES', 'LABEL', 'SIGN', 'NOT_NEGATIVE', 'SHARE', 'COUNT', 'RATE', 'VARIANCE', 'NON_NEGATIVE',
            'COSINE', 'AMOUNT', 'POSITIVE', 'LOG_RATE', 'LOG_MEAN', 'LOGS', 'LOG_PROBABILITY', 'TEXT_LOG_PROBABILITY',
-           'CLASS_INDEX', 'LABEL_SET', 'LEVEL', 'GROUP', 'REDUCTIONS', 'lossless', 'as_array', 'advice_on',
-           'float_dtype', 'widest', 'check_same_shape', 'option_array', 'spread', 'sample_weights', 'Domain', 'among',
-           'up_to', 'whole', 'log_probabilities', 'label_lists', 'check_domain', 'first', 'check_reduction',
-           'check_number', 'check_not_called', 'ClassIndexError', 'check_classes', 'check_whole', 'check_index_shape',
+           'CLASS_INDEX', 'LABEL_SET', 'LEVEL', 'GROUP', 'REDUCTIONS', 'as_array', 'float_dtype', 'widest',
+           'check_same_shape', 'option_array', 'spread', 'sample_weights', 'Domain', 'among', 'up_to', 'whole',
+           'log_probabilities', 'label_lists', 'check_domain', 'first', 'check_reduction', 'check_number',
+           'check_not_called', 'ClassIndexError', 'check_classes', 'check_whole', 'check_index_shape',
            'outside_classes', 'class_indices']
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #32233352
@@ -20,50 +20,26 @@ from math import inf
 
 import numpy as np
 
-from ..core.tensor import Tensor, is_float
+from ..core.tensor import Tensor, is_float, lost_from, numbers_from
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #3c16e328
-def lossless(value) -> str:
-    "Return why NumPy would lose something of `value`, and what to do; an empty text if it would not."
-    if isinstance(value, np.ma.MaskedArray) or value is np.ma.masked:
-        return ("is a masked array, whose mask would be dropped. Pass its filled() numbers, and sample_weight with 0 "
-                "where the mask is set.")
-    if hasattr(value, "__array__") and (hasattr(value, "unit") or hasattr(value, "units")):
-        return "has a unit, which would be dropped. Convert it, and pass the plain numbers: its .value or .magnitude."
-    if isinstance(value, (list, tuple)):
-        if any(isinstance(part, Tensor) for part in value):
-            return "is a list of Tensors, whose graph would be lost. Join them: stack(tensors), from tinytorch.core.tensor."
-        return next(filter(None, map(lossless, value)), "")
-    return ""
-
-
 def as_array(name: str, argument: str, value) -> np.ndarray:
     "Return the numbers of `value` in the machine's byte order. Raise TypeError for anything but real numbers."
     if isinstance(value, Tensor):
         return value.data
     if type(value) is np.ndarray and value.dtype.kind in "fiub" and value.dtype.isnative:
         return value
-    if problem := lossless(value):
-        raise TypeError(f"{name}: {argument} {problem}")
+    if lost := lost_from(value):
+        raise TypeError(f"{name}: {argument} {lost}")
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name}: the rows of {argument} have different lengths. Make them equally long.") from error
-    if array.dtype.kind not in "fiub" and not is_float(array.dtype):
-        raise TypeError(f"{name}: {argument} has dtype {array.dtype}, but a loss needs real numbers. {advice_on(array)}")
+    if advice := numbers_from(array):
+        raise TypeError(f"{name}: {argument} has dtype {array.dtype}, but a loss needs real numbers. {advice}")
     if array.dtype == np.float64 and not isinstance(value, (np.ndarray, np.generic)) and not hasattr(value, "dtype"):
         return array.astype(np.float32)       # lists and Python numbers, as in Tensor
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-
-
-def advice_on(array: np.ndarray) -> str:
-    "Return what to do with an array that holds no real numbers."
-    if array.dtype.kind in "UST" or array.dtype.kind == "O" and any(isinstance(x, str) for x in array.flat):
-        return ("Pass numbers, not text: names of classes become indices by "
-                "np.unique(labels, return_inverse=True)[1].")
-    if array.dtype.kind in "mM":
-        return "Pass differences of dates as numbers of days: (dates - dates.min()) / np.timedelta64(1, 'D')."
-    return "Pass a Tensor, a NumPy array or a list of numbers."
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #0d685bb3
 def float_dtype(*arrays: np.ndarray) -> np.dtype:

@@ -37,7 +37,7 @@ from .pages import SiteError
 MODULES = ("core.tensor", "nn.activations", "nn.layers", "nn.losses", "nn.regression_losses", "nn.likelihood_losses", "nn.margin_losses",
            "nn.classification_losses", "nn.segmentation_losses", "nn.ranking_losses", "nn.embedding_losses", "nn.sequence_losses",
            "nn.combined_losses", "nn.linear_cross_entropy", "nn.adaptive_softmax", "nn.functional", "core.engine", "amp", "plotting", "interactive")
-LISTED = {"core.tensor": ["Tensor"], "core.engine": ["engine"], "amp": ["GradScaler", "cast"], "interactive": ["explore"],
+LISTED = {"core.tensor": ["Tensor", "cat", "stack"], "core.engine": ["engine"], "amp": ["GradScaler", "cast"], "interactive": ["explore"],
           "plotting": ["panels", "plot_loss", "plot_losses", "plot_training", "plot_landscape", "plot_samples", "plot_worst", "plot_reliability"]}
 PARTS = {"BatchLoss", "Combining", "CTCEvaluation", "LinearCrossEntropy", "LinearEvaluation", "MultiTaskLoss.term", "LinearCrossEntropyOptions.rows"}
 
