@@ -472,7 +472,7 @@ def check_notebook(project, path, chosen: list, timeout: float = 20.0, run=run_p
         if answers is None and name in names:
             told(by_name[name], None)
         elif answers is not None and name in checks:
-            give(name, blame(by_name[name], answers, source) or or_wait(name, judge(checks[name], answers)))
+            give(name, or_wait(name, blame(by_name[name], answers, source) or judge(checks[name], answers)))
 
     for name in [name for name in by_name if name not in checks]:
         give(name, Verdict(BLANK, "not started"))
