@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from test_exercises import edition  # noqa: F401
 
 from tinytorch.tito.notebooks import Project, TitoError, new_notebook
 from tinytorch.tito.release import blanked, leaks, release, solved
@@ -100,3 +101,43 @@ def test_killed_it_leaves_no_solution(tmp_path, delay):
     files = [file for file in tmp_path.rglob("*") if file.suffix in (".ipynb", ".py")]
     assert not any("BEGIN SOLUTION" in file.read_text(encoding="utf-8", errors="replace") for file in files if file.suffix == ".ipynb")
     assert not [file for file in files if file.name == "losses.py" and any(text in file.read_text(encoding="utf-8") for text in statements)]
+
+
+DAMAGE = {
+    "an empty package": ("tinytorch/__init__.py", ""), "an empty tito": ("tinytorch/tito/__init__.py", ""),
+    "half of cli": ("tinytorch/tito/cli.py", 0.5), "half of notebooks": ("tinytorch/tito/notebooks.py", 0.5),
+    "no worker": ("tinytorch/tito/worker.py", None), "zeros": ("tinytorch/tito/notebooks.py", "\0" * 100),
+    "another text": ("tinytorch/tito/cli.py", "main = 3\n"), "an empty module": ("tinytorch/tito/notebooks.py", ""),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_the_package_is_written_again_whatever_stands_in_it(edition, tmp_path, case, request):
+    "`tito export --all` works when tito's own files are damaged; any other command says so in a sentence."
+    if case not in ("an empty package", "half of notebooks") and not request.config.getoption("--slow"):
+        pytest.skip("slow: exports all notebooks")
+    shutil.copytree(edition, root := tmp_path / "mine")
+    for name in "tests", ".git":
+        shutil.rmtree(root / name, ignore_errors=True)
+    shutil.copytree(ROOT / "nbs/tito", root / "nbs/tito")
+    name, damage = DAMAGE[case]
+    before = (root / name).read_text(encoding="utf-8")
+    if damage is None:
+        (root / name).unlink()
+    else:
+        (root / name).write_text(damage if isinstance(damage, str) else before[:int(len(before) * damage)], encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    tito = lambda *arguments: subprocess.run([sys.executable, str(root / "tinytorch_cli.py"), *arguments], cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    first = tito("status")
+    assert "Traceback" not in first.stdout and (first.returncode == 0 or "tito export --all" in first.stdout), first.stdout
+    done = tito("export", "--all")
+    assert done.returncode == 0 and "Traceback" not in done.stdout, done.stdout
+    assert (root / name).read_text(encoding="utf-8").strip() == before.strip() or name.endswith("__init__.py")
+    assert tito("status").returncode == 0
+
+
+def test_where_the_notebooks_are_missing_it_says_what_to_copy(edition, tmp_path):
+    shutil.copytree(edition, root := tmp_path / "mine")
+    (root / "tinytorch/tito/notebooks.py").write_text("x = (")
+    done = subprocess.run([sys.executable, "tinytorch_cli.py", "export", "--all"], cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 1 and "Copy the folder tinytorch again" in done.stdout and "Traceback" not in done.stdout, done.stdout

@@ -26,7 +26,7 @@ from .notebooks import (TitoError, check_exports, code_cells, export, new_notebo
                                       text_of, write_file)
 
 # %% ../../nbs/tito/release_dev.ipynb #b219b522
-COPIED = ("settings.ini", "setup.py", "LICENSE", "MANIFEST.in", ".gitignore", ".gitattributes")
+COPIED = ("settings.ini", "setup.py", "tinytorch_cli.py", "LICENSE", "MANIFEST.in", ".gitignore", ".gitattributes")
 LEFT_OUT = ("mistakes.py", "_modidx.py")             # of the package
 
 README = """# {title}, the student's edition
