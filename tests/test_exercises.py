@@ -539,3 +539,85 @@ def test_another_spelling_of_a_marker_is_refused(marker):
 def test_any_end_of_line_is_cut(end):
     nb = {"source": end.join(["def f():", "    ### BEGIN SOLUTION", "    return 1", "    ### END SOLUTION"])}
     assert exercises_module.blank(exercises_module.text_of(nb)) == "def f():\n    # YOUR CODE HERE\n    raise NotImplementedError()"
+
+
+# Odd files: one sentence, nothing lost
+
+def test_two_resets_at_once_undo_both(copied):
+    _, _, path = copied
+    write(path.parents[2], "absolute_error", "    return 3, 4")
+    environment = os.environ | {"PYTHONPATH": str(path.parents[2])}
+    both = [subprocess.Popen([sys.executable, "-m", "tinytorch.tito.cli", "reset", name], cwd=path.parents[2], env=environment, stdout=subprocess.DEVNULL) for name in ("squared_error", "absolute_error")]
+    assert [process.wait() for process in both] == [0, 0]
+    text = path.read_text(encoding="utf-8")
+    assert "return 1, 2" not in text and "return 3, 4" not in text
+
+
+def test_duplicate_ids_reset_the_right_cell(copied):
+    project, module, path = copied
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    wanted = next(i for i, cell in enumerate(nb["cells"]) if "return 1, 2" in "".join(cell["source"]))
+    nb["cells"][3]["id"] = nb["cells"][wanted + 1]["id"] = nb["cells"][wanted]["id"]
+    path.write_text(json.dumps(nb), encoding="utf-8")
+    reset(project, module, "squared_error")
+    after = json.loads(path.read_text(encoding="utf-8"))
+    assert [i for i, (a, b) in enumerate(zip(nb["cells"], after["cells"], strict=True)) if a["source"] != b["source"] and "".join(a["source"]) != "".join(b["source"])] == [wanted]
+
+
+ODD = {"half a character": '"\\ud83d"', "deep": "[" * 100_000 + "]" * 100_000, "cut": '{"04_losses": {"squ', "a list": "[1, 2]", "numbers": '{"huber": -3, "04_losses": 7, "squared_error": {}}',
+       "not UTF-8": b"\xff\xfe\x00", "empty": ""}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_files_of_ours_are_begun_anew(student, case):
+    write(student, "squared_error", ANSWER)
+    (student / ".tito").mkdir(exist_ok=True)
+    for name in "marks.json", "hints.json":
+        (student / ".tito" / name).write_bytes(ODD[case] if isinstance(ODD[case], bytes) else ODD[case].encode())
+    for command in ["test", "04", "squared_error"], ["hint", "huber"], ["status"]:
+        done = tito(student, *command)
+        assert done.returncode == 0 and "Traceback" not in done.stdout, done.stdout
+    assert "1 of 121 points" in done.stdout
+
+
+def test_a_folder_where_a_file_should_be(student):
+    for name in "marks.json", "hints.json":
+        (student / ".tito" / name).mkdir(parents=True)
+    for command in ["test", "04", "squared_error"], ["hint", "huber"], ["status"]:
+        assert "Traceback" not in tito(student, *command).stdout
+
+
+@pytest.mark.parametrize("case", ["half a character", "deep", "cut", "not UTF-8"])
+def test_an_odd_notebook_is_told_and_left(student, case):
+    path, nb = lesson(student)
+    nb["cells"][4]["source"] = ["HERE"]
+    content = ODD[case] if isinstance(ODD[case], bytes) else json.dumps(nb).replace('"HERE"', ODD[case]).encode()
+    path.write_bytes(content)
+    for command in ["test", "04"], ["reset", "squared_error"], ["hint", "huber"], ["export", "04"], ["status"]:
+        done = tito(student, *command)
+        assert "Traceback" not in done.stdout and path.read_bytes() == content, done.stdout
+        assert command[0] in ("hint", "status") or done.returncode, done.stdout
+
+
+COMMANDS = {"reset": ["reset", "squared_error"], "export": ["export", "04"], "hint": ["hint", "huber"], "test": ["test", "04", "squared_error"]}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_random_kills_lose_nothing(copied, command, request):
+    "Killed at any moment, a file is as it was or as it should become, and the next command works. 100 kills with --slow."
+    _, _, path = copied
+    root, before = path.parents[2], path.read_bytes()
+    package, rng = root / "tinytorch/nn/losses.py", np.random.default_rng()
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    for _ in range(100 if request.config.getoption("--slow") else 5):
+        path.write_bytes(before)
+        process = subprocess.Popen([sys.executable, "-m", "tinytorch.tito.cli", *COMMANDS[command]], cwd=root, env=environment, stdout=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.05, 1.2))
+        process.kill()
+        process.wait()
+        after = path.read_bytes()
+        copies = (root / ".tito/backups").glob("*.ipynb")
+        assert after == before or json.loads(after) and any(copy.read_bytes() == before for copy in copies)
+        compile(package.read_text(encoding="utf-8"), "losses.py", "exec")
+    assert tito(root, "status").returncode == 0
