@@ -20,12 +20,13 @@ setup(
     url=settings["git_url"],
     license="Apache-2.0",
     packages=find_packages(include=["tinytorch", "tinytorch.*"]),
+    py_modules=["tinytorch_cli"],
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require={key.removesuffix("_requirements"): settings[key].split()
                     for key in settings if key.endswith("_requirements")},
     entry_points={
-        "console_scripts": ["tito=tinytorch.tito.cli:main"],
+        "console_scripts": ["tito=tinytorch_cli:main"],
         "nbdev": [f"{settings['lib_path']}={settings['lib_path']}._modidx:d"],
     },
     zip_safe=False,

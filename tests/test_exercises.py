@@ -5,6 +5,7 @@
 import gc
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -198,7 +199,10 @@ def test_enough_of_both():
     assert len(MISTAKES) >= 60 and len(ALTERNATIVES) >= 25 and {name for name, _ in ALTERNATIVES} >= {e.name for e in find_exercises(PROJECT, LESSON.notebooks[0])}
 
 
-@pytest.mark.parametrize("exercise", [e for path in LESSON.notebooks for e in find_exercises(PROJECT, path)], ids=lambda e: e.name)
+EXERCISES = [e for path in LESSON.notebooks for e in find_exercises(PROJECT, path)]
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.name)
 def test_exercise_is_complete(exercise):
     "A docstring with an example and what to return, two hints, points, a solution of 2 to 10 lines, and a check."
     cell = next(c for c in code_cells(read_notebook(PROJECT, LESSON.folder / exercise.notebook)) if f"def {exercise.name}(" in c.source and "BEGIN SOLUTION" in c.source)
@@ -416,3 +420,204 @@ def test_a_killed_reset_loses_nothing(copied, delay):
     assert after == before or b"return 1, 2" not in after and len(json.loads(after)["cells"]) == len(json.loads(before)["cells"])
     if after != before:
         assert any(copy.read_bytes() == before for copy in (path.parents[2] / ".tito/backups").glob("*.ipynb"))
+
+
+# What the command line says
+
+def lesson(root):
+    path = root / "nbs/04_losses/losses_dev.ipynb"
+    return path, json.loads(path.read_text(encoding="utf-8"))
+
+
+def put(root, name, source):
+    "Replace the whole cell of an exercise."
+    path, nb = lesson(root)
+    cell = next(cell for cell in nb["cells"] if cell["cell_type"] == "code" and f"def {name}(" in "".join(cell["source"]))
+    cell["source"] = source.splitlines(True)
+    path.write_text(json.dumps(nb), encoding="utf-8")
+
+
+def add_cell(root, source):
+    path, nb = lesson(root)
+    nb["cells"].insert(3, {"cell_type": "code", "id": f"new{len(nb['cells'])}", "metadata": {}, "source": [source], "outputs": [], "execution_count": None})
+    path.write_text(json.dumps(nb), encoding="utf-8")
+
+
+ANSWER = "    error = input - target\n    return error * error, 2 * error"
+HEAD = "#| exports\ndef squared_error(input, target):\n"
+
+
+def above_the_raise(root): put(root, "squared_error", f"{HEAD}    error = input - target\n    # YOUR CODE HERE\n    raise NotImplementedError()\n    return error * error, 2 * error")
+
+
+def not_exported(root): put(root, "squared_error", f"def squared_error(input, target):\n{ANSWER}")
+
+
+def renamed(root): put(root, "squared_error", f"{HEAD.replace('squared_error', 'squared')}{ANSWER}")
+
+
+def helper(root):
+    add_cell(root, "def half(x):\n    return x / 2")
+    write(root, "squared_error", "    return half(input), input")
+
+
+def imported(root):
+    add_cell(root, "import math")
+    write(root, "squared_error", "    return math.pi * input, input")
+
+
+def mine(root):
+    (root / "nbs/04_losses/mine.py").write_text("def f(x): return x")
+    write(root, "squared_error", "    from mine import f\n    return f(input), input")
+
+
+BLAMED = [(above_the_raise, "Delete that line"), (not_exported, "not exported: its first line should be `#| exports`"),
+          (renamed, "its cell defines `squared`, but the function must be called `squared_error`"),
+          (helper, "`half` is missing: cell [3] defines it, but is not exported"), (imported, "`math` is missing: cell [3] imports it"),
+          (mine, "`mine.py` stands beside the notebook")]
+
+
+@pytest.mark.parametrize("spoil, text", BLAMED, ids=[spoil.__name__ for spoil, _ in BLAMED])
+def test_the_notebook_is_to_blame(student, spoil, text):
+    spoil(student)
+    done = tito(student, "test", "04", "squared_error")
+    assert done.returncode == 1 and "❌ squared_error" in done.stdout and text in done.stdout, done.stdout
+
+
+def test_an_exercise_waits_for_what_it_uses_also_alone(student):
+    write(student, "log_softmax", "    return logits * 2")
+    write(student, "cross_entropy", "    logs = log_softmax(logits)\n    return -logs[np.arange(len(target)), target], np.exp(logs)")
+    for arguments in ["04", "-e", "cross_entropy"], ["04", "cross_entropy"], ["cross_entropy"]:
+        done = tito(student, "test", *arguments).stdout
+        assert "🚧 cross_entropy: waits for log_softmax" in done and "❌" not in done, done
+
+
+def test_the_first_lines_are_of_this_lesson_and_the_last_is_the_next_step(student):
+    write(student, "squared_error", ANSWER)
+    write(student, "huber", "    return input, target")
+    lines = tito(student, "test", "04").stdout.splitlines()
+    assert lines[0] == "nbs/04_losses/losses_dev.ipynb" and "⬜ nbs/04_losses/ranking_losses_dev.ipynb: not begun" in "\n".join(lines)
+    assert len(lines) < 45 and lines[-1] == "A hint: tito hint 04 huber"
+    tito(student, "reset", "huber")
+    assert tito(student, "test", "04").stdout.splitlines()[-1] == "Next: absolute_error in nbs/04_losses/losses_dev.ipynb"
+
+
+def test_all_of_a_notebook_is_to_be_exported(student):
+    for exercise in find_exercises(PROJECT, PROJECT.find("04").folder / "losses_dev.ipynb"):
+        cell = next(cell for cell in code_cells(read_notebook(PROJECT, PROJECT.find("04").folder / "losses_dev.ipynb")) if f"def {exercise.name}(" in cell.source)
+        put(student, exercise.name, cell.source)
+    done = tito(student, "test", "losses_dev").stdout
+    assert "All 27 points of losses_dev.ipynb" in done and "tito export 04" in done, done
+
+
+def test_an_endless_loop_is_named_while_it_runs(student):
+    write(student, "squared_error", "    while True: pass")
+    done = tito(student, "test", "04", "squared_error", "--timeout", "3").stdout
+    assert done.index("⏳ squared_error is still running; it is stopped after 3 s") < done.index("❌ squared_error")
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
+def test_hints_are_plain_text(exercise):
+    for hint in exercise.hints:
+        text = exercises_module.plain(hint)
+        assert not set("$\\{}") & set(re.sub(r"`[^`]*`", "", text)), text
+
+
+def test_hint_without_a_module(student):
+    assert tito(student, "hint", "huber").stdout.startswith("Hint 1 of 2") and max(map(len, tito(student, "hint", "huber").stdout.splitlines())) <= 100
+
+
+# Markers
+
+@pytest.mark.parametrize("marker", ["###BEGIN SOLUTION", "# BEGIN SOLUTION", "### Begin Solution", "### BEGIN SOLUTIONS", "# BEGIN", "### Begin", "### BEGIN  SOLUTION", "x = 1 ### BEGIN SOLUTION"])
+def test_another_spelling_of_a_marker_is_refused(marker):
+    with pytest.raises(ValueError, match="is no marker; write `### BEGIN SOLUTION`"):
+        exercises_module.blank(f"def f():\n    {marker}\n    return 1\n    ### END SOLUTION")
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
+def test_any_end_of_line_is_cut(end):
+    nb = {"source": end.join(["def f():", "    ### BEGIN SOLUTION", "    return 1", "    ### END SOLUTION"])}
+    assert exercises_module.blank(exercises_module.text_of(nb)) == "def f():\n    # YOUR CODE HERE\n    raise NotImplementedError()"
+
+
+# Odd files: one sentence, nothing lost
+
+def test_two_resets_at_once_undo_both(copied):
+    _, _, path = copied
+    write(path.parents[2], "absolute_error", "    return 3, 4")
+    environment = os.environ | {"PYTHONPATH": str(path.parents[2])}
+    both = [subprocess.Popen([sys.executable, "-m", "tinytorch.tito.cli", "reset", name], cwd=path.parents[2], env=environment, stdout=subprocess.DEVNULL) for name in ("squared_error", "absolute_error")]
+    assert [process.wait() for process in both] == [0, 0]
+    text = path.read_text(encoding="utf-8")
+    assert "return 1, 2" not in text and "return 3, 4" not in text
+
+
+def test_duplicate_ids_reset_the_right_cell(copied):
+    project, module, path = copied
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    wanted = next(i for i, cell in enumerate(nb["cells"]) if "return 1, 2" in "".join(cell["source"]))
+    nb["cells"][3]["id"] = nb["cells"][wanted + 1]["id"] = nb["cells"][wanted]["id"]
+    path.write_text(json.dumps(nb), encoding="utf-8")
+    reset(project, module, "squared_error")
+    after = json.loads(path.read_text(encoding="utf-8"))
+    assert [i for i, (a, b) in enumerate(zip(nb["cells"], after["cells"], strict=True)) if a["source"] != b["source"] and "".join(a["source"]) != "".join(b["source"])] == [wanted]
+
+
+ODD = {"half a character": '"\\ud83d"', "deep": "[" * 100_000 + "]" * 100_000, "cut": '{"04_losses": {"squ', "a list": "[1, 2]", "numbers": '{"huber": -3, "04_losses": 7, "squared_error": {}}',
+       "not UTF-8": b"\xff\xfe\x00", "empty": ""}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_files_of_ours_are_begun_anew(student, case):
+    write(student, "squared_error", ANSWER)
+    (student / ".tito").mkdir(exist_ok=True)
+    for name in "marks.json", "hints.json":
+        (student / ".tito" / name).write_bytes(ODD[case] if isinstance(ODD[case], bytes) else ODD[case].encode())
+    for command in ["test", "04", "squared_error"], ["hint", "huber"], ["status"]:
+        done = tito(student, *command)
+        assert done.returncode == 0 and "Traceback" not in done.stdout, done.stdout
+    assert "1 of 121 points" in done.stdout
+
+
+def test_a_folder_where_a_file_should_be(student):
+    for name in "marks.json", "hints.json":
+        (student / ".tito" / name).mkdir(parents=True)
+    for command in ["test", "04", "squared_error"], ["hint", "huber"], ["status"]:
+        assert "Traceback" not in tito(student, *command).stdout
+
+
+@pytest.mark.parametrize("case", ["half a character", "deep", "cut", "not UTF-8"])
+def test_an_odd_notebook_is_told_and_left(student, case):
+    path, nb = lesson(student)
+    nb["cells"][4]["source"] = ["HERE"]
+    content = ODD[case] if isinstance(ODD[case], bytes) else json.dumps(nb).replace('"HERE"', ODD[case]).encode()
+    path.write_bytes(content)
+    for command in ["test", "04"], ["reset", "squared_error"], ["hint", "huber"], ["export", "04"], ["status"]:
+        done = tito(student, *command)
+        assert "Traceback" not in done.stdout and path.read_bytes() == content, done.stdout
+        assert command[0] in ("hint", "status") or done.returncode, done.stdout
+
+
+COMMANDS = {"reset": ["reset", "squared_error"], "export": ["export", "04"], "hint": ["hint", "huber"], "test": ["test", "04", "squared_error"]}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_random_kills_lose_nothing(copied, command, request):
+    "Killed at any moment, a file is as it was or as it should become, and the next command works. 100 kills with --slow."
+    _, _, path = copied
+    root, before = path.parents[2], path.read_bytes()
+    package, rng = root / "tinytorch/nn/losses.py", np.random.default_rng()
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    for _ in range(100 if request.config.getoption("--slow") else 5):
+        path.write_bytes(before)
+        process = subprocess.Popen([sys.executable, "-m", "tinytorch.tito.cli", *COMMANDS[command]], cwd=root, env=environment, stdout=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.05, 1.2))
+        process.kill()
+        process.wait()
+        after = path.read_bytes()
+        copies = (root / ".tito/backups").glob("*.ipynb")
+        assert after == before or json.loads(after) and any(copy.read_bytes() == before for copy in copies)
+        compile(package.read_text(encoding="utf-8"), "losses.py", "exec")
+    assert tito(root, "status").returncode == 0

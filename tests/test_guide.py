@@ -70,10 +70,11 @@ def test_command_exists(page, command):
             assert value in EXERCISES
         if option == "--notebook":
             assert (LESSON.folder / f"{value}.ipynb").exists()
-    if name in ("hint", "reset", "solution") and len(arguments) == 2:
-        assert arguments[1] in EXERCISES
-    if name in ("test", "start", "export", "hint", "reset") and arguments and not arguments[0].startswith("-"):
-        assert PROJECT.find(arguments[0]) == LESSON
+    named = [argument for argument in arguments[:2] if not argument.startswith("-")]
+    if name in ("hint", "reset", "solution") and named:
+        assert named.pop() in EXERCISES | {"EXERCISE", "NAME"}
+    if name in ("test", "start", "export", "hint", "reset") and named and not arguments[0].startswith("-"):
+        assert PROJECT.find(named[0]) == LESSON
 
 
 @each_page

@@ -2,6 +2,7 @@
 
 Slow, for it installs nbgrader into an environment of its own: `pytest --slow tests/test_nbgrader.py`.
 """
+import ast
 import json
 import os
 import subprocess
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tinytorch.tito.exercises import annotate, find_exercises
-from tinytorch.tito.notebooks import Project
+from tinytorch.tito.exercises import annotate, blank, find_exercises, function_names, parse, test_of as first_test, uses
+from tinytorch.tito.notebooks import Project, text_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)
+QUICK = ("losses_dev", "embedding_losses_dev")
 LESSONS = [path for path in PROJECT.find("04").notebooks if find_exercises(PROJECT, path)]
 
 
@@ -29,6 +31,69 @@ def test_metadata_is_in_step(path):
     ids = [data["grade_id"] for data in before if data]
     assert len(ids) == len(set(ids))
     assert sum(data.get("points", 0) for data in before if data) == sum(exercise.points for exercise in find_exercises(PROJECT, path))
+
+
+def definitions(nb) -> list:
+    "The cells of a notebook cut down to imports, functions, classes and assignments, as (cell, syntax tree)."
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign)
+    found = []
+    for cell in nb["cells"]:
+        source = text_of(cell)
+        if cell["cell_type"] == "code" and (tree := parse(source)) and not source.startswith("#| slow"):
+            tree.body = [node for node in tree.body if isinstance(node, kinds)]
+            found.append((cell, tree))
+    return found
+
+
+def define(trees, space):
+    "Run trees; an assignment that needs what was left out is left out, too."
+    for tree in trees:
+        for node in tree.body:
+            try:
+                exec(compile(ast.Module([node], []), "cell", "exec"), space)
+            except Exception:
+                if not isinstance(node, ast.Assign):
+                    raise
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_blank_costs_its_points(path, monkeypatch, request):
+    "With one exercise blanked, the test that gives its points fails; with none, no test does."
+    if path.stem not in QUICK and not request.config.getoption("--slow"):
+        pytest.skip("slow: runs every unit test twice for each exercise")
+    from tinytorch.nn.criterion import LOSSES
+    monkeypatch.chdir(path.parent)
+    before = dict(LOSSES)
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    cells = definitions(nb)
+    numbers = {id(cell): number for number, (cell, _) in enumerate(cells)}
+    graph = {name: uses(text_of(cell)) - {name} for cell, _ in cells for name in function_names(text_of(cell))}
+    tests = {name: cell["metadata"].get("nbgrader", {}).get("points") for cell, _ in cells
+             for name in function_names(text_of(cell)) if name.startswith("test_unit_")}
+    space = {"__name__": "lesson"}
+    try:
+        define([tree for _, tree in cells], space)
+        for cell, _ in cells:
+            data = cell["metadata"].get("nbgrader", {})
+            if not data.get("solution"):
+                continue
+            name = data["grade_id"]
+            below = [test for test in tests if place(cells, test) > numbers[id(cell)]]
+            test = first_test(name, below, graph)
+            assert tests[test], f"{test} gives no points"
+            space[test]()
+            exported = [tree for other, tree in cells[numbers[id(cell)]:] if "export" in text_of(other).partition("\n")[0]]
+            define([ast.parse(blank(text_of(cell))), *exported[1:]], space)
+            with pytest.raises(NotImplementedError):
+                space[test]()
+            define(exported, space)
+    finally:
+        LOSSES.clear()
+        LOSSES.update(before)
+
+
+def place(cells, name) -> int:
+    return next(number for number, (cell, _) in enumerate(cells) if name in function_names(text_of(cell)))
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,13 @@
 "The pictures: what their lines hold, what their descriptions say, and colours that everybody can tell apart."
 import itertools
 import re
+from pathlib import Path
 
 import matplotlib
+import nbformat
 import numpy as np
 import pytest
+from real_kernel import pictures, run, texts
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -13,6 +16,8 @@ from tinytorch import plotting
 from tinytorch.nn import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, PoissonNLLLoss, TripletMarginLoss
 from tinytorch.nn.losses import huber
 from tinytorch.plotting import PALETTE, alt_text, panels, plot_landscape, plot_loss, plot_losses, plot_reliability, plot_samples, plot_training, plot_worst
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -187,3 +192,18 @@ def test_description_is_saved_with_the_picture():
             assert metadata["image/png"]["alt"] == "a: the loss goes from 2 to 1 in 2 steps." and metadata["image/png"].keys() - {"alt"} == extra
     finally:
         InteractiveShell.clear_instance()
+
+
+NOTEBOOKS = [path for path in sorted((ROOT / "nbs").rglob("*.ipynb")) if path.name[0] not in "_." and "image/png" in path.read_text(encoding="utf-8")]
+QUICK = ("plotting_dev", "regression_losses_dev")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_picture_is_shown_in_a_kernel(path, request):
+    "As Jupyter runs it, each cell shows the pictures that are saved with it."
+    if path.stem not in QUICK and not request.config.getoption("--slow"):
+        pytest.skip("slow: runs a whole notebook in a kernel")
+    shown, failed = run(nbformat.read(path, as_version=4), path.parent, ROOT)
+    assert failed is None, texts(failed)
+    saved = {cell.id: pictures(cell) for cell in nbformat.read(path, as_version=4).cells}
+    assert {cell.id: pictures(cell) for cell in shown.cells} == {cell.id: saved[cell.id] for cell in shown.cells}

@@ -423,12 +423,27 @@ def test_status(project):
 
 def test_doctor(project):
     tito(project, "export", "--all")
-    done = tito(project, "doctor")
+    both = os.pathsep.join(map(str, [ROOT, project]))
+    done = tito(project, "doctor", PYTHONPATH=both)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "✗" not in done.stdout and "Python ≥ 3.10" in done.stdout
+    fails(tito(project, "doctor"), 1, "No module named 'toy'", "pip install -e")
     (project / "toy/nn/numbers.py").write_text("x = ")
-    done = tito(project, "doctor")
+    done = tito(project, "doctor", PYTHONPATH=both)
     fails(done, 1, "differs: nbs/01_numbers/numbers_dev.ipynb", "tito export --all")
+
+
+def test_another_package_than_the_projects_is_told(project, tmp_path):
+    "As after `pip install git+...`: the package that Python imports has its home elsewhere."
+    other = tmp_path / "elsewhere"
+    shutil.copytree(project, other)
+    tito(project, "export", "--all"), tito(other, "export", "--all")
+    both = os.pathsep.join(map(str, [ROOT, other]))
+    fails(tito(project, "doctor", PYTHONPATH=both, COLUMNS="300"), 1, f"is another one, {(other / 'toy').resolve()}", "pip install -e")
+    ini = project / "settings.ini"
+    ini.write_text(ini.read_text().replace("lib_name = toy", "lib_name = tinytorch"))
+    for command in ["export", "01"], ["test", "01"]:
+        assert "Python imports another tinytorch than this project's" in tito(project, *command).stdout
 
 
 def test_doctor_compares_versions(project):

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['INSTALL', 'EXPORTS', 'TitoError', 'Module', 'Project', 'read_settings', 'find_project', 'new_notebook', 'Cell',
-           'read_notebook', 'code_cells', 'write_file', 'check_exports', 'check_syntax', 'exported', 'Change', 'export',
-           'export_all', 'Problem', 'Run', 'cells_to_run', 'run_notebook', 'refresh', 'clean', 'State', 'state']
+           'text_of', 'read_notebook', 'check_characters', 'code_cells', 'write_file', 'locked', 'check_exports',
+           'check_syntax', 'exported', 'Change', 'export', 'export_all', 'Problem', 'Run', 'cells_to_run',
+           'run_notebook', 'refresh', 'clean', 'save', 'State', 'state']
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #03116ae2
 import ast
@@ -104,6 +105,14 @@ class Project:
         known = ", ".join(m.folder.name for m in modules)
         raise TitoError(f"There is no module '{name}'{hint} Known modules: {known}.", 2)
 
+    def named(self, name):
+        "The notebooks that `name` means: one (`losses_dev`, or its path), or those of a module."
+        stem = re.split(r"[/\\]", name.strip())[-1].removesuffix(".ipynb").lower()
+        if same := [path for path in self.notebooks() if path.stem.lower() == stem]: return same
+        module = self.find(name)
+        if module.notebooks: return module.notebooks
+        raise TitoError(f"{self.show(module.folder)} has no notebook (*_dev.ipynb) yet.")
+
 # %% ../../nbs/tito/notebooks_dev.ipynb #0be78ca4
 def read_settings(path):
     "The settings in the file `path` as a dictionary; without a `lib_name` it is empty."
@@ -147,6 +156,11 @@ class Cell:
     directives: dict
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #276245d2
+def text_of(cell):
+    "The source of a cell as one text; its lines end as Python's do, also if they were written on Windows."
+    return re.sub("\r\n?", "\n", "".join(cell["source"]))
+
+# %% ../../nbs/tito/notebooks_dev.ipynb #4d7ad0fd
 def read_notebook(project, path):
     "The notebook in the file `path` as a dictionary; a TitoError says what is wrong with it."
     name, text = project.show(path), ""
@@ -159,6 +173,7 @@ def read_notebook(project, path):
         hint = " It holds a merge conflict: `nbdev_fix` can mend it." if "\n<<<<<<<" in text else ""
         where = f"line {error.lineno}, column {error.colno}"
         raise TitoError(f"{name} is no valid notebook: {where}: {error.msg}.{hint}") from None
+    except RecursionError: raise TitoError(f"{name} is no valid notebook: its brackets are nested too deep.") from None
     if not isinstance(nb, dict) or nb.get("nbformat") != 4 or not isinstance(nb.get("cells"), list):
         raise TitoError(f"{name} is no valid notebook: it has no list of cells in Jupyter's format 4.")
     for i, cell in enumerate(nb["cells"], 1):
@@ -166,9 +181,21 @@ def read_notebook(project, path):
         lines = source if isinstance(source, list) else [source]
         if not all(isinstance(line, str) for line in lines) or cell.get("cell_type") not in ("code", "markdown", "raw"):
             raise TitoError(f"{name} is no valid notebook: item {i} of its cells has no type and source.")
+    check_characters(name, text, nb)
     return nb
 
-# %% ../../nbs/tito/notebooks_dev.ipynb #4d7ad0fd
+
+def check_characters(name, text, nb):
+    "Raise a TitoError if the notebook holds half of a character, `\\ud83d` without what follows it: no file can."
+    if "\\ud" not in text.lower(): return
+    for i, part in enumerate([*nb["cells"], nb], 1):
+        try: json.dumps(part, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            where = f"item {i} of its cells" if i <= len(nb["cells"]) else "its metadata"
+            half = f"\\u{ord(error.object[error.start]):x}"
+            raise TitoError(f"{name} cannot be saved: {where} holds half of a character, {half}. Delete it.") from None
+
+# %% ../../nbs/tito/notebooks_dev.ipynb #2dddcd13
 def code_cells(nb):
     "The code cells of the notebook `nb` that are not empty."
     from execnb.nbio import NbCell
@@ -176,7 +203,7 @@ def code_cells(nb):
 
     cells, section = [], ""
     for index, raw in enumerate(nb["cells"]):
-        source = "".join(raw["source"])
+        source = text_of(raw)
         if raw["cell_type"] == "markdown":
             section = (re.findall("^#+ +(.*)", source, re.M) or [section])[-1]
         elif raw["cell_type"] == "code" and source.strip():
@@ -194,7 +221,8 @@ def write_file(path, data):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f".{path.name}.*.tmp"):
-            if time.time() - left.stat().st_mtime > 60: left.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):        # another process may tidy, too
+                if time.time() - left.stat().st_mtime > 60: left.unlink()
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
@@ -205,6 +233,25 @@ def write_file(path, data):
         raise TitoError(f"{path} could not be written, and is as it was: {error.strerror}.") from None
     finally:
         with contextlib.suppress(OSError): temporary.unlink()
+
+# %% ../../nbs/tito/notebooks_dev.ipynb #2c49eab0
+@contextlib.contextmanager
+def locked(project):
+    "Hold the project's lock; wait while another process holds it."
+    path = project.root / ".tito" / "lock"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        file = open(path, "a+b")
+    except OSError as error: raise TitoError(f"{project.show(path)} cannot be written: {error.strerror}.") from None
+    with file:
+        if os.name == "posix":
+            import fcntl
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            import msvcrt
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+        yield
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #58e2c487
 EXPORTS = ("export", "exports", "exporti")
@@ -518,6 +565,16 @@ def clean(project, nb):
     keys = "allowed_metadata_keys", "allowed_cell_metadata_keys"
     clean_nb(nb, **{key: project.settings.get(key, "").split() for key in keys})
     return nb2str(nb).encode()
+
+
+def save(project, path):
+    "Clean the notebook `path` and set nbgrader's metadata, without running it; return whether its file was changed."
+    from tinytorch.tito.exercises import annotate
+    nb, before = read_notebook(project, path), Path(path).read_bytes()
+    annotate(nb)
+    after = clean(project, nb)
+    if after != before.replace(b"\r\n", b"\n"): write_file(path, after)
+    return after != before.replace(b"\r\n", b"\n")
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #2d40a297
 @dataclass
