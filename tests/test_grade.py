@@ -29,6 +29,7 @@ PROJECT = Project(ROOT)
 MODULE = PROJECT.find("04")
 LESSON = ROOT / "nbs/04_losses/losses_dev.ipynb"
 REASON = sandbox.protection()
+RUN = dict(stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
 safe = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 
@@ -67,9 +68,10 @@ def attempts(tmp_path_factory):
         bus.listen(), abstract.listen()
         argument = json.dumps(plan | {"victim": victim.pid, "port": server.getsockname()[1], "bus": name, "abstract": name})
         environment = os.environ | {"TINYTORCH_PLANTED": "secret"}
-        outside = subprocess.run([sys.executable, "attacks.py", argument], cwd=top / "outside", env=environment, pass_fds=[kept.fileno()], capture_output=True, text=True)
-        inside = subprocess.run(sandbox.sandboxed(top / "inside", ["attacks.py", argument]), env=sandbox.ENVIRONMENT, capture_output=True, text=True)
+        outside = subprocess.run([sys.executable, "attacks.py", argument], cwd=top / "outside", env=environment, pass_fds=[kept.fileno()], **RUN)
+        inside = subprocess.run(sandbox.sandboxed(top / "inside", ["attacks.py", argument]), env=sandbox.ENVIRONMENT, **RUN)
         os.remove(name)
+        victim.kill()                   # an attack that traces it may have stopped it
         victim.communicate()
     return json.loads(outside.stdout), json.loads(inside.stdout)
 
