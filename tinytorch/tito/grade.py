@@ -346,9 +346,11 @@ def grade(project, module, folder, out, *, notebooks=None, students=None, seed: 
     if out == folder or folder in out.parents:
         raise TitoError(f"{out} is inside the folder of submissions. Name another folder.", 2)
     used = started(out / ".state") if seed is None else seed
-    todo = chosen_exercises(module, exercises(project, module, np.random.default_rng([used, 1])), notebooks)     # not [seed]: with 0 they would be the edition's own
+    every = exercises(project, module, np.random.default_rng([used, 1]))     # not [seed]: with 0 they would be the edition's own
+    todo = chosen_exercises(module, every, notebooks)
     with tempfile.TemporaryDirectory(prefix="tito-package-") as temporary:
-        course = Course(project.lib, todo, built_on(project, module, todo), {path.name: module_of(project, path) for path in module.notebooks}, Path(temporary), timeout, protected)
+        modules = {path.name: module_of(project, path) for path in module.notebooks}
+        course = Course(project.lib, todo, built_on(project, module, every), modules, Path(temporary), timeout, protected)
         marks = mark_all(course, handed_in, out / ".state", used, seed is not None, jobs, tell)
     others = earlier(out / ".state", {marked.student for marked in marks}, [exercise.name for exercise in todo])
     write_marks(out, todo, sorted([*marks, *others], key=lambda marked: marked.student), protected)
