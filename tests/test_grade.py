@@ -4,6 +4,7 @@ Attacks on the sandbox are in attacks.py. Those on the marks stand below, each i
 All are bounded: one process more, a few gigabytes that are never given.
 """
 import csv
+import io
 import json
 import os
 import shutil
@@ -11,7 +12,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import zipfile
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -19,7 +23,7 @@ import pytest
 import attacks
 from tinytorch.tito import answers, sandbox
 from tinytorch.tito import grade as grading
-from tinytorch.tito.exercises import FILE, exercises
+from tinytorch.tito.exercises import FILE, exercises, judge
 from tinytorch.tito.grade import grade
 from tinytorch.tito.judge import from_data
 from tinytorch.tito.notebooks import Project, TitoError, code_cells, read_notebook
@@ -29,6 +33,8 @@ PROJECT = Project(ROOT)
 MODULE = PROJECT.find("04")
 LESSON = ROOT / "nbs/04_losses/losses_dev.ipynb"
 REASON = sandbox.protection()
+ROOTS = hasattr(os, "geteuid") and os.geteuid() == 0
+ORDINARY = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if ROOTS and shutil.which("unshare") else []     # where root runs these tests
 RUN = dict(stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
 safe = pytest.mark.skipif(bool(REASON), reason=REASON)
 
@@ -43,7 +49,7 @@ def test_the_sandbox_is_there():
 
 @pytest.fixture(scope="module")
 def attempts(tmp_path_factory):
-    "What each attack of attacks.py got, without a sandbox and in one."
+    "What each attack of attacks.py got, without a sandbox, in one, and in one of an ordinary user."
     if REASON:
         pytest.skip(REASON)
     top = tmp_path_factory.mktemp("attacked")
@@ -70,17 +76,20 @@ def attempts(tmp_path_factory):
         environment = os.environ | {"TINYTORCH_PLANTED": "secret"}
         outside = subprocess.run([sys.executable, "attacks.py", argument], cwd=top / "outside", env=environment, pass_fds=[kept.fileno()], **RUN)
         inside = subprocess.run(sandbox.sandboxed(top / "inside", ["attacks.py", argument]), env=sandbox.ENVIRONMENT, **RUN)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "geteuid", lambda: 1000)
+            ordinary = subprocess.run([*ORDINARY, *sandbox.sandboxed(top / "inside", ["attacks.py", argument])], env=sandbox.ENVIRONMENT | {"PATH": os.environ["PATH"]}, **RUN)
         os.remove(name)
         victim.kill()                   # an attack that traces it may have stopped it
         victim.communicate()
-    return json.loads(outside.stdout), json.loads(inside.stdout)
+    return [json.loads(done.stdout) for done in (outside, inside, ordinary)]
 
 
 @pytest.mark.parametrize("name", attacks.ATTACKS)
 def test_attack_fails_in_the_sandbox_only(attempts, name):
-    outside, inside = attempts
-    assert not inside[name][0]
-    assert inside[name][1] == "" or "NameError" not in inside[name][1]
+    outside, *inside = attempts
+    for tried in inside:
+        assert not tried[name][0] and "NameError" not in tried[name][1]
     if not outside[name][0]:
         pytest.skip(f"this system refuses it anyway: {outside[name][1]}")
 
@@ -339,6 +348,202 @@ def test_a_table_of_the_editions_answers_gets_nothing(tmp_path):
         assert right(marked) == []
 
 
+# Odd submissions
+
+def packed_up(files: dict) -> bytes:
+    "A zip file; a name that ends in @ is a link."
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            info = zipfile.ZipInfo(name.rstrip("@"), (2026, 1, 1, 0, 0, 0))
+            info.external_attr = (0o120777 if name.endswith("@") else 0o100644) << 16
+            archive.writestr(info, data, zipfile.ZIP_DEFLATED)
+    return made.getvalue()
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    "A folder of everything that people and systems put into one, marked."
+    if REASON:
+        pytest.skip(REASON)
+    home = tmp_path_factory.mktemp("odd")
+    folder = home / "in"
+    folder.mkdir()
+    hand_in(home, "lesson")
+    hand_in(home, "wrong", "return input, target")
+    good, bad = (home / "lesson.ipynb").read_bytes(), (home / "wrong.ipynb").read_bytes()
+    scratch = json.dumps({"cells": [{"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None, "source": "#| export\ndef huber(): pass"}],
+                          "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
+    code = json.loads(good)
+    code["cells"][1]["source"] = "x = [" + "1, " * 10**6 + "]"
+    (home / "outside").mkdir()
+    files = {"plain.ipynb": good, "ANN.IPYNB": good, "_smith.ipynb": good, "=cmd.ipynb": good, "-rf.ipynb": good, "two\nlines.ipynb": good, "x" * 240 + ".ipynb": good,
+             os.fsdecode(b"ren\xe9.ipynb"): good, os.fsdecode(b"ren\xe8.ipynb"): bad, "eve.ipynb": bad, "eve/losses_dev.ipynb": good,
+             "zoe/losses_dev.ipynb": bad, "zoe/losses_dev (1).ipynb": good, "zoe/scratch.ipynb": scratch, "zoe/.ipynb_checkpoints/losses_dev-checkpoint.ipynb": bad,
+             "old/losses_dev_old.ipynb": bad, "old/new/losses_dev.ipynb": good,
+             "zip.zip": packed_up({"a/losses_dev.ipynb": good, "../../climbs.ipynb": scratch, "__MACOSX/losses_dev.ipynb": bad, "l.ipynb@": b"/etc/passwd"}),
+             "inner/work.ZIP": packed_up({"losses_dev.ipynb": good}), "nozip.zip": b"PK nothing", "bomb.zip": packed_up({f"{i}.ipynb": b"\0" * 10**7 for i in range(20)}),
+             "many.zip": packed_up({f"{i}.ipynb": scratch for i in range(200)}),
+             "large.ipynb": b" " * (17 << 20), "latin.ipynb": b'{"cells": "\xe9"}', "deep.ipynb": b"[" * 10**5, "code.ipynb": json.dumps(code).encode(),
+             "half.ipynb": good[:len(good) // 2], "empty.ipynb": b"", "list.ipynb": b"[]", "number.ipynb": b'{"cells": [1], "nbformat": 4}', "surrogate.ipynb": good.replace(b"def huber", b"def \\ud800huber"),
+             "essay.pdf": b"%PDF", "notes/essay.docx": b""}
+    for number, (name, data) in enumerate(files.items()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+        os.utime(folder / name, (10**9 + number, 10**9 + number))
+    (home / "outside/secret.ipynb").write_bytes(good)
+    (folder / "link.ipynb").symlink_to(home / "outside/secret.ipynb")
+    (folder / "linked").symlink_to(home / "outside")
+    (folder / "loop.ipynb").symlink_to("loop.ipynb")
+    (folder / "device.ipynb").symlink_to("/dev/zero")
+    os.mkfifo(folder / "pipe.ipynb")
+    os.mkfifo(folder / "pipe.zip")
+    (folder / "folder.ipynb").mkdir()
+    marks = {m.student: m for m in grade(PROJECT, MODULE, folder, home / "out", notebooks=["losses_dev"], jobs=2)}
+    return marks, home, files
+
+
+FULL = ("plain", "ANN", "_smith", "=cmd", "-rf", "x" * 240, "eve", "zoe", "old", "zip", "inner")
+ODD = {"nozip": "not a zip file", "bomb": "too large", "many": "too large", "large": "larger than 16 MB", "latin": "not UTF-8", "deep": "cannot be read", "code": "characters of code", "half": "no valid notebook",
+       "empty": "no valid notebook", "list": "no valid notebook", "number": "no valid notebook", "essay.pdf": "no notebook, folder or zip file", "notes": "no notebook was handed in", "link": "is a link",
+       "linked": "is a link", "loop": "is a link", "device": "is a link", "pipe": "no regular file", "folder": "no notebook was handed in"}
+
+
+@pytest.mark.parametrize("student", FULL)
+def test_however_it_is_called_it_is_marked(odd, student):
+    marks, _, _ = odd
+    assert len(right(marks[student])) == len(marks["plain"].verdicts) >= 14, marks[student]
+
+
+@pytest.mark.parametrize("student", ODD)
+def test_what_is_not_marked_has_a_reason(odd, student):
+    marks, _, _ = odd
+    assert not right(marks[student]) and ODD[student] in marks[student].problem, marks[student].problem
+
+
+def test_which_of_several_is_marked_is_told(odd):
+    marks, home, _ = odd
+    assert marks["zoe"].marked == "losses_dev (1).ipynb (the newest of 3 for losses_dev, not losses_dev.ipynb, scratch.ipynb)"
+    assert "the newest of 2" in marks["eve"].marked and "the newest of 2" in marks["old"].marked and "is a link" in marks["zip"].problem
+    assert not (home / "climbs.ipynb").exists() and not (home.parent / "climbs.ipynb").exists()
+
+
+def test_names_that_look_the_same_have_rows_of_their_own(odd):
+    marks, home, files = odd
+    same = [student for student in marks if student.startswith("ren\ufffd")]
+    assert len(same) == 2 and sorted(len(right(marks[student])) for student in same)[1] >= 14
+    rows = list(csv.DictReader((home / "out/marks.csv").read_text(encoding="utf-8-sig").splitlines()))
+    assert len(rows) == len(marks) == len(list((home / "out/feedback").iterdir())) == len({Path(name).parts[0].rpartition(".")[0] or name for name in marks})
+    assert not any(row[name].startswith(("=", "-", "+", "@")) for row in rows for name in ("student", "marked", "problem"))
+
+
+# What functions return
+
+HOSTILE = """
+class Loud(np.ndarray):
+    def __array_finalize__(self, other): raise StopIteration
+class Array:
+    shape = property(lambda self: 1 / 0)
+    def __array__(self, *a, **k): raise {error}
+class Meta(type):
+    __name__ = property(lambda self: 1 / 0)
+class Evil(Exception, metaclass=Meta):
+    def __str__(self): raise {error}
+def generate():
+    yield 1
+    raise {error}
+class List(list):
+    def __iter__(self): raise {error}
+    def __len__(self): raise {error}
+    def __getitem__(self, i): raise {error}
+"""
+VALUES = ["None", "...", "True", "'text'", "b'bytes'", "1j", "object()", "type", "{}", "set()", "[]", "()", "((), ())", "[[1], [1, 2]]", "[None, None]", "(input,)", "(input, target, input)", "iter([1])", "generate()",
+          "(generate(), generate())", "List([1, 2])", "Array()", "(Array(), Array())", "np.array([1]).view(np.recarray)", "np.ma.masked", "np.ma.array(input, mask=True)", "np.datetime64('now')", "np.float16(1)", "np.longdouble(1)",
+          "np.array(1 + 0j)", "np.array('x')", "np.array([{}])", "np.zeros((0, 3)), np.zeros((3, 0))", "np.zeros((1,) * 32)", "np.zeros((1,) * 32), np.zeros((1,) * 32)", "np.full(input.shape, np.nan), np.full(input.shape, np.inf)", "10**400, 10**400",
+          "-(2**63), 2**64", "float('nan'), float('nan')", "[[]] * 10**5", "np.broadcast_to(1.0, (10**6, 10**6)), input", "memoryview(b'1'), memoryview(b'1')", "range(10**9)", "lambda: 1", "np.zeros(3, [('a', int)])", "deep", "Loud", "input.astype('>f8'), target.astype('>f4')",
+          "np.matrix(input), np.matrix(target)", "print", "NotImplemented", "input, None", "None, input", "np.nan", "input.reshape(-1, 1), target.T"]
+ERRORS = ["StopIteration", "GeneratorExit", "KeyboardInterrupt", "SystemExit(0)", "RecursionError", "MemoryError", "BaseException", "Evil()", "ExceptionGroup('x', [ValueError()])", "UnicodeDecodeError('utf-8', b'x', 0, 1, chr(0xd800))",
+          "SyntaxError(object())", "SyntaxError('x', (None, 'y', None, 'z'))", "AssertionError", "NotImplementedError('\\0')", "OSError(1, 2, 3)"]
+
+
+@safe
+def test_no_return_value_stops_a_class(tmp_path):
+    "Each odd value, from each of two functions: an own row, one wrong exercise, and no problem."
+    folder = tmp_path / "in"
+    folder.mkdir()
+    cases = [f"return {value}" for value in VALUES] + [f"raise {error}" for error in ERRORS]
+    prefix = HOSTILE.format(error="StopIteration").strip().replace("\n", "\n    ")
+    for number, case in enumerate(cases):
+        hand_in(folder, f"{number:03}", f"deep = []\n    for _ in range(10**5): deep = [deep]\n    {prefix}\n    {case}", exercise=["squared_error", "cross_entropy"][number % 2])
+    marks = grade(PROJECT, MODULE, folder, tmp_path / "out", notebooks=["losses_dev"], jobs=2)
+    for marked, case in zip(marks, cases, strict=True):
+        wrong = set(marked.verdicts) - set(right(marked))
+        assert marked.problem == "" and len(wrong) == 1, (case, marked)
+
+
+def random_answer(random):
+    "What a process might send instead of an answer: a right one with something else in it."
+    odd = [None, True, -1, 0, 10**30, 1.5, "", "x", [], {}, [[]], [None], {"dtype": "<f8"}, "\x1b[2J", [1, 2], {"a": []}, float("nan")]
+    event = {"many": True, "result": [answers.pack(np.zeros(3)), None], "changed": []}
+    if random.random() < 0.5:
+        event = {"error": {"type": "T", "message": "m", "line": 1, "function": "f", "source": "s"}, "changed": []}
+    for _ in range(random.randint(1, 3)):
+        inner = event
+        while isinstance(inner, dict) and inner and random.random() < 0.6:
+            key = random.choice(list(inner))
+            if not isinstance(inner[key], (dict, list)) or not inner[key]:
+                break
+            inner = inner[key] if isinstance(inner[key], dict) else inner[key][0]
+        if isinstance(inner, dict):
+            inner[random.choice([*inner, "missing", "x"])] = random.choice(odd)
+    return event
+
+
+def test_only_answers_are_read():
+    "Of changed ones each is refused with a ValueError, or is an answer that the judge can read."
+    random, refused = Random(0), 0
+    check = from_data(exercises(PROJECT, MODULE)[0].check)
+    for _ in range(3000):
+        try:
+            read = answers.read_answer(random_answer(random), 2)
+        except ValueError:
+            refused += 1
+            continue
+        assert set(read) in ({"error", "changed"}, {"many", "result", "changed"})
+        assert judge(check, [read] * len(check.calls)).mark in ("❌", "⬜")
+    assert refused > 2000
+
+
+def test_an_answer_missing_beside_a_value_is_refused():
+    whole = {"many": True, "result": [None], "changed": []}
+    assert answers.read_answer(dict(whole), 2) == whole
+    for extra in {"missing": None}, {"error": {}}, {"changed": [True]}, {"changed": [2]}, {"result": [None] * 17}, {"result": [{"dtype": "|O8", "shape": [1], "data": ""}]}, {"many": 1}:
+        with pytest.raises(ValueError):
+            answers.read_answer(whole | extra, 2)
+
+
+# Without a sandbox
+
+@pytest.mark.parametrize("options", [["--unprotected"], []], ids=["unprotected", "protected"])
+def test_an_ordinary_user_marks(options):
+    "Also where these tests run as root. Without a sandbox marks and feedback say so."
+    if REASON and not options:
+        pytest.skip(REASON)
+    with tempfile.TemporaryDirectory() as home:
+        folder, out = Path(home, "in"), Path(home, "out")
+        folder.mkdir()
+        hand_in(folder, "ann")
+        hand_in(folder, "bob", "while True: pass")
+        process = command(folder, out, "--timeout", "4", *options, before=ORDINARY)
+        told = process.communicate(timeout=100)[0]
+        assert process.returncode == 0, told
+        rows = list(csv.DictReader((out / "marks.csv").read_text(encoding="utf-8-sig").splitlines()))
+        data = json.loads((out / "marks.json").read_text(encoding="utf-8"))
+        assert {row["sandbox"] for row in rows} == {"none" if options else "yes"} and data["sandbox"] is not bool(options)
+        assert rows[0]["points"] == rows[0]["of"] and "still running" in data["marks"][1]["exercises"]["squared_error"]["text"]
+        assert ("without a sandbox" in (out / "feedback/ann.html").read_text(encoding="utf-8")) == bool(options)
+
+
 # The run
 
 @safe
@@ -449,9 +654,9 @@ def test_the_students_edition_refuses(tmp_path, monkeypatch):
         grade(PROJECT, type(MODULE)(edition), tmp_path, tmp_path.parent / "out")
 
 
-def command(folder, out, *options, **more):
+def command(folder, out, *options, before=(), **more):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "COLUMNS": "200"}
-    return subprocess.Popen([sys.executable, "-m", "tinytorch.tito.cli", "grade", str(folder), "--out", str(out), "--notebook", "losses_dev", *options], cwd=ROOT,
+    return subprocess.Popen([*before, sys.executable, "-m", "tinytorch.tito.cli", "grade", str(folder), "--out", str(out), "--notebook", "losses_dev", *options], cwd=ROOT, stdin=subprocess.DEVNULL,
                             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", **more)
 
 
