@@ -174,7 +174,7 @@ ATTACKS = {      # name: (body of squared_error, what the feedback on it must sa
     "forges_missing": (NOISE.replace("DATA", "b'''{\"name\": \"squared_error\", \"call\": 0, \"missing\": {}, \"result\": [], \"many\": true, \"changed\": []}\\\\n'''"), "no answer"),
     "forges_only_missing": (NOISE.replace("DATA", "b'''{\"name\": \"squared_error\", \"missing\": {\"type\": \"NotImplementedError\", \"message\": \"\", \"line\": true, \"function\": \"\", \"source\": \"\"}}\\\\n'''"), "no answer"),
     "forges_changed": (NOISE.replace("DATA", "b'''{\"name\": \"squared_error\", \"call\": 0, \"result\": [null, null], \"many\": true, \"changed\": [99]}\\\\n'''"), "no answer"),
-    "forges_numbers": (NOISE.replace("DATA", "b'''{\"name\": \"squared_error\", \"call\": true, \"result\": [null, null], \"many\": true, \"changed\": []}\\\\n'''"), "no answer"),
+    "forges_numbers": (NOISE.replace("DATA", "b'''{\"name\": \"squared_error\", \"call\": false, \"result\": [null, null], \"many\": true, \"changed\": []}\\\\n'''"), "no answer"),
 }
 
 
@@ -598,6 +598,15 @@ def test_a_run_for_one_student_keeps_the_others(tmp_path):
     marked, = grade(PROJECT, MODULE, folder / "eve.ipynb", out, notebooks=["losses_dev"])
     rows = [row["student"] for row in csv.DictReader((out / "marks.csv").read_text(encoding="utf-8-sig").splitlines())]
     assert rows == ["ann", "bob", "eve"] and marked.student == "eve"
+    told = command(folder / "eve.ipynb", out).communicate(timeout=100)[0]
+    assert "2 marked earlier are kept" in told and "1 submissions marked" in told
+    with pytest.raises(TitoError, match="marks of ann for other exercises"):
+        grade(PROJECT, MODULE, folder, out, students=["bob"])
+    kept = json.loads((out / ".state/ann.json").read_text()) | {"protected": False}
+    (out / ".state/ann.json").write_text(json.dumps(kept))
+    grade(PROJECT, MODULE, folder, out, notebooks=["losses_dev"], students=["bob"])
+    rows = {row["student"]: row["sandbox"] for row in csv.DictReader((out / "marks.csv").read_text(encoding="utf-8-sig").splitlines())}
+    assert rows == {"ann": "none", "bob": "yes", "eve": "yes"}               # each as it was marked
     with pytest.raises(TitoError, match="no submission of zoe"):
         grade(PROJECT, MODULE, folder, out, students=["zoe"])
 
@@ -608,7 +617,12 @@ def test_whatever_fails_is_one_students_problem(tmp_path, monkeypatch):
     folder.mkdir()
     for name in "abc":
         hand_in(folder, name)
-    lessons = grading.mark_lessons
+    lessons, save = grading.mark_lessons, grading.save
+
+    def full(file, marked):
+        if marked.student == "c":
+            raise OSError("disk full")
+        save(file, marked)
 
     def broken(result, *rest):
         if result.student == "b":
@@ -616,8 +630,9 @@ def test_whatever_fails_is_one_students_problem(tmp_path, monkeypatch):
         return lessons(result, *rest)
 
     monkeypatch.setattr(grading, "mark_lessons", broken)
+    monkeypatch.setattr(grading, "save", full)
     marks = {m.student: m for m in grade(PROJECT, MODULE, folder, tmp_path / "out", notebooks=["losses_dev"])}
-    assert "could not be marked" in marks["b"].problem and len(right(marks["a"])) == len(right(marks["c"])) >= 14
+    assert "StopIteration" in marks["b"].problem and "disk full" in marks["c"].problem and len(right(marks["a"])) >= 14
 
 
 def test_wrong_folders_are_told(tmp_path, monkeypatch):

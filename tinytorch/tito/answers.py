@@ -257,7 +257,8 @@ def read_answers(name: str, calls: list, following) -> list:
         event = following()
         if number == 0 and set(event) == {"name", "missing"} and event["name"] == name:
             return [{"missing": read_error(event["missing"])}]
-        if (event.pop("name", None), event.pop("call", None)) != (name, number):
+        said, call = event.pop("name", None), event.pop("call", None)
+        if (said, type(call), call) != (name, int, number):
             raise ValueError("another call")
         answers.append(read_answer(event, len(arguments)))
     return answers

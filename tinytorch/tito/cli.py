@@ -309,6 +309,8 @@ def grade(folder: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A 
 
     Another run marks only what has changed, and goes on where it was interrupted.
     """
+    import json
+
     from rich.markup import escape
     from rich.progress import Progress
 
@@ -321,6 +323,8 @@ def grade(folder: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A 
     for marked in marks:
         if marked.problem: console.print(f"{marked.student}: {marked.problem}", style="yellow")
         if "(" in marked.marked: console.print(f"{marked.student}: marked {marked.marked}")
+    kept = len(json.loads((out / "marks.json").read_text(encoding="utf-8"))["marks"]) - len(marks)
+    if kept: console.print(f"{kept} marked earlier are kept in {out}")
     console.print(f"{len(marks)} submissions marked: {out}/marks.csv, marks.json and feedback/")
 
 # %% ../../nbs/tito/cli_dev.ipynb #e08f0fd9

@@ -297,6 +297,7 @@ class Mark:
     stamp: str = ""            # of the submission and all else that the marks depend on
     seed: int = 0
     exercises: list = field(default_factory=list)
+    protected: bool = True
 
 
 def mark(submission: Submission, handed: list, problems: list, course: Course) -> Mark:
@@ -361,9 +362,9 @@ def grade(project, module, folder, out, *, notebooks=None, students=None, seed: 
     with tempfile.TemporaryDirectory(prefix="tito-package-") as temporary:
         modules = {path.name: module_of(project, path) for path in module.notebooks}
         course = Course(project.lib, todo, built_on(project, module, every), modules, Path(temporary), timeout, protected)
+        others = earlier(out / ".state", {submission.student for submission in handed_in}, [exercise.name for exercise in todo])
         marks = mark_all(course, handed_in, out / ".state", used, seed is not None, jobs, tell)
-    others = earlier(out / ".state", {marked.student for marked in marks}, [exercise.name for exercise in todo])
-    write_marks(out, todo, sorted([*marks, *others], key=lambda marked: marked.student), protected)
+    write_marks(out, todo, sorted([*marks, *others], key=lambda marked: marked.student))
     (out / ".state" / "seed").unlink(missing_ok=True)
     return marks
 
@@ -406,11 +407,18 @@ def mark_all(course: Course, handed_in: list, state: Path, seed: int, fixed: boo
         if kept is None or kept.stamp != stamp or fixed and kept.seed != seed:
             kept = mark(submission, handed, problems, course)
             kept.stamp, kept.seed, kept.exercises = stamp, seed, [exercise.name for exercise in course.todo]
+            kept.protected = course.protected
             save(file, kept)
         return kept
 
+    def safely(submission):
+        try:
+            return one(submission)
+        except Exception as error:
+            return Mark(submission.student, problem=clean(f"could not be marked ({type(error).__name__}: {error})"), protected=course.protected)
+
     marks, pool = [], ThreadPoolExecutor(jobs)
-    jobs = [pool.submit(one, submission) for submission in handed_in]
+    jobs = [pool.submit(safely, submission) for submission in handed_in]
     try:
         for done, job in enumerate(jobs, 1):
             marks.append(job.result())
@@ -457,15 +465,18 @@ def load(file: Path) -> Mark | None:
         data = json.loads(file.read_text(encoding="utf-8"))
         marked = Mark(**data | {"verdicts": {name: Verdict(**verdict) for name, verdict in data["verdicts"].items()}})
         texts = marked.student, marked.marked, marked.problem, marked.stamp
-        return marked if all(isinstance(text, str) for text in texts) and isinstance(marked.exercises, list) else None
+        sound = all(isinstance(text, str) for text in texts) and isinstance(marked.exercises, list)
+        return marked if sound and type(marked.protected) is bool else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
 def earlier(state: Path, students: set, names: list) -> list:
-    "The marks that are kept from earlier runs, of other students for the same exercises."
-    kept = [load(file) for file in sorted(state.glob("*.json"))]
-    return [marked for marked in kept if marked and marked.student not in students and marked.exercises == names]
+    "The marks of other students that are kept from earlier runs; they must be for the same exercises."
+    kept = [marked for file in sorted(state.glob("*.json")) if (marked := load(file)) and marked.student not in students]
+    if odd := [marked.student for marked in kept if marked.exercises != names]:
+        raise TitoError(f"{state.parent} has marks of {odd[0]} for other exercises. Name another folder, or mark all students again in a new one.", 2)
+    return kept
 
 # %% ../../nbs/tito/grade_dev.ipynb #3cc6ee5e
 PAGE = """<!doctype html>
@@ -495,7 +506,7 @@ def harmless(text: str) -> str:
     return "'" + text if text.lstrip()[:1] in tuple("=+-@|%＝＋－＠") else text
 
 # %% ../../nbs/tito/grade_dev.ipynb #c2c16d54
-def write_marks(out: Path, todo: list, marks: list, protected: bool = True) -> None:
+def write_marks(out: Path, todo: list, marks: list) -> None:
     "Write the table, the data and the pages."
     from jinja2 import Environment
     page, total = Environment(autoescape=True).from_string(PAGE), sum(exercise.points for exercise in todo)
@@ -506,15 +517,15 @@ def write_marks(out: Path, todo: list, marks: list, protected: bool = True) -> N
         each = [(exercise, marked.verdicts.get(exercise.name, Verdict(BLANK, "not handed in"))) for exercise in todo]
         got = points_of(todo, marked)
         texts = [harmless(text) for text in (marked.marked, marked.problem)]
-        rows.writerow([harmless(marked.student), got, total, *[exercise.points if v.mark == RIGHT else 0 for exercise, v in each], *texts, "yes" if protected else "none"])
-        html = page.render(student=marked.student, got=got, of=total, marked=marked.marked, problem=marked.problem, rows=each, right=RIGHT, protected=protected)
+        rows.writerow([harmless(marked.student), got, total, *[exercise.points if v.mark == RIGHT else 0 for exercise, v in each], *texts, "yes" if marked.protected else "none"])
+        html = page.render(student=marked.student, got=got, of=total, marked=marked.marked, problem=marked.problem, rows=each, right=RIGHT, protected=marked.protected)
         write_file(out / "feedback" / f"{name_of(marked.student)}.html", html.encode("utf-8", "replace"))
     write_file(out / "marks.csv", ("\ufeff" + table.getvalue()).encode("utf-8", "replace"))
-    write_file(out / "marks.json", json.dumps(as_data(todo, marks, protected), ensure_ascii=False, indent=1).encode("utf-8", "replace"))
+    write_file(out / "marks.json", json.dumps(as_data(todo, marks), ensure_ascii=False, indent=1).encode("utf-8", "replace"))
 
 
-def as_data(todo: list, marks: list, protected: bool) -> dict:
+def as_data(todo: list, marks: list) -> dict:
     "The marks for `marks.json`."
-    return {"of": sum(exercise.points for exercise in todo), "sandbox": protected,
-            "marks": [{"student": m.student, "points": points_of(todo, m), "marked": m.marked, "problem": m.problem, "seed": m.seed,
+    return {"of": sum(exercise.points for exercise in todo), "sandbox": all(m.protected for m in marks),
+            "marks": [{"student": m.student, "sandbox": m.protected, "points": points_of(todo, m), "marked": m.marked, "problem": m.problem, "seed": m.seed,
                        "exercises": {name: {"mark": v.mark, "text": v.text, "example": v.example} for name, v in m.verdicts.items()}} for m in marks]}
