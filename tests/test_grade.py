@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 from random import Random
@@ -107,6 +108,16 @@ def test_no_copy_of_the_course_is_shown(tmp_path, monkeypatch):
     allowed = [str(path) for path in paths] + ["/course/look.py", "/sandbox.py", "/dev/"]
     assert [file for file in seen if not any(file == path or file.startswith(path.rstrip("/") + "/") for path in allowed)] == []
     assert [file for file in seen if "tinytorch" in file or "site-packages/" in file and not any(f"/{name}" in file for name in sandbox.PACKAGES)] == []
+
+
+@safe
+def test_everything_is_unshared(tmp_path):
+    "Also without the filter of system calls, which not every processor has."
+    command = sandbox.sandboxed(tmp_path, ["x.py"])
+    look = "import os; print(*[os.readlink(f'/proc/self/ns/{name}') for name in ('net', 'ipc', 'pid', 'uts', 'mnt')], sep='\\n')"
+    inside = subprocess.run([*command[:command.index("-I")], "-I", "-S", "-c", look], env=sandbox.ENVIRONMENT, **RUN).stdout.splitlines()
+    outside = [os.readlink(f"/proc/self/ns/{name}") for name in ("net", "ipc", "pid", "uts", "mnt")]
+    assert len(inside) == 5 and not set(inside) & set(outside)
 
 
 def test_every_call_of_the_filter_is_refused():
@@ -687,7 +698,7 @@ def test_command(tmp_path):
 
 
 @safe
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_signal_ends_everything(tmp_path, number):
     "At once: the answers that never end are given an hour."
     folder = tmp_path / "in"
@@ -702,7 +713,12 @@ def test_a_signal_ends_everything(tmp_path, number):
     everything = descendants(process.pid)
     process.send_signal(number)
     process.communicate(timeout=60)
-    assert process.returncode == 130 and not [pid for pid in everything if alive(pid)]
+    if number == signal.SIGKILL:               # nobody waits for the others here
+        until = time.monotonic() + 30
+        while [pid for pid in everything if alive(pid)] and time.monotonic() < until:
+            time.sleep(0.05)
+    assert process.returncode == (130 if number != signal.SIGKILL else -signal.SIGKILL)
+    assert not [pid for pid in everything if alive(pid)]
 
 
 def descendants(pid: int, name: str = "") -> list:
