@@ -15,7 +15,7 @@ import sys
 import threading
 
 ATTACKS = {}
-LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
 NUMBERS = dict(memfd_create=(319, 279), shmget=(29, 194), semget=(64, 190), msgget=(68, 186), add_key=(248, 217), keyctl=(250, 219), perf_event_open=(298, 241),
                userfaultfd=(323, 282), io_uring_setup=(425, 425), process_vm_readv=(310, 270), ptrace=(101, 117), pidfd_open=(434, 434),
                unshare=(272, 97), setns=(308, 268), syslog=(103, 116), open_tree=(428, 428))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST', 'LINE', 'OUTPUT', 'RUNNING', 'pack', 'unpack', 'define', 'describe', 'answer', 'packed', 'decode', 'encode',
-           'serve', 'main', 'clean', 'read_error', 'read_answer', 'Stopped', 'end', 'end_all', 'read_lines', 'receive',
-           'ask', 'read_answers']
+           'serve', 'main', 'clean', 'read_error', 'read_answer', 'Stopped', 'end', 'started_by', 'end_all',
+           'read_lines', 'receive', 'ask', 'read_answers']
 
 # %% ../../nbs/tito/answers_dev.ipynb #4fdbe5e8
 import base64
@@ -182,12 +182,26 @@ class Stopped(Exception):
 
 
 def end(process) -> None:
-    "End a process and whatever it started."
+    "End a process and whatever it started; it is stopped first, so that it starts nothing more."
+    with contextlib.suppress(OSError):
+        process.send_signal(getattr(signal, "SIGSTOP", signal.SIGTERM))
+    for pid in started_by(process.pid):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(OSError):
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(OSError):
         process.kill()
+
+
+def started_by(pid: int) -> list:
+    "The processes that a process started, directly or not, where the system tells."
+    try:
+        children = [int(child) for task in os.listdir(f"/proc/{pid}/task") for child in open(f"/proc/{pid}/task/{task}/children").read().split()]
+    except OSError:
+        return []
+    return children + [pid for child in children for pid in started_by(child)]
 
 
 def end_all() -> None:

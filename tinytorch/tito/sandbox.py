@@ -18,6 +18,7 @@ import platform
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,7 @@ def restrict(limits: dict) -> None:
         os.setgroups([])
         os.setresgid(OWNERLESS, OWNERLESS, OWNERLESS)
         os.setresuid(OWNERLESS, OWNERLESS, OWNERLESS)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)      # die with the parent: another user has to ask anew
     refuse_calls()
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #005beefb
