@@ -418,29 +418,35 @@ def release(dest: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new o
 
 
 @app.command(rich_help_panel="Instructors")
-def grade(folder: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A folder of notebooks, or of folders, one for each student.")],
+def grade(folder: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A folder of notebooks, zip files or folders, one for each student, or a single one.")],
           out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where marks and feedback go.")],
           module: Annotated[str, typer.Option("--module", "-m", metavar="MODULE", help="The module that was handed in.")] = "04",
           notebook: Annotated[Optional[list[str]], typer.Option("--notebook", metavar="NAME", show_default=False, help="Only the exercises of this notebook, e.g. losses_dev; may be repeated.")] = None,
           timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Stop a student's functions after this time.")] = 10.0,
           jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help="How many submissions are marked at a time.")] = 2,
-          seed: Annotated[Optional[int], typer.Option("--seed", show_default=False, help="Of the hidden inputs; a new one in every run by default.")] = None):
+          seed: Annotated[Optional[int], typer.Option("--seed", show_default=False, help="Of the hidden inputs; a new one in every run by default.")] = None,
+          student: Annotated[Optional[list[str]], typer.Option("--student", metavar="NAME", show_default=False, help="Only this student; may be repeated. The others' marks stay.")] = None,
+          unprotected: Annotated[bool, typer.Option("--unprotected", help="Run submissions without a sandbox, where there is none: they can do what you can.")] = False):
     """Mark submitted notebooks, each in a sandbox: marks.csv, marks.json and a page of feedback for each student.
 
-    An interrupted run goes on where it stopped.
+    Another run marks only what has changed, and goes on where it was interrupted.
     """
+    import json
+
+    from rich.markup import escape
     from rich.progress import Progress
 
     from tinytorch.tito.grade import grade
-    from tinytorch.tito.sandbox import protection
     project = find_project()
-    if not protection()[0]: console.print(f"Note: {protection()[1]}.", style="yellow")
     with Progress(console=console) as progress:
         task = progress.add_task("marking", total=None)
-        marks = grade(project, project.find(module), folder, out, notebooks=notebook, seed=seed, timeout=timeout, jobs=jobs,
-                      tell=lambda done, of, mark: progress.update(task, total=of, completed=done, description=mark.student))
+        marks = grade(project, project.find(module), folder, out, notebooks=notebook, students=student, seed=seed, timeout=timeout, jobs=jobs, protected=not unprotected,
+                      tell=lambda done, of, mark: progress.update(task, total=of, completed=done, description=escape(mark.student)))
     for marked in marks:
         if marked.problem: console.print(f"{marked.student}: {marked.problem}", style="yellow")
+        if "(" in marked.marked: console.print(f"{marked.student}: marked {marked.marked}")
+    kept = len(json.loads((out / "marks.json").read_text(encoding="utf-8"))["marks"]) - len(marks)
+    if kept: console.print(f"{kept} marked earlier are kept in {out}")
     console.print(f"{len(marks)} submissions marked: {out}/marks.csv, marks.json and feedback/")
 
 # %% ../../nbs/tito/cli_dev.ipynb #c0b1b3a2
@@ -641,7 +647,8 @@ def main():
     "The `tito` command."
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"): stream.reconfigure(encoding="utf-8", errors="replace")
-    for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, stopped)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name): signal.signal(getattr(signal, name), stopped)
     try: app(prog_name="tito")
     except TitoError as error: fail(str(error), error.code)
     except OSError as error: fail(f"{error.filename}: {error.strerror}", 1)
@@ -659,7 +666,7 @@ def fail(message, code):
 
 
 def stopped(number, _):
-    "What Ctrl-C and a request to end do: whatever was running is ended on the way out."
+    "What Ctrl-C, a closed terminal and SIGTERM do: whatever was running is ended on the way out."
     errors.print("\nStopped.", style="red")
     sys.exit(128 + number)
 
