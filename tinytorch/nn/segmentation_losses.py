@@ -152,9 +152,10 @@ def class_tversky(input, target, *, classes, alpha, beta, smooth, ignore_index):
     share, own = class_shares(input, target, classes, ignore_index)
     both = np.where(own, share, 0).sum(axis=-1, keepdims=True) + smooth
     wrong = (np.where(own, 0, alpha * share) + np.where(own, beta * (1 - share), 0)).sum(axis=-1, keepdims=True)
-    below = np.where(both + wrong > 0, both + wrong, 1)
-    slope = (both * np.where(own, -beta, alpha) - wrong * own) / below / below
-    value = np.squeeze(wrong / below, -1).sum(axis=-1) / classes
+    size = both + wrong
+    size = np.where(size > 0, size, 1)
+    slope = (both * np.where(own, -beta, alpha) - wrong * own) / size / size
+    value = np.squeeze(wrong / size, -1).sum(axis=-1) / classes
     return value, through_softmax(share, slope / classes, input.shape).astype(input.dtype, copy=False)
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #932ccf83

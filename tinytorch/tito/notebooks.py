@@ -437,6 +437,7 @@ def _start_worker(project, path, home, plan):
     paths = [str(project.root), *filter(None, [os.environ.get("PYTHONPATH")])]
     backend = "module://matplotlib_inline.backend_inline" if plan["collect"] else "Agg"
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths), IN_TEST="1", MPLBACKEND=backend, IPYTHONDIR=home)
+    environment.pop("PYTHONOPTIMIZE", None)                        # asserts are checks here
     environment.setdefault("TINYTORCH_ENGINE", "numpy")            # the same outputs with and without Numba
     own_group = dict(start_new_session=True)
     if os.name == "nt": own_group = dict(creationflags=subprocess.CREATE_NEW_PROCESS_GROUP)
