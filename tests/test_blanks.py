@@ -53,3 +53,18 @@ def test_a_fresh_edition_runs_to_its_end(edition, path, request):  # noqa: F811
     assert failed is None, texts(failed)
     blanks = copy.read_text(encoding="utf-8").count("YOUR CODE HERE")
     assert bool(blanks) <= any(" is still blank" in texts(cell) for cell in nb.cells if cell.cell_type == "code")
+
+
+def test_under_nbgrader_a_test_of_a_blank_fails(monkeypatch):
+    "There a cell without an error earns its points."
+    from types import SimpleNamespace
+
+    from tinytorch.tito import blanks
+    registered = []
+    shell = SimpleNamespace(set_custom_exc=lambda *given: registered.append(given), events=SimpleNamespace(register=lambda *given: registered.append(given)))
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    blanks.load_ipython_extension(shell)
+    assert not registered
+    monkeypatch.delenv("NBGRADER_EXECUTION")
+    blanks.load_ipython_extension(shell)
+    assert registered

@@ -439,7 +439,7 @@ def odd(tmp_path_factory):
 
 
 FULL = ("plain", "ANN", "_smith", "=cmd", "-rf", "x" * 240, "eve", "zoe", "old", "zip", "inner")
-ODD = {"nozip": "not a zip file", "bomb": "too large", "many": "too large", "large": "larger than 16 MB", "latin": "not UTF-8", "deep": "cannot be read", "code": "characters of code", "half": "no valid notebook",
+ODD = {"nozip": "not a zip file", "bomb": "too large", "many": "too large", "large": "larger than 16 MB", "latin": "not UTF-8", "deep": "nested too deep", "code": "characters of code", "half": "no valid notebook",
        "empty": "no valid notebook", "list": "no valid notebook", "number": "no valid notebook", "essay.pdf": "no notebook, folder or zip file", "notes": "no notebook was handed in", "link": "is a link",
        "linked": "is a link", "loop": "is a link", "device": "is a link", "pipe": "no regular file", "folder": "no notebook was handed in"}
 
@@ -743,7 +743,7 @@ def test_a_signal_ends_everything(tmp_path, name):
         until = time.monotonic() + 30
         while [pid for pid in everything if alive(pid)] and time.monotonic() < until:
             time.sleep(0.05)
-    assert process.returncode == (130 if number != signal.SIGKILL else -signal.SIGKILL)
+    assert process.returncode == (128 + number if number != signal.SIGKILL else -signal.SIGKILL)
     assert not [pid for pid in everything if alive(pid)]
 
 

@@ -7,6 +7,7 @@ __all__ = ['blank_of', 'names_in', 'in_two_lines', 'Blanks', 'load_ipython_exten
 
 # %% ../../nbs/tito/blanks_dev.ipynb #397c5876
 import ast
+import os
 import traceback
 
 # %% ../../nbs/tito/blanks_dev.ipynb #effe9441
@@ -71,7 +72,9 @@ class Blanks:
 
 # %% ../../nbs/tito/blanks_dev.ipynb #b5fb645d
 def load_ipython_extension(shell):
-    "What `%load_ext tinytorch.tito.blanks` does."
+    "What `%load_ext tinytorch.tito.blanks` does. Under nbgrader a test of a blank must fail, or it would earn its points."
+    if os.environ.get("NBGRADER_EXECUTION"):
+        return
     blanks = Blanks(shell)
     shell.set_custom_exc((Exception,), blanks.failed)
     shell.events.register("post_run_cell", blanks.ended)
