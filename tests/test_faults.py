@@ -441,3 +441,21 @@ def test_function_along_another_axis_sums_exactly():
             down[1, 2, 3] -= 1e-6
             slope = ((function(up) - function(down)) * upstream).sum() / 2e-6
             assert leaf.grad[1, 2, 3] == pytest.approx(slope, rel=1e-6)
+
+
+def test_a_nan_anywhere_gives_nan_in_losses_that_are_no_single_formula():
+    "Those of formulas are held to it by the contract."
+    rng = np.random.default_rng(0)
+    a, b, c = rng.normal(size=(3, 4, 3))
+    head = nn.AdaptiveLogSoftmaxWithLoss(3, 6, [2], div_value=1.0)
+    triplet, swapped = nn.TripletMarginWithDistanceLoss(), nn.TripletMarginWithDistanceLoss(swap=True)
+    cases = [(nn.InfoNCELoss(symmetric=True), [a, b]), (nn.NTXentLoss(), [a, b]), (lambda x: nn.SupConLoss()(x, [0, 1, 0, 1]), [a]),
+             (lambda x: nn.CircleLoss()(x, [0, 1, 0, 1]), [a]), (triplet, [a, b, c]), (swapped, [a, b, c]), (0.5 * nn.MSELoss() + nn.L1Loss(), [a, b]),
+             (lambda x, w, t: F.linear_cross_entropy(x, w, t), [a, rng.normal(size=(5, 3)), np.full((4, 5), 0.2)]),
+             (lambda x: head(x, [0, 3, 1, 5]).loss, [a]), (lambda x: nn.CTCLoss()(x, [[1, 2], [2, 1]], [4, 4], [2, 2]), [nn.log_softmax(rng.normal(size=(4, 2, 3)))])]
+    for loss, arguments in cases:
+        for which, x in enumerate(arguments):
+            for place in np.ndindex(x.shape):
+                broken = [y.copy() for y in arguments]
+                broken[which][place] = nan
+                assert np.isnan(loss(*broken).item()), (loss, which, place)

@@ -243,7 +243,8 @@ class CTCEvaluation:
                 if not loss.zero_infinity:                     # without any alignment the posterior is 0 / 0
                     np.copyto(self.slopes, np.nan, where=(inside & impossible)[:, :, None])
                 np.copyto(self.slopes, 0, where=(self.weight == 0)[:, None])
-            losses = np.where(self.weight == 0, 0, losses * self.weight)
+            unknown = (np.isnan(log_probs).any(axis=-1) & inside).any(axis=0)      # also where no path leads
+            losses = np.where(self.weight == 0, 0, np.where(unknown, np.nan, losses) * self.weight)
         result = losses.reshape(self.given.shape[1:-1]) if loss.reduction == "none" else losses.sum(dtype=np.float64)
         return cast(result, float_dtype(self.given))
 
