@@ -90,7 +90,7 @@ def writes_to_home(plan): return writes(plan["home"] + "/.bashrc")
 @attack
 def writes_a_pth(plan): return writes(plan["site"] + "/planted.pth")
 @attack
-def writes_to_tmp(plan): return writes("/tmp/tinytorch-planted")
+def writes_to_tmp(plan): return writes("/tmp" "/tinytorch-planted")
 @attack
 def writes_to_shared_memory(plan): return writes("/dev/shm/tinytorch-planted")
 @attack
@@ -100,11 +100,11 @@ def writes_to_submissions(plan): return writes(plan["submissions"] + "/planted")
 @attack
 def writes_over_itself(plan): return open(__file__, "a").close() or True
 @attack
-def makes_folders(plan): os.mkdir("/tmp/planted-folder"); os.rmdir("/tmp/planted-folder"); return True
+def makes_folders(plan): os.mkdir("/tmp" "/planted-folder"); os.rmdir("/tmp" "/planted-folder"); return True
 @attack
-def makes_links(plan): os.symlink("x", "/tmp/planted-link"); os.remove("/tmp/planted-link"); return True
+def makes_links(plan): os.symlink("x", "/tmp" "/planted-link"); os.remove("/tmp" "/planted-link"); return True
 @attack
-def makes_pipes(plan): os.mkfifo("/tmp/planted-pipe"); os.remove("/tmp/planted-pipe"); return True
+def makes_pipes(plan): os.mkfifo("/tmp" "/planted-pipe"); os.remove("/tmp" "/planted-pipe"); return True
 @attack
 def changes_modes(plan): os.chmod(__file__, os.stat(__file__).st_mode); return True
 @attack

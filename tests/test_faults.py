@@ -459,3 +459,12 @@ def test_a_nan_anywhere_gives_nan_in_losses_that_are_no_single_formula():
                 broken = [y.copy() for y in arguments]
                 broken[which][place] = nan
                 assert np.isnan(loss(*broken).item()), (loss, which, place)
+
+
+@engines
+def test_equal_vectors_of_any_length_have_the_cosine_1(name):
+    with tinytorch.engine(name):
+        for features in range(1, 9):
+            for size in 1.0, 3.3, 1e20, 1e-20, 1e-30:
+                x = np.full((1, features), size, "float32")
+                assert nn.CosineEmbeddingLoss()(x, x, [1]).item() == 0 == nn.CosineDistanceLoss()(x, x).item()

@@ -69,7 +69,7 @@ def attempts(tmp_path_factory):
     bus, abstract = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
     with socket.create_server(("127.0.0.1", 0)) as server, bus, abstract, open(top / "planted", "w") as kept:
         victim = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-        name = f"/tmp/tito-{os.getpid()}"
+        name = os.path.join("/tmp", f"tito-{os.getpid()}")
         bus.bind(name)
         abstract.bind(f"\0{name}")
         bus.listen(), abstract.listen()
