@@ -58,7 +58,7 @@ def attempts(tmp_path_factory):
         if path.owner() == top.owner() and path != Path("/tmp"):
             path.chmod(0o755)
     files = {"home/.ssh/id_rsa": "key", "home/file": "0123456789", "submissions/ann.ipynb": "{}", "lib/course_planted.py": "",
-             "lib/site-packages" "/tinytorch_planted/losses.py": "solution", "lib/site-packages/pip.py": ""}
+             "lib/site-packages" "/tinytorch_planted/losses.py": "solution", "lib/site-packages" "/pip.py": ""}
     for name, text in files.items():
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text(text)
