@@ -100,6 +100,8 @@ def packed(result) -> list:
     arrays = [None if x is None else np.asarray(x) for x in parts]
     if sum(x.size for x in arrays if x is not None) > MOST:
         raise TypeError(f"returns {sum(x.size for x in arrays if x is not None)} numbers, far more than it is given")
+    if any(x.ndim > 8 for x in arrays if x is not None):
+        raise TypeError("returns an array of more than 8 axes")
     return [None if x is None else pack(x) for x in arrays]
 
 
