@@ -185,8 +185,9 @@ class Stopped(Exception):
 
 def end(process) -> None:
     "End a process and whatever it started; it is stopped first, so that it starts nothing more."
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):
         process.send_signal(getattr(signal, "SIGSTOP", signal.SIGTERM))
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)     # it may be starting one just now
     for pid in started_by(process.pid):
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
