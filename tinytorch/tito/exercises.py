@@ -8,8 +8,8 @@ __all__ = ['BEGIN', 'END', 'MARKER', 'REGION', 'PARSING', 'FILE', 'ENDING', 'SYM
            'annotate', 'test_of', 'reached', 'nbgrader', 'formula_calls', 'check_of', 'exercises', 'listed', 'plan_for',
            'run_plan', 'collect', 'uses', 'Source', 'outside_functions', 'sources', 'blame', 'answered', 'lost_cell',
            'unseen_name', 'beside', 'check_notebook', 'untouched', 'check_from', 'waits', 'judge', 'check_module',
-           'post', 'marks_file', 'kept', 'marks_of', 'stamps', 'remember', 'points', 'plain', 'plain_formula', 'pick',
-           'next_hint', 'solution', 'reset', 'cell_of']
+           'received', 'post', 'marks_file', 'kept', 'marks_of', 'stamps', 'remember', 'points', 'plain',
+           'plain_formula', 'pick', 'next_hint', 'solution', 'reset', 'cell_of']
 
 # %% ../../nbs/tito/exercises_dev.ipynb #473a7ef9
 import ast
@@ -489,7 +489,7 @@ def check_module(project, module, chosen: list | None = None, timeout: float = 2
         jobs = [(group, inbox := queue.Queue(), pool.submit(post, inbox, project, module.folder / name, group, timeout, every))
                 for name, group in by_notebook.items()]
         for group, inbox, job in jobs:
-            while (event := inbox.get()) is not None:
+            while (event := received(inbox)) is not None:
                 tell(*event)
             verdicts = job.result()
             results += [(exercise, verdicts[exercise.name]) for exercise in group]
@@ -501,6 +501,13 @@ def check_module(project, module, chosen: list | None = None, timeout: float = 2
     finally:
         pool.shutdown(cancel_futures=True)
         ENDING.clear()
+
+
+def received(inbox):
+    "The next event, waited for in short steps: a signal may not wake the main thread."
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return inbox.get(timeout=0.2)
 
 
 def post(inbox, project, path, group: list, timeout: float, every: list) -> dict:

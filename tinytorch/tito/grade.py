@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -421,6 +421,8 @@ def mark_all(course: Course, handed_in: list, state: Path, seed: int, fixed: boo
     jobs = [pool.submit(safely, submission) for submission in handed_in]
     try:
         for done, job in enumerate(jobs, 1):
+            while not job.done():
+                wait([job], timeout=0.2)       # in short steps: a signal may not wake the main thread
             marks.append(job.result())
             tell(done, len(jobs), marks[-1])
     finally:
