@@ -73,7 +73,7 @@ class Problem(NamedTuple):
         "Return the problem in which each sample counts as often as `weight` says."
         each = self.divisor / max(prod(self.samples), 1) if self.counts is None else self.counts
         counts = each * weight
-        both = weight if self.weight is None else np.where(weight == 0, 0, weight * self.weight)
+        both = weight if self.weight is None else weight * self.weight
         return self.but(weight=both, counts=counts, divisor=float(counts.sum(dtype=np.float64)))
 
 # %% ../../nbs/machinery/engine_dev.ipynb #2e0f19d7

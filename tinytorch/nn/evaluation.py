@@ -30,11 +30,14 @@ class CompiledCall:
         self.flat = loop.rows or arrays[0].ndim == 1
 
     def run(self, loss, arrays) -> tuple:
-        "Return the loss and the gradients; the loss is None if the loop met NaN, or a number out of bounds."
+        "Return the loss, or None if the loop met NaN or a number out of bounds, and the gradients."
         loop, dtype = self.loop, self.dtype
-        gradients = [np.empty(x.shape, dtype) if make else None for x, make in zip(arrays, self.made)]
-        if loop.recording.conditions and not loop.recording.holds({name: getattr(loss, name) for name in loss.options}, self.classes):
-            return None, gradients
+        gradients = [np.empty(x.shape, dtype) if make else None
+                     for x, make in zip(arrays, self.made)]
+        if loop.recording.conditions:
+            options = {name: getattr(loss, name) for name in loss.options}
+            if not loop.recording.holds(options, self.classes):
+                return None, gradients
         views = [*arrays, *[x for x in gradients if x is not None]]
         if not self.flat:
             views = [x.reshape(-1) for x in views]
@@ -44,13 +47,16 @@ class CompiledCall:
 # %% ../../nbs/machinery/evaluation_dev.ipynb #1f5b8a9f
 def situation(arrays, wanted) -> tuple:
     "Return what a compiled call depends on."
-    return (engine.choice.get(), *wanted, *[part for x in arrays for part in (x.shape, x.dtype, x.flags.carray)])
+    kinds = [part for x in arrays for part in (x.shape, x.dtype, x.flags.carray)]
+    return (engine.choice.get(), *wanted, *kinds)
 
 
 def as_stated(array, operand, dtype, rows) -> bool:
     "Return whether an operand of a problem is the user's array itself, as a loop reads it."
-    same = array.flags.carray and operand.flags.carray and array.size == operand.size and np.may_share_memory(array, operand)
-    return same and not (rows and array.ndim != operand.ndim) and array.dtype == (np.intp if operand.dtype.kind == "i" else dtype)
+    whole = array.flags.carray and operand.flags.carray and array.size == operand.size
+    shaped = array.ndim == operand.ndim or not rows
+    read = np.intp if operand.dtype.kind == "i" else dtype
+    return whole and shaped and array.dtype == read and np.may_share_memory(array, operand)
 
 
 def compiled_call(problem, arrays, made, scale, result):
@@ -58,7 +64,8 @@ def compiled_call(problem, arrays, made, scale, result):
     if not problem.repeatable or len(problem.operands) != len(arrays):
         return None
     loop = engine.loop_of(problem, made)
-    direct = loop is not None and all([as_stated(x, y, problem.dtype, problem.rows) for x, y in zip(arrays, problem.operands)])
+    pairs = zip(arrays, problem.operands)
+    direct = loop is not None and all([as_stated(*pair, problem.dtype, problem.rows) for pair in pairs])
     return CompiledCall(loop, arrays, made, scale, problem, result) if direct else None
 
 # %% ../../nbs/machinery/evaluation_dev.ipynb #de34956a
@@ -76,8 +83,8 @@ def small(gradients) -> bool:
 def check_not_spent(loss, gradients) -> None:
     "Raise RuntimeError if the gradients of a call have been handed over."
     if gradients is None:
-        raise RuntimeError(f"{type(loss).__name__}: backward() was called a second time on a large loss, whose gradient "
-                           f"is handed over and not kept. Call the loss again, and backward() once.")
+        raise RuntimeError(f"{type(loss).__name__}: backward() was called a second time on a large loss, "
+                           "whose gradient is not kept. Call the loss again, and backward() once.")
 
 
 class Evaluation:
@@ -115,9 +122,11 @@ class Evaluation:
         "`run`, by stating the problem to the engine."
         loss, situated = self.loss, (self.arrays, self.wanted)
         self.problem = problem = self.state()
-        self.wanted = [want and x.dtype.kind != "i" for want, x in zip(self.wanted, problem.operands)]   # indices have no slope
+        self.wanted = [want and x.dtype.kind != "i"              # indices have no slope
+                       for want, x in zip(self.wanted, problem.operands)]
         made = [any(self.wanted), False] if loss.difference else self.wanted
-        self.gradients = [np.empty(x.shape, problem.dtype) if make else None for x, make in zip(self.arrays, made)]
+        self.gradients = [np.empty(x.shape, problem.dtype) if make else None
+                          for x, make in zip(self.arrays, made)]
         values = np.empty(problem.samples, problem.dtype) if loss.reduction == "none" else None
         scale = 1 / problem.divisor if loss.averages and problem.divisor else 1.0
         views = [None if x is None else self.view(i) for i, x in enumerate(self.gradients)]
@@ -132,7 +141,8 @@ class Evaluation:
 
     def view(self, which: int) -> np.ndarray:
         "Return a gradient with its samples first."
-        return self.loss.samples_first(self.gradients[which], self.problem.operands[which].ndim > len(self.problem.samples))
+        wide = self.problem.operands[which].ndim > len(self.problem.samples)
+        return self.loss.samples_first(self.gradients[which], wide)
 
     def backward(self, upstream: np.ndarray) -> tuple:
         "Return the gradient of each input that wants one, given the gradient of the loss."
@@ -142,7 +152,8 @@ class Evaluation:
         if self.loss.reduction != "none" and upstream.item() == 1:
             gradients = [x if x is None else x.copy() for x in made] if keep else made
         else:
-            gradients = [x if x is None else self.scaled(which, upstream, keep) for which, x in enumerate(made)]
+            gradients = [x if x is None else self.scaled(which, upstream, keep)
+                         for which, x in enumerate(made)]
         self.gradients = made if keep else None
         if self.loss.difference:
             gradients[1] = -gradients[0] if self.wanted[1] else None
@@ -158,5 +169,6 @@ class Evaluation:
                 return np.multiply(gradient, upstream, out=result, casting="same_kind")
             wide = self.problem.operands[which].ndim > len(self.problem.samples)
             factor = upstream.reshape(self.problem.samples + (1,) * wide)
-            np.multiply(self.view(which), factor, out=self.loss.samples_first(result, wide), casting="same_kind")
+            place = self.loss.samples_first(result, wide)
+            np.multiply(self.view(which), factor, out=place, casting="same_kind")
             return result
