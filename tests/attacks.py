@@ -8,7 +8,6 @@ import glob
 import json
 import mmap
 import os
-import signal
 import socket
 import subprocess
 import sys

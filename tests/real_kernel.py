@@ -1,7 +1,6 @@
 "Runs notebooks as Jupyter does: in a kernel of their own, cell by cell, until a cell's reply is an error."
 import copy
 import os
-from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient

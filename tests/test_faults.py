@@ -10,6 +10,7 @@ import pytest
 
 import tinytorch
 from tinytorch import nn
+from tinytorch.checking import blocks_of
 from tinytorch.core import engine
 from tinytorch.core.engine import Problem
 from tinytorch.core.tensor import Tensor
@@ -18,6 +19,7 @@ from tinytorch.nn.criterion import LOSSES, Loss, RowLoss
 from tinytorch.nn.evaluation import KEPT
 
 nan = np.nan
+nn.__all__                      # imports every module that registers losses
 engines = pytest.mark.parametrize("name", ["numpy", pytest.param("numba", marks=pytest.mark.skipif(not engine.has_numba(), reason="needs Numba"))])
 
 
@@ -468,3 +470,25 @@ def test_equal_vectors_of_any_length_have_the_cosine_1(name):
             for size in 1.0, 3.3, 1e20, 1e-20, 1e-30:
                 x = np.full((1, features), size, "float32")
                 assert nn.CosineEmbeddingLoss()(x, x, [1]).item() == 0 == nn.CosineDistanceLoss()(x, x).item()
+
+
+def test_a_row_alone_is_added_as_among_others():
+    "NumPy adds along one row in another order than along many: the engine never cuts a piece down to one row."
+    rng = np.random.default_rng(0)
+    logits, index = rng.normal(size=(50, 20)).astype("float32"), rng.integers(0, 20, 50)
+    with tinytorch.engine("numpy"):
+        whole = nn.CrossEntropyLoss(reduction="none")(logits, index).data
+        for size in 1, 7, 21, 100:
+            with blocks_of(size):
+                assert nn.CrossEntropyLoss(reduction="none")(logits, index).data.tobytes() == whole.tobytes()
+
+
+def test_a_formula_that_changes_its_input_is_stopped():
+    def careless(input):
+        input -= 1
+        return input, input
+
+    x = np.ones(3)
+    with tinytorch.engine("numpy"), pytest.raises(ValueError, match="careless changes its input. Make a new array"):
+        engine.run(Problem(careless, (x,), x.shape, x.dtype))
+    assert (x == 1).all()

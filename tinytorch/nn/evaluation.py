@@ -9,7 +9,7 @@ __all__ = ['KEPT', 'cast', 'CompiledCall', 'situation', 'as_stated', 'compiled_c
 import numpy as np
 
 from ..core import engine
-from ..core.tensor import Tensor, is_float, sum_to
+from ..core.tensor import Tensor, sum_to
 from .arguments import as_array, float_dtype, sample_weights
 
 # %% ../../nbs/machinery/evaluation_dev.ipynb #2149c0fc

@@ -35,7 +35,7 @@ from . import answers as worker
 from . import sandbox
 from .answers import ask, clean, end_all
 from .exercises import BEGIN, END, FILE, REGION, blank, collect, exercises, function_names, judge, parse, plan_for
-from .judge import BLANK, RIGHT, WAITING, WRONG, Verdict, from_data
+from .judge import BLANK, RIGHT, WRONG, Verdict, from_data
 from .notebooks import EXPORTS, TitoError, code_cells, read_notebook, write_file
 
 # %% ../../nbs/tito/grade_dev.ipynb #93d08416
