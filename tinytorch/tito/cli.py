@@ -198,7 +198,7 @@ def check_exercises(project, module, names=None, timeout=20.0, only=None):
         if exercise.notebook != notebook:
             notebook = exercise.notebook
             console.print(project.show(module.folder / notebook), style="bold")
-        console.print(f"  {verdict.mark} {exercise.name}" + (f": {verdict.text}" if verdict.text and verdict.mark != "⬜" else ""))
+        console.print(f"  {verdict.mark} {exercise.name}" + (f": {verdict.told()}" if verdict.text and verdict.mark != "⬜" else ""))
         if verdict.example: console.print(f"       {verdict.example}", style="dim")
 
     begun = time.monotonic()

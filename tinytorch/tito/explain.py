@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['LONGEST', 'PLURAL', 'CHANGES', 'FACTORS', 'SAID', 'LAST', 'show', 'show_call', 'apart', 'sentence', 'ordinary',
-           'Case', 'Found', 'differs', 'likeness', 'part_of', 'listed', 'matches', 'proven', 'reduced', 'shaped',
-           'stretched', 'amounts', 'fitting', 'changed', 'constant', 'times', 'scaled', 'shifted', 'conditions',
-           'about', 'between', 'along', 'gather', 'narrowest', 'region', 'where', 'whole', 'unsound', 'has_new',
-           'hidden', 'single', 'rough', 'ignores', 'alike', 'difference', 'explain', 'short', 'predicate', 'example',
-           'one_row']
+           'Case', 'Found', 'differs', 'likeness', 'no_numbers', 'part_of', 'listed', 'matches', 'proven', 'reduced',
+           'shaped', 'stretched', 'amounts', 'fitting', 'changed', 'constant', 'times', 'scaled', 'shifted',
+           'conditions', 'about', 'between', 'along', 'gather', 'narrowest', 'region', 'where', 'whole', 'unsound',
+           'has_new', 'hidden', 'single', 'rough', 'ignores', 'alike', 'difference', 'explain', 'short', 'predicate',
+           'example', 'one_row']
 
 # %% ../../nbs/tito/explain_dev.ipynb #be8cf118
 import numpy as np
@@ -50,7 +50,7 @@ def apart(one, other) -> tuple:
     return tuple(f"{show(x)} of {x.dtype}" for x in (one, other))
 
 # %% ../../nbs/tito/explain_dev.ipynb #53197efd
-PLURAL = {"is": "are", "has": "have", "looks": "look", "does": "do", "comes": "come", "hides": "hide", "should": "should"}
+PLURAL = {"is": "are", "has": "have", "looks": "look", "does": "do", "comes": "come", "hides": "hide", "differs": "differ", "lacks": "lack"}
 
 
 def sentence(name: str, predicate: str) -> str:
@@ -131,11 +131,16 @@ def likeness(case: Case, theirs: list) -> float:
     return shared / total if total else 0.0
 
 
+def no_numbers(expected: list) -> bool:
+    "Whether a call is one without samples."
+    return any(x is not None and x.size == 0 for x in expected)
+
+
 def part_of(mistake, case: Case, part: int):
     "What a mistake gives for a part in each call, or None if it raises an error or returns something else."
     given = []
     for results, expected in zip(mistake.results, case.check.expected):
-        if results is None:
+        if results is None or isinstance(results, str) and no_numbers(expected):
             given.append(None)
         elif isinstance(results, str) or len(results) != (1 if mistake.only is not None else len(expected)):
             return None
@@ -301,6 +306,8 @@ def constant(case: Case, operation) -> float | None:
             return None
         numbers.extend(operation(x[counts], y[counts]).flat)
     numbers = np.array(numbers)
+    if operation is np.subtract and len(numbers) and abs(np.median(numbers)) < 1e-9:
+        return None
     if len(numbers) < 3 or not np.isfinite(numbers).all():
         return None
     close = np.allclose(numbers, np.median(numbers), rtol=1e-6 if operation is np.divide else 1e-5, atol=1e-9)
@@ -430,10 +437,10 @@ def along(arguments, shape):
             for words, flags in (("all 0", (rows == 0).all(-1)), ("all equal", (rows == rows[:, :1]).all(-1)),
                                  ("not finite somewhere", ~np.isfinite(rows).all(-1)), ("somewhere more than 50", (np.abs(rows) > 50).any(-1))):
                 yield f"the row of `{name}` is {words}", np.broadcast_to(flags.reshape(-1, *[1] * (len(shape) - 1)), shape)
-    if shape and shape[0] > 1:
+    if shape and shape[0]:
         at = np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
-        yield "in the last row" if len(shape) > 1 else "in the last place", np.broadcast_to(at == shape[0] - 1, shape)
-        yield "in the first row" if len(shape) > 1 else "in the first place", np.broadcast_to(at == 0, shape)
+        yield "in the last sample", np.broadcast_to(at == shape[0] - 1, shape)
+        yield "in the first sample", np.broadcast_to(at == 0, shape)
 
 # %% ../../nbs/tito/explain_dev.ipynb #b17344b4
 def gather(case: Case, calls: list) -> tuple:
@@ -617,7 +624,7 @@ def short(name: str) -> str:
 
 def predicate(case: Case, found: list) -> Found:
     "An explanation that begins with the name of the part."
-    for test in SAID:
+    for test in SAID if set(case.bad) & set(case.usual) else SAID[:2]:
         if said := test(case):
             return Found(sentence(case.name, said.text), said.fix, said.call)
     if said := listed(case, found, case.check.found, 0.9):

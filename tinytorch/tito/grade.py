@@ -214,7 +214,7 @@ def name_of(student: str) -> str:
 
 
 def save(file: Path, marked: Mark) -> None:
-    verdicts = {name: [v.mark, v.text, v.example] for name, v in marked.verdicts.items()}
+    verdicts = {name: [v.mark, v.told(), v.example] for name, v in marked.verdicts.items()}
     write_file(file, json.dumps({"student": marked.student, "verdicts": verdicts, "problem": marked.problem, "stamp": marked.stamp}, ensure_ascii=False).encode())
 
 
@@ -268,6 +268,6 @@ def write_marks(out: Path, todo: list, marks: list, seed: int) -> None:
         html = page.render(student=marked.student, got=got, of=total, problem=marked.problem, rows=each, right=RIGHT)
         write_file(out / "feedback" / f"{name_of(marked.student)}.html", html.encode("utf-8", "replace"))
     data = {"seed": seed, "of": total, "marks": [{"student": m.student, "points": points_of(todo, m), "problem": m.problem,
-            "exercises": {name: {"mark": v.mark, "text": v.text, "example": v.example} for name, v in m.verdicts.items()}} for m in marks]}
+            "exercises": {name: {"mark": v.mark, "text": v.told(), "example": v.example} for name, v in m.verdicts.items()}} for m in marks]}
     write_file(out / "marks.csv", ("\ufeff" + table.getvalue()).encode("utf-8", "replace"))
     write_file(out / "marks.json", json.dumps(data, ensure_ascii=False, indent=1).encode("utf-8", "replace"))
