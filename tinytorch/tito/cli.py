@@ -229,8 +229,8 @@ def has_exercises(module):
 class Board:
     "Shows the verdicts of a module's exercises."
 
-    def __init__(self, project, module, todo, timeout):
-        self.project, self.module, self.timeout = project, module, timeout
+    def __init__(self, project, module, todo, timeout, before):
+        self.project, self.module, self.timeout, self.before = project, module, timeout, before
         self.first, self.count = todo[0].notebook if todo else "", {}
         for exercise in todo: self.count[exercise.notebook] = self.count.get(exercise.notebook, 0) + 1
         self.notebook, self.blanks, self.wrong, self.headed, self.clock = None, [], [], False, None
@@ -272,12 +272,14 @@ class Board:
         if self.clock: self.clock.cancel()
 
     def end(self):
-        "Show what is wrong."
+        "Show what is wrong; the way out, too, of what was wrong at the last check."
         self.stop_clock()
         self.turn_to(None)
         for exercise, verdict in self.wrong:
-            console.print(f"\n❌ {exercise.name}: {verdict.text}")
-            if verdict.example: console.print(f"     {verdict.example}", style="dim")
+            again = self.before.get(exercise.name, "")[:1] == ["❌"]
+            console.print(f"\n❌ {exercise.name}: {verdict.told(again)}")
+            for line in filter(None, [verdict.parts, verdict.example]):
+                console.print(f"     {line}", style="dim")
 
 # %% ../../nbs/tito/cli_dev.ipynb #530f14cb
 def check_exercises(project, module, names=None, timeout=EXERCISE, only=None):
@@ -286,7 +288,8 @@ def check_exercises(project, module, names=None, timeout=EXERCISE, only=None):
     every = ex.exercises(project, module)
     todo = [ex.pick(every, module, name) for name in names] if names else every
     todo = [exercise for exercise in todo if only is None or exercise.notebook in only]
-    begun, board = time.monotonic(), Board(project, module, todo, timeout)
+    begun = time.monotonic()
+    board = Board(project, module, todo, timeout, ex.marks_of(project, module))
     try: results = ex.check_module(project, module, todo, timeout, board.tell, every)
     finally: board.stop_clock()
     board.end()

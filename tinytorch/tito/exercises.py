@@ -202,16 +202,17 @@ def check_of(name: str, rng) -> Check | None:
     "The check of an exercise, made from its solution in the package; None where there is nothing to draw inputs from."
     import tinytorch.amp
     import tinytorch.nn
-    from tinytorch.mistakes import KNOWN
+    from tinytorch.mistakes import KNOWN, Known, calls_of
     from tinytorch.nn.criterion import LOSSES
     tinytorch.nn.__all__
-    if name in KNOWN:
-        modules = [tinytorch.amp, *(module for module in vars(tinytorch.nn).values() if hasattr(module, "__all__"))]
-        solution = next(getattr(module, name) for module in modules if name in module.__all__)
-        return make_check(name, solution, KNOWN[name].draw(rng), KNOWN[name].mistakes, KNOWN[name].parts, KNOWN[name].outputs)
     users = [loss for loss in LOSSES.values() if loss.formula is not None and loss.formula.__name__ == name and loss.__module__.startswith("tinytorch.")]
-    calls = [call for loss in users[:1] for call in formula_calls(loss, rng)]
-    return make_check(name, users[0].formula, calls, {}) if calls else None
+    known = KNOWN.get(name, Known())
+    modules = [tinytorch.amp, *(module for module in vars(tinytorch.nn).values() if hasattr(module, "__all__"))]
+    solution = next((getattr(module, name) for module in modules if name in module.__all__), None)
+    calls = known.draw(rng) if known.draw else [call for loss in users[:1] for call in formula_calls(loss, rng)]
+    if not calls:
+        return None
+    return make_check(name, solution, calls_of(name, calls, bool(users)), known.mistakes, known.parts, known.outputs)
 
 # %% ../../nbs/tito/exercises_dev.ipynb #f67e506d
 FILE = "exercises.json"

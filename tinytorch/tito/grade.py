@@ -268,7 +268,8 @@ def mark_notebook(course: Course, project, path, chosen: list) -> dict:
     for exercise in chosen:
         if exercise.name not in right and (kept := course.below[exercise.name]) - right:
             verdicts[exercise.name] = mark_again(course, plan, exercise, checks[exercise.name], kept, verdicts)
-    return {name: Verdict(verdict.mark, clean(verdict.text, 1000), clean(verdict.example, 1000), verdict.waits_for) for name, verdict in verdicts.items()}
+    return {name: Verdict(**{key: clean(text, 1000) for key, text in asdict(verdict).items()})
+            for name, verdict in verdicts.items()}
 
 
 def mark_again(course: Course, plan: dict, exercise, check, kept: set, verdicts: dict) -> Verdict:
@@ -283,7 +284,7 @@ def mark_again(course: Course, plan: dict, exercise, check, kept: set, verdicts:
     verdict = judge(check, found[check.name]) if check.name in found else Verdict(WRONG, why)
     theirs = " and ".join(sorted(kept & defined - {name for name, v in verdicts.items() if v.mark == RIGHT}))
     if verdict.mark in (RIGHT, BLANK) or verdict.text in {mistake.text for mistake in check.mistakes}:
-        return Verdict(verdict.mark, verdict.text)
+        return Verdict(verdict.mark, verdict.text, fix=verdict.fix)
     return Verdict(WRONG, f"is wrong with the course's {theirs or 'functions'} too" + (f". Mend {theirs} first: then `tito test` says what is wrong here" if theirs else ""))
 
 # %% ../../nbs/tito/grade_dev.ipynb #96d5ac07
@@ -492,7 +493,7 @@ h1{font-size:1.4rem}li{margin:.6rem 0;list-style:none}code{background:#f2f2f2;pa
 {% if problem %}<p role="alert">Not marked: {{ problem }}</p>{% endif %}
 {% if marked %}<p>Marked: {{ marked }}</p>{% endif %}
 <ul>{% for exercise, verdict in rows %}<li>{{ verdict.mark }} <code>{{ exercise.name }}</code>, {{ exercise.points if verdict.mark == right else 0 }} of {{ exercise.points }}
-{%- if verdict.text %}: {{ verdict.text }}{% endif %}{% if verdict.example %}<br><code>{{ verdict.example }}</code>{% endif %}</li>
+{%- if verdict.text %}: {{ verdict.told() }}{% endif %}{% if verdict.parts %}<br>{{ verdict.parts }}{% endif %}{% if verdict.example %}<br><code>{{ verdict.example }}</code>{% endif %}</li>
 {% endfor %}</ul>
 <p>⬜ not started, ❌ wrong, 🚧 waiting for another exercise, ✅ right</p>
 </body></html>
@@ -530,4 +531,4 @@ def as_data(todo: list, marks: list) -> dict:
     "The marks for `marks.json`."
     return {"of": sum(exercise.points for exercise in todo), "sandbox": all(m.protected for m in marks),
             "marks": [{"student": m.student, "sandbox": m.protected, "points": points_of(todo, m), "marked": m.marked, "problem": m.problem, "seed": m.seed,
-                       "exercises": {name: {"mark": v.mark, "text": v.text, "example": v.example} for name, v in m.verdicts.items()}} for m in marks]}
+                       "exercises": {name: {"mark": v.mark, "text": v.told(), "example": v.example} for name, v in m.verdicts.items()}} for m in marks]}
