@@ -606,7 +606,7 @@ def difference(case: Case) -> Found:
 
 # %% ../../nbs/tito/explain_dev.ipynb #e1004d8e
 SAID = shaped, whole, changed, scaled, shifted
-LAST = ignores, where, unsound, hidden, rough, single
+LAST = where, unsound, hidden, rough, single
 
 
 def explain(check: Check, found: list) -> tuple:
@@ -630,6 +630,8 @@ def predicate(case: Case, found: list) -> Found:
     for test in SAID if set(case.bad) & set(case.usual) else SAID[:2]:
         if said := test(case):
             return Found(sentence(case.name, said.text), said.fix, said.call)
+    if said := ignores(case):
+        return Found(sentence(case.name, said.text), said.fix, said.call)
     if said := listed(case, found, case.check.found, 0.9):
         said.text = f"in the {case.name}, {said.text}"
         return said
