@@ -24,8 +24,7 @@ def walk(value, name, seen):
         value = dict(enumerate(value))
     inside = value if isinstance(value, dict) else vars(value) if isinstance(value, Module) else {}
     for key, part in inside.items():
-        if isinstance(part, (Tensor, Module, list, tuple, dict)):
-            yield from walk(part, f"{name}.{key}" if name else str(key), seen)
+        yield from walk(part, f"{name}.{key}" if name else str(key), seen)
 
 # %% ../../nbs/03_layers/layers_dev.ipynb #757e2eb4
 class Module:
