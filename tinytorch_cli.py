@@ -7,7 +7,10 @@ HELP = "from tinytorch.tito.cli import main; main()"
 
 
 def main():
-    "Run `tito`; if the package is damaged, say so, or write it from the notebooks where that is asked for."
+    "Run `tito`; if the package is damaged, say so, or write it again where that is asked for."
+    if not __debug__:
+        sys.exit("tito: Python leaves assertions out, so that no test would test anything. "
+                 "Unset PYTHONOPTIMIZE, and start it without -O.")
     try:
         from tinytorch.tito.cli import main as tito
         tito()

@@ -495,3 +495,9 @@ def test_a_formula_that_changes_its_input_is_stopped():
     with tinytorch.engine("numpy"), pytest.raises(ValueError, match="careless changes its input. Make a new array"):
         engine.run(Problem(careless, (x,), x.shape, x.dtype))
     assert (x == 1).all()
+
+
+@pytest.mark.parametrize("command", [["-c", "import tinytorch.checking"], ["-m", "tinytorch_cli", "test", "04"]])
+def test_without_assertions_nothing_is_checked(command):
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=os.environ | {"PYTHONOPTIMIZE": "1"})
+    assert done.returncode and "PYTHONOPTIMIZE" in done.stderr

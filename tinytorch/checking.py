@@ -28,8 +28,14 @@ import numpy as np
 
 from .core import engine
 from .core.tensor import Tensor, is_float
-from .nn.arguments import CLASS_INDEX, CLASS_PROBABILITIES, REAL, TARGET_PROBABILITY, Domain
+from .nn.arguments import (CLASS_INDEX, CLASS_PROBABILITIES, REAL, TARGET_PROBABILITY,
+                                    Domain)
 from .nn.criterion import ClassLoss, RowLoss
+
+# %% ../nbs/machinery/checking_dev.ipynb #5be0d3aa
+if not __debug__:
+    raise RuntimeError("Python leaves assertions out (-O or PYTHONOPTIMIZE is set), so that no test "
+                       "would test anything. Start it without.")
 
 # %% ../nbs/machinery/checking_dev.ipynb #72da9eb9
 def numbers(value) -> np.ndarray:
