@@ -57,12 +57,12 @@ FEW, LEAST, MOST = 4, 2500, 0.8
 
 
 def common(shapes: list) -> set:
-    "The pairs (exercise, shape) that two students and a third of the others have, of dictionaries of shapes."
+    "The pairs (exercise, shape) that a third of the class and more than four have, of dictionaries of shapes."
     count = {}
     for each in shapes:
         for item in each.items():
             count[item] = count.get(item, 0) + 1
-    return {item for item, number in count.items() if number - 2 > (len(shapes) - 2) / 3}
+    return {item for item, number in count.items() if number > max(4, len(shapes) / 3)}
 
 
 def alike(answers: dict, known: dict, files: dict) -> list:
