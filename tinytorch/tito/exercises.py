@@ -203,6 +203,7 @@ def check_of(name: str, rng) -> Check | None:
     import tinytorch.amp
     import tinytorch.nn
     from tinytorch.mistakes import KNOWN, Known, calls_of
+    from tinytorch.tito.variants import variants
     from tinytorch.nn.criterion import LOSSES
     tinytorch.nn.__all__
     users = [loss for loss in LOSSES.values() if loss.formula is not None and loss.formula.__name__ == name and loss.__module__.startswith("tinytorch.")]
@@ -212,7 +213,9 @@ def check_of(name: str, rng) -> Check | None:
     calls = known.draw(rng) if known.draw else [call for loss in users[:1] for call in formula_calls(loss, rng)]
     if not calls:
         return None
-    return make_check(name, solution, calls_of(name, calls, bool(users)), known.mistakes, known.parts, known.outputs)
+    check = make_check(name, solution, calls_of(name, calls, bool(users)), known.mistakes, known.parts, known.outputs)
+    check.more = lambda: variants(solution, check)
+    return check
 
 # %% ../../nbs/tito/exercises_dev.ipynb #f67e506d
 FILE = "exercises.json"

@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['LONGEST', 'PLURAL', 'CHANGES', 'FACTORS', 'SAID', 'LAST', 'show', 'show_call', 'apart', 'sentence', 'ordinary',
-           'Case', 'Found', 'differs', 'likeness', 'no_numbers', 'part_of', 'listed', 'matches', 'proven', 'reduced',
-           'shaped', 'stretched', 'amounts', 'fitting', 'changed', 'constant', 'times', 'scaled', 'shifted',
-           'conditions', 'about', 'between', 'along', 'gather', 'narrowest', 'region', 'where', 'whole', 'unsound',
-           'has_new', 'hidden', 'single', 'rough', 'ignores', 'alike', 'difference', 'explain', 'short', 'predicate',
-           'example', 'one_row']
+           'Case', 'Found', 'differs', 'likeness', 'part_of', 'listed', 'matches', 'proven', 'reduced', 'shaped',
+           'stretched', 'amounts', 'fitting', 'changed', 'constant', 'times', 'scaled', 'shifted', 'conditions',
+           'about', 'between', 'along', 'gather', 'narrowest', 'region', 'where', 'whole', 'unsound', 'has_new',
+           'hidden', 'single', 'rough', 'ignores', 'alike', 'difference', 'explain', 'short', 'predicate', 'example',
+           'one_row']
 
 # %% ../../nbs/tito/explain_dev.ipynb #be8cf118
+from itertools import combinations
+
 import numpy as np
 
 from dataclasses import dataclass, field
 
-from .checks import Check, fits, largest, tolerance
+from .checks import Check, fits, largest, no_numbers, tolerance
 
 # %% ../../nbs/tito/explain_dev.ipynb #ff92f0e7
 LONGEST = 200
@@ -131,11 +133,6 @@ def likeness(case: Case, theirs: list) -> float:
             return 0.0
         shared, total = shared + equal.sum() / either.sum(), total + 1
     return shared / total if total else 0.0
-
-
-def no_numbers(expected: list) -> bool:
-    "Whether a call is one without samples."
-    return any(x is not None and x.size == 0 for x in expected)
 
 
 def part_of(mistake, case: Case, part: int):
@@ -584,12 +581,16 @@ def rough(case: Case) -> Found | None:
 
 def ignores(case: Case) -> Found | None:
     "An argument or option that makes no difference where it should."
-    for i, (one, options) in enumerate(case.calls):
-        for j, (other, others) in enumerate(case.calls[:i]):
-            gaps = [k for k in one if not alike(one[k], other.get(k))] + [k for k in options if not alike(options[k], others.get(k))]
-            equal = len(gaps) == 1 and not differs(case.mine[i], case.mine[j], case.calls[i]).any()
-            if equal and differs(case.right[i], case.right[j], case.calls[i]).any():
-                return Found(f"does not depend on `{gaps[0]}`.", f"Use `{gaps[0]}`.", i if i in case.bad else j)
+    pairs = {}
+    for i, j in combinations(range(len(case.calls)), 2):
+        one, other = [case.calls[k][0] | case.calls[k][1] for k in (i, j)]
+        gaps = [name for name in one if not alike(one[name], other.get(name))]
+        if len(gaps) == 1 and differs(case.right[i], case.right[j], case.calls[i]).any():
+            pairs.setdefault(gaps[0], []).append((i, j))
+    for name, each in pairs.items():
+        if not any(differs(case.mine[i], case.mine[j], case.calls[i]).any() for i, j in each):
+            shows = next((k for pair in each for k in pair if k in case.bad), None)
+            return Found(f"does not depend on `{name}`.", f"Use `{name}`.", shows)
     return None
 
 
@@ -630,6 +631,7 @@ def predicate(case: Case, found: list) -> Found:
         if said := test(case):
             return Found(sentence(case.name, said.text), said.fix, said.call)
     if said := listed(case, found, case.check.found, 0.9):
+        said.text = f"in the {case.name}, {said.text}"
         return said
     said = next(filter(None, (test(case) for test in LAST)), None) or difference(case)
     return Found(sentence(case.name, said.text), said.fix, said.call)

@@ -14,8 +14,8 @@ import numpy as np
 from dataclasses import dataclass, replace
 
 from .answers import answer, unpack
-from .checks import Check, fits, from_data, make_check, to_data
-from .explain import explain, no_numbers, show_call
+from .checks import Check, fits, from_data, make_check, no_numbers, to_data
+from .explain import explain, show_call
 
 # %% ../../nbs/tito/judge_dev.ipynb #b6a70678
 RIGHT, WRONG, BLANK, WAITING = "✅", "❌", "⬜", "🚧"
