@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['NAMES', 'SIZE', 'FILES', 'CODE', 'LEFT_OUT', 'SHOWN', 'Submission', 'stem_of', 'printable', 'read_names',
            'submissions', 'Handed', 'read_regular', 'read_zip', 'wanted', 'inside', 'gather', 'lesson_of', 'choose',
-           'without_solutions', 'make_package', 'needs', 'built_on', 'reached', 'solutions_of', 'module_of', 'Course',
-           'mark_notebook', 'ask_for', 'built_on_wrong', 'mark_again', 'without_their_texts', 'Mark', 'mark',
-           'mark_lessons', 'told', 'grade', 'write_out', 'write_copies', 'check_place', 'chosen_students',
-           'chosen_exercises', 'mark_all', 'started', 'basis_of', 'save', 'load', 'earlier']
+           'without_solutions', 'make_package', 'needs', 'built_on', 'reached', 'solutions_of', 'module_of',
+           'fresh_check', 'Course', 'mark_notebook', 'ask_for', 'built_on_wrong', 'mark_again', 'without_their_texts',
+           'Mark', 'mark', 'mark_lessons', 'told', 'grade', 'write_out', 'write_copies', 'check_place',
+           'chosen_students', 'chosen_exercises', 'mark_all', 'started', 'basis_of', 'save', 'load', 'earlier']
 
 # %% ../../nbs/tito/grade_dev.ipynb #a5996947
 import ast
@@ -27,6 +27,7 @@ import tempfile
 import threading
 import time
 import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -37,10 +38,10 @@ from . import answers as worker
 from . import sandbox
 from .answers import ask, clean, end_all
 from .copies import alike, shape
-from .exercises import (BEGIN, END, FILE, REGION, blank, collect, exercises, function_names, judge,
-                                      parse, plan_for, solution)
+from .exercises import (BEGIN, END, FILE, REGION, blank, check_of, collect, function_names, judge, listed,
+                                      parse, plan_for)
 from .feedback import as_csv, harmless, misnamed, name_of, read_comments, write_marks, write_text
-from .judge import BLANK, RIGHT, WRONG, Verdict, from_data
+from .judge import BLANK, RIGHT, WRONG, Verdict
 from .notebooks import EXPORTS, TitoError, code_cells, read_notebook, write_file
 
 # %% ../../nbs/tito/grade_dev.ipynb #93d08416
@@ -274,6 +275,14 @@ def module_of(project, path) -> str:
     return f"tinytorch.{names[0]}" if names else ""
 
 # %% ../../nbs/tito/grade_dev.ipynb #bad0e642
+def fresh_check(name: str, seed: int):
+    "Return the check of an exercise with inputs of its own, whichever others are marked. Raise TitoError if it has none."
+    check = check_of(name, np.random.default_rng([seed, 1, zlib.crc32(name.encode())]))
+    if check is None:
+        raise TitoError(f"The exercise {name} has no inputs to check it with: add it to KNOWN in nbs/tito/mistakes_dev.ipynb.")
+    return check
+
+
 @dataclass
 class Course:
     "What marks are made of: the exercises with their checks, and how they are run."
@@ -282,14 +291,16 @@ class Course:
     below: dict                # for each exercise those that it is built on
     modules: dict              # of the notebooks
     folder: Path               # for packages
+    seed: int = 0              # of the inputs
     timeout: float = 10.0
     protected: bool = True
     stopped: threading.Event = field(default_factory=threading.Event)
     making: threading.Lock = field(default_factory=threading.Lock)
+    judging: threading.Lock = field(default_factory=threading.Lock)      # a check looks for more mistakes when needed
 
     def __post_init__(self):
-        "Read the checks once for all."
-        self.checks = {exercise.name: from_data(exercise.check) for exercise in self.todo}
+        "Make the checks once for all."
+        self.checks = {exercise.name: fresh_check(exercise.name, self.seed) for exercise in self.todo}
         self.notebooks = {exercise.name: exercise.notebook for exercise in self.todo}
         self.calls = {}            # of the checks, for a plan
 
@@ -335,8 +346,9 @@ def mark_notebook(course: Course, project, path, chosen: list) -> tuple:
 def ask_for(course: Course, plan: dict, folder: Path, kept=()) -> dict:
     "The verdict on each exercise of a plan."
     found, lost = collect(plan, folder, course.timeout, lambda plan, *_: course.run(plan, kept))
-    return {name: Verdict(WRONG, lost[name]) if name in lost else judge(course.checks[name], found.get(name, []))
-            for name in plan["calls"]}
+    with course.judging:
+        return {name: Verdict(WRONG, lost[name]) if name in lost else judge(course.checks[name], found.get(name, []))
+                for name in plan["calls"]}
 
 
 def built_on_wrong(course: Course, chosen: list, verdicts: dict, code: dict) -> dict:
@@ -457,12 +469,12 @@ def grade(project, module, folder, out, *, notebooks=None, students=None, names:
     if out == folder or folder in out.parents:
         raise TitoError(f"{out} is inside the folder of submissions. Name another folder.", 2)
     used = started(out / ".state") if seed is None else seed
-    every = exercises(project, module, np.random.default_rng([used, 1]))     # not [seed]: with 0 they would be the edition's own
+    every = listed(project, module)
     todo, most = chosen_exercises(module, every, notebooks), {exercise.name: exercise.points for exercise in every}
     comments = read_comments(out / "comments.csv", most)
     with tempfile.TemporaryDirectory(prefix="tito-package-") as temporary:
         modules = {path.name: module_of(project, path) for path in module.notebooks}
-        course = Course(project.lib, todo, built_on(project, module, every), modules, Path(temporary), timeout, protected)
+        course = Course(project.lib, todo, built_on(project, module, every), modules, Path(temporary), used, timeout, protected)
         others = earlier(out / ".state", {submission.student for submission in handed_in}, [exercise.name for exercise in todo])
         marks = mark_all(course, handed_in, out / ".state", used, seed is not None, jobs, tell)
     together = sorted([*marks, *others], key=lambda marked: marked.student)
