@@ -302,7 +302,15 @@ class Course:
         "Make the checks once for all."
         self.checks = {exercise.name: fresh_check(exercise.name, self.seed) for exercise in self.todo}
         self.notebooks = {exercise.name: exercise.notebook for exercise in self.todo}
-        self.calls = {}            # of the checks, for a plan
+        self.calls, self.judged = {}, {}       # of the checks, for a plan; verdicts
+
+    def judge(self, name: str, answers: list) -> Verdict:
+        "The verdict on answers, which depends on nothing else: the same numbers are judged once."
+        key = name, hashlib.sha256(json.dumps(answers).encode()).digest()
+        with self.judging:
+            if key not in self.judged:
+                self.judged[key] = judge(self.checks[name], answers)
+            return self.judged[key]
 
     def plan(self, project, path, chosen: list) -> dict:
         "What is to be asked about these exercises of a notebook."
@@ -346,9 +354,8 @@ def mark_notebook(course: Course, project, path, chosen: list) -> tuple:
 def ask_for(course: Course, plan: dict, folder: Path, kept=()) -> dict:
     "The verdict on each exercise of a plan."
     found, lost = collect(plan, folder, course.timeout, lambda plan, *_: course.run(plan, kept))
-    with course.judging:
-        return {name: Verdict(WRONG, lost[name]) if name in lost else judge(course.checks[name], found.get(name, []))
-                for name in plan["calls"]}
+    return {name: Verdict(WRONG, lost[name]) if name in lost else course.judge(name, found.get(name, []))
+            for name in plan["calls"]}
 
 
 def built_on_wrong(course: Course, chosen: list, verdicts: dict, code: dict) -> dict:
