@@ -52,6 +52,7 @@ def rows(file) -> list:
     ("Jane Doe_12345_assignsubmission_file", ("Jane Doe_12345", "12345", "moodle", False)),
     ("Jane_12345_assignsubmission_file_losses_dev.ipynb", ("Jane_12345", "12345", "moodle", False)),
     ("Jane_12345_assignsubmission_file_smithbob_777_888_losses.ipynb", ("Jane_12345", "12345", "moodle", False)),
+    ("Jane_12345_assignsubmission_file_Bob_99_assignsubmission_file_x.ipynb", ("Jane_12345", "12345", "moodle", False)),
     ("ann.ipynb", ("ann", "", "", False)),
     ("hw_1_ann.ipynb", ("hw_1_ann", "", "", False)),
 ])
@@ -197,6 +198,11 @@ def test_only_names_comments_and_layout_are_dropped(old, new, same):
     text = OWN.format("one", 3)
     changed = text.replace(old, new) if "x if" not in old else text.replace("enumerate(x)", "enumerate((x))")
     assert changed != text and (shape(changed, "one") == shape(text, "one")) == same
+
+
+def test_parameters_may_have_other_names():
+    text = OWN.format("one", 3)
+    assert shape(re.sub(r"\bx\b", "data", text), "one") == shape(text, "one") != shape(re.sub(r"enumerate\(x\)", "enumerate(y)", text), "one")
 
 
 def test_what_is_no_python_has_no_shape():
