@@ -429,10 +429,13 @@ def grade(folder: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A 
           jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help="How many submissions are marked at a time.")] = 2,
           seed: Annotated[Optional[int], typer.Option("--seed", show_default=False, help="Of the hidden inputs; a new one in every run by default.")] = None,
           student: Annotated[Optional[list[str]], typer.Option("--student", metavar="NAME", show_default=False, help="Only this student; may be repeated. The others' marks stay.")] = None,
+          names: Annotated[str, typer.Option("--names", metavar="PATTERN", show_default=False,
+                                             help="How files are called, as a regular expression with a group (?P<student>...). Names from Canvas and Moodle are known.")] = "",
           unprotected: Annotated[bool, typer.Option("--unprotected", help="Run submissions without a sandbox, where there is none: they can do what you can.")] = False):
     """Mark submitted notebooks, each in a sandbox: marks.csv, marks.json and a page of feedback for each student.
 
     Another run marks only what has changed, and goes on where it was interrupted.
+    Comments and points of your own, in comments.csv, are kept.
     """
     import json
 
@@ -440,17 +443,20 @@ def grade(folder: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A 
     from rich.progress import Progress
 
     from tinytorch.tito.grade import grade
-    project = find_project()
+    project, notes = find_project(), []
     with Progress(console=console) as progress:
         task = progress.add_task("marking", total=None)
-        marks = grade(project, project.find(module), folder, out, notebooks=notebook, students=student, seed=seed, timeout=timeout, jobs=jobs, protected=not unprotected,
+        marks = grade(project, project.find(module), folder, out, notebooks=notebook, students=student, names=names,
+                      seed=seed, timeout=timeout, jobs=jobs, protected=not unprotected, note=notes.append,
                       tell=lambda done, of, mark: progress.update(task, total=of, completed=done, description=escape(mark.student)))
+    for text in notes: console.print(text, style="yellow")
     for marked in marks:
         if marked.problem: console.print(f"{marked.student}: {marked.problem}", style="yellow")
         if "(" in marked.marked: console.print(f"{marked.student}: marked {marked.marked}")
     kept = len(json.loads((out / "marks.json").read_text(encoding="utf-8"))["marks"]) - len(marks)
     if kept: console.print(f"{kept} marked earlier are kept in {out}")
-    console.print(f"{len(marks)} submissions marked: {out}/marks.csv, marks.json and feedback/")
+    tables = "".join(f", {name}.csv" for name in ("canvas", "moodle") if any(marked.platform == name for marked in marks))
+    console.print(f"{len(marks)} submissions marked: {out}/marks.csv{tables}, marks.json and feedback/")
 
 # %% ../../nbs/tito/cli_dev.ipynb #c0b1b3a2
 @app.command(rich_help_panel="Modules")
