@@ -322,3 +322,19 @@ def test_the_command_says_what_it_found(tmp_path):
     assert "1 submissions marked" in told and rows(tmp_path / "out/marks.csv")[1][0] == "ann", told
     told = command(tmp_path / "in", tmp_path / "out", "--names", "(").communicate(timeout=100)[0]
     assert "is no regular expression" in told and "Traceback" not in told
+
+
+@safe
+def test_a_right_value_with_a_wrong_slope_has_its_share_where_that_is_asked_for(tmp_path):
+    "Half of the 2 points of `huber`; a right answer has all, one that is wrong throughout none."
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    value = "e = input - target\n    value = np.where(abs(e) <= delta, e * e / 2, delta * (abs(e) - delta / 2))\n    "
+    hand_in(folder, "half", value + "return value, e", exercise="huber")
+    hand_in(folder, "none", value + "return 2 * value, e", exercise="huber")
+    hand_in(folder, "right")
+    column = [exercise.name for exercise in listed(PROJECT, MODULE) if exercise.notebook == LESSON.name].index("huber") + 5
+    for partial, points in (False, ["0", "0", "2"]), (True, ["1", "0", "2"]):
+        grade(PROJECT, MODULE, folder, out, notebooks=["losses_dev"], partial=partial)
+        assert [row[column] for row in rows(out / "marks.csv")[1:]] == points
+    assert "value ✅, slope of input ❌" in (out / "feedback/half.html").read_text(encoding="utf-8")

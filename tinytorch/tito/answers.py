@@ -23,6 +23,7 @@ import threading
 import time
 import traceback
 import types
+import warnings
 
 import numpy as np
 
@@ -79,7 +80,8 @@ def answer(function, arguments: list, options: dict, outputs=()) -> dict:
     "What a call returns or raises, and which arguments it changed. `outputs`: arguments that it should fill; they are the results then."
     given, named = copy.deepcopy(arguments), copy.deepcopy(options)
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             result = function(*given, **named)
         result = tuple(given[i] for i in outputs) if outputs else result
         returned = {"many": isinstance(result, (tuple, list)), "result": packed(result)}

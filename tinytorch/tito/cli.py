@@ -431,6 +431,7 @@ def grade(folder: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A 
           student: Annotated[Optional[list[str]], typer.Option("--student", metavar="NAME", show_default=False, help="Only this student; may be repeated. The others' marks stay.")] = None,
           names: Annotated[str, typer.Option("--names", metavar="PATTERN", show_default=False,
                                              help="How files are called, as a regular expression with a group (?P<student>...). Names from Canvas and Moodle are known.")] = "",
+          partial: Annotated[bool, typer.Option("--partial", help="A right value with a wrong slope, or the other way round, has its share of the points.")] = False,
           unprotected: Annotated[bool, typer.Option("--unprotected", help="Run submissions without a sandbox, where there is none: they can do what you can.")] = False):
     """Mark submitted notebooks, each in a sandbox: marks.csv, marks.json and a page of feedback for each student.
 
@@ -447,7 +448,7 @@ def grade(folder: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A 
     with Progress(console=console) as progress:
         task = progress.add_task("marking", total=None)
         marks = grade(project, project.find(module), folder, out, notebooks=notebook, students=student, names=names,
-                      seed=seed, timeout=timeout, jobs=jobs, protected=not unprotected, note=notes.append,
+                      seed=seed, timeout=timeout, jobs=jobs, protected=not unprotected, partial=partial, note=notes.append,
                       tell=lambda done, of, mark: progress.update(task, total=of, completed=done, description=escape(mark.student)))
     for text in notes: console.print(text, style="yellow")
     for marked in marks:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FIELDS', 'TABLES', 'STYLE', 'PAGE', 'name_of', 'harmless', 'clean_lines', 'Comment', 'read_comments', 'add_comment',
-           'misnamed', 'verdict_on', 'worth', 'total', 'shown_points', 'remarks', 'of_everybody', 'for_canvas',
-           'for_moodle', 'as_csv', 'as_data', 'of_one', 'page', 'write_marks', 'write_text']
+           'misnamed', 'verdict_on', 'worth', 'share_of', 'total', 'shown_points', 'remarks', 'of_everybody',
+           'for_canvas', 'for_moodle', 'as_csv', 'as_data', 'of_one', 'page', 'write_marks', 'write_text']
 
 # %% ../../nbs/tito/feedback_dev.ipynb #1e106ba9
 import csv
@@ -110,11 +110,19 @@ def verdict_on(marked, exercise) -> Verdict:
 
 
 def worth(marked, exercise) -> float:
-    "The points for an exercise: the instructor's, else all for a right answer, and none for another."
-    comment = marked.comments.get(exercise.name)
+    "The points for an exercise: the instructor's, else all for a right answer, else a share or none."
+    comment, verdict = marked.comments.get(exercise.name), verdict_on(marked, exercise)
     if comment and comment.points is not None:
         return comment.points
-    return exercise.points if verdict_on(marked, exercise).mark == RIGHT else 0
+    if marked.partial and verdict.parts:
+        return exercise.points * share_of(verdict.parts)
+    return exercise.points if verdict.mark == RIGHT else 0
+
+
+def share_of(parts: str) -> float:
+    "The share of the parts of an answer that are right: half of `value ✅, slope ❌`."
+    right, wrong = parts.count(RIGHT), parts.count(WRONG)
+    return round(right / (right + wrong), 2)
 
 
 def total(marked, todo: list) -> str:

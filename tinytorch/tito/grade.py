@@ -386,7 +386,7 @@ def mark_again(course: Course, plan: dict, path, names: list, kept: frozenset, v
 def without_their_texts(verdict: Verdict, check, theirs: str) -> Verdict:
     "The verdict of a process that has solutions, in words of ours."
     if verdict.mark in (RIGHT, BLANK) or verdict.text in {mistake.text for mistake in check.mistakes}:
-        return Verdict(verdict.mark, verdict.text, fix=verdict.fix)
+        return Verdict(verdict.mark, verdict.text, fix=verdict.fix, parts=verdict.parts)
     mend = f". Mend {theirs} first: then `tito test` says what is wrong here" if theirs else ""
     return Verdict(WRONG, f"is wrong with the course's {theirs or 'functions'} too" + mend)
 
@@ -408,6 +408,7 @@ class Mark:
     exercises: list = field(default_factory=list)
     protected: bool = True
     comments: dict = field(default_factory=dict)     # of the instructor, not kept here
+    partial: bool = False      # whether parts of an answer count, not kept here
 
 
 def mark(submission: Submission, handed: list, problems: list, course: Course) -> Mark:
@@ -459,7 +460,7 @@ def told(lesson: str, best: tuple, others: list, count: int) -> str:
 
 # %% ../../nbs/tito/grade_dev.ipynb #1a8e7ac1
 def grade(project, module, folder, out, *, notebooks=None, students=None, names: str = "", seed: int | None = None,
-          timeout: float = 10.0, jobs: int = 2, protected: bool = True,
+          timeout: float = 10.0, jobs: int = 2, protected: bool = True, partial: bool = False,
           tell=lambda done, of, mark: None, note=lambda text: None) -> list:
     """Mark all submissions in `folder`, write tables, data and a page for each student to `out`; return the marks.
 
@@ -468,6 +469,7 @@ def grade(project, module, folder, out, *, notebooks=None, students=None, names:
     by default those of Canvas and Moodle are known.
     `seed`: of the inputs; by default a new one in every run, kept in `out` so that an interrupted run goes on with it.
     `protected`: in a sandbox; otherwise a submission can read and change what you can.
+    `partial`: whether a right value with a wrong slope, or the other way round, has its share of the points.
     `tell` is called after each submission, `note` with what else there is to say.
     """
     check_place(module, protected)
@@ -487,6 +489,8 @@ def grade(project, module, folder, out, *, notebooks=None, students=None, names:
     together = sorted([*marks, *others], key=lambda marked: marked.student)
     for text in misnamed(comments, {one.student for one in [*together, *all_in]}, most):
         note(text)
+    for marked in together:
+        marked.partial = partial
     write_out(out, module, todo, together, comments, solutions_of(project, module, todo), note)
     (out / ".state" / "seed").unlink(missing_ok=True)
     return marks

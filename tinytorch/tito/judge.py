@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RIGHT', 'WRONG', 'BLANK', 'WAITING', 'NUMPY', 'Verdict', 'translated', 'stopped', 'not_written', 'raised',
-           'structure', 'miscounted', 'read', 'some_calls', 'verdict', 'changes', 'compare', 'judged', 'demand']
+           'structure', 'misshapen', 'miscounted', 'read', 'some_calls', 'verdict', 'changes', 'compare', 'judged',
+           'demand']
 
 # %% ../../nbs/tito/judge_dev.ipynb #ab1914d0
 import re
@@ -126,14 +127,22 @@ def raised(error: dict, call: str) -> Verdict:
 def structure(check: Check, answers: list) -> Verdict | None:
     "The verdict on results of the wrong number or kind; None if they can be compared."
     for call, expected, said in zip(check.calls, check.expected, answers):
-        shown, given = show_call(check.name, call), said["result"]
-        if all(x is None for x in given) and any(x is not None for x in expected):
-            return Verdict(WRONG, "it returns None.", shown, fix="Is there a `return`?")
-        if len(given) != len(check.parts):
-            return Verdict(WRONG, miscounted(check.parts, said), shown)
-        for part, x, y in zip(check.parts, given, expected):
-            if x is None and y is not None:
-                return Verdict(WRONG, f"the {part} is None.", shown, fix="Compute and return it.")
+        if text_and_fix := misshapen(check.parts, expected, said):
+            text, fix = text_and_fix
+            return Verdict(WRONG, text, show_call(check.name, call), fix=fix)
+    return None
+
+
+def misshapen(parts: list, expected: list, said: dict) -> tuple | None:
+    "What to say of results of the wrong number or kind, and the way out."
+    given = said["result"]
+    if all(x is None for x in given) and any(x is not None for x in expected):
+        return "it returns None.", "Is there a `return`?"
+    if len(given) != len(parts):
+        return miscounted(parts, said), ""
+    for part, x, y in zip(parts, given, expected):
+        if x is None and y is not None:
+            return f"the {part} is None.", "Compute and return it."
     return None
 
 
