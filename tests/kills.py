@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-IGNORED = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".tito", "_*", "*.egg-info", ".pytest_cache", ".hypothesis")
+IGNORED = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".tito", "_docs", "_proc", "_demo", "*.egg-info", ".pytest_cache", ".hypothesis")
 SOLUTION = "### BEGIN SOLUTION"
 
 
@@ -62,15 +62,15 @@ CASES = {
 
 
 def run(case, root, until=None):
-    "Run the command, or kill it after some seconds; return its exit status."
+    "Run the command, or kill it after some seconds; return its exit status and what it said."
     process = subprocess.Popen([sys.executable, "-m", "tinytorch.tito.cli", *case.arguments], cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}, start_new_session=True)
     try:
-        process.communicate(timeout=until)
+        _, said = process.communicate(timeout=until)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.communicate()
-    return process.returncode
+        _, said = process.communicate()
+    return process.returncode, said
 
 
 def files(folder):
@@ -89,7 +89,7 @@ def lost(case, root, before, after, parent):
         told += [f"{name} is missing in the edition" for name in parent if name not in files(made)]
     for path in (root / ".tito").rglob("*.json"):
         json.loads(path.read_text(encoding="utf-8"))
-    for path in (root / ".tito").rglob("*.ipynb"):
+    for path in (root / ".tito").rglob("*.ipynb"):      # the copies that `reset` makes
         told += [f"the copy {path.name} is not whole"] * (path.read_bytes() not in (before[LESSON], after[LESSON]))
     return told
 
@@ -117,16 +117,17 @@ def try_one(name, times, chance):
         case.prepare(root)
         shutil.copytree(root, fresh, ignore=IGNORED)
         before, begun = files(root), time.monotonic()
-        status, seconds = run(case, root), time.monotonic() - begun
+        (status, said), seconds = run(case, root), time.monotonic() - begun
         after, made = files(root), files(root.parent / case.makes) if case.makes else {}
-        assert status == 0, f"{name} fails by itself"
+        assert status == 0, f"{name} fails by itself: {said.decode()}"
         killed = 0
         for _ in range(times):
             clear(case, root, fresh)
-            killed += run(case, root, chance.uniform(0.2, 1.1) * seconds) < 0
+            killed += run(case, root, chance.uniform(0.2, 1.1) * seconds)[0] < 0
             told += lost(case, root, before, after, made)
         clear(case, root, fresh)
-        told += ["the next run fails"] * (run(case, root) != 0) + [f"{path} is left" for path in beside(root)]
+        again, _ = run(case, root)
+        told += ["the next run fails"] * (again != 0) + [f"{path} is left" for path in beside(root)]
         told += [f"{file} differs after the next run" for file in after if files(root).get(file) != after[file]]
     print(f"{name}: {killed} of {times} runs killed within {seconds:.1f} s, {len(told)} faults", *sorted(set(told)), sep="\n  ", flush=True)
     return told
