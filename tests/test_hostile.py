@@ -7,7 +7,6 @@ import io
 import json
 import os
 import stat
-import time
 import warnings
 import zipfile
 
@@ -200,7 +199,7 @@ ZIPS = {      # name: (content, words of the reason; None: marked)
     "many members": (packed(*[(f"{i}.ipynb", "{}") for i in range(20_000)]), "too large"),
     "many others": (packed(*[(f"{i}.txt", "") for i in range(20_000)], ("a.ipynb", WHOLE)), None),
     "absolute names": (packed(("/etc/planted.ipynb", WHOLE)), None),
-    "names that climb": (packed(("../../../planted.ipynb", WHOLE), ("..\\..\\planted2.ipynb", WHOLE)), "newest of 2"),
+    "names that climb": (packed(("../../../planted.ipynb", WHOLE), ("..\\..\\planted2.ipynb", WHOLE)), "no notebook"),
     "a drive": (packed(("C:\\planted.ipynb", WHOLE)), None),
     "one name twice": (packed(("a.ipynb", "{}"), ("a.ipynb", WHOLE)), None),
     "a link": (packed((link("a.ipynb"), "/etc/passwd")), "link"),
@@ -217,7 +216,7 @@ ZIPS = {      # name: (content, words of the reason; None: marked)
 
 @safe
 def test_no_file_stops_a_class(tmp_path):
-    "Nor takes it long; and nothing is written but in the folder of marks."
+    "And nothing is written but in the folder of marks."
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     hand_in(folder, "honest")
@@ -233,12 +232,7 @@ def test_no_file_stops_a_class(tmp_path):
     os.mkfifo(folder / "a pipe that nobody feeds.ipynb")
     (folder / "a folder.ipynb").mkdir()
     above = {path for path in tmp_path.parent.iterdir()}
-    begun, times = time.monotonic(), {}
-
-    def tell(done, of, mark):
-        times[mark.student] = time.monotonic() - begun
-
-    marks = {m.student: m for m in grade(PROJECT, MODULE, folder, out, notebooks=["losses_dev"], timeout=60.0, jobs=2, tell=tell)}
+    marks = {m.student: m for m in grade(PROJECT, MODULE, folder, out, notebooks=["losses_dev"], timeout=60.0)}
     whole = len(right(marks["honest"]))
     assert whole >= 14 and {path for path in tmp_path.parent.iterdir()} == above and sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
     for name, mark in marks.items():
