@@ -43,7 +43,7 @@ $(READY): setup.py settings.ini requirements.txt
 	@test -x $(BIN)/pip || { echo 'Making .venv ...'; $(PYTHON) -m venv .venv; }
 	@echo 'Installing into .venv (once; a minute or two) ...'
 	@$(PIP) --require-hashes --requirement requirements.txt || { \
-	  echo 'If no release above fits your Python or your package index, install what fits: see "Set up" in CONTRIBUTING.md.'; exit 1; }
+	  echo "If no release in requirements.txt fits this machine: see \"Set up\" in CONTRIBUTING.md."; exit 1; }
 	@$(PIP) --no-deps --use-pep517 --no-build-isolation --editable .
 	@touch $@
 
