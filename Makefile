@@ -3,8 +3,9 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 READY := .venv/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test export refresh bench docs readme
+.PHONY: help demo test export refresh bench docs readme lock
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s  %s\n", $$1, $$2}' Makefile
@@ -32,14 +33,23 @@ readme: $(READY)  ## write README.md from nbs/index.ipynb
 
 .venv/.bench: $(READY)
 	@echo 'Installing PyTorch and JAX into .venv (once) ...'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@$(PIP) --editable '.[bench]'
 	@touch $@
 
 # The set-up. It runs again when the requirements change, and after an installation that was cut short.
-$(READY): setup.py settings.ini
+$(READY): setup.py settings.ini requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	  echo 'TinyTorch needs Python 3.10 or newer. Name one: make PYTHON=python3.12 demo'; exit 1; }
 	@test -x $(BIN)/pip || { echo 'Making .venv ...'; $(PYTHON) -m venv .venv; }
 	@echo 'Installing into .venv (once; a minute or two) ...'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(PIP) --require-hashes --requirement requirements.txt || { \
+	  echo "If no release in requirements.txt fits this machine: see \"Set up\" in CONTRIBUTING.md."; exit 1; }
+	@$(PIP) --no-deps --use-pep517 --no-build-isolation --editable .
 	@touch $@
+
+# The releases that `make` and CI install, for every system, with the hashes of their files.
+LOCK := $(BIN)/uv pip compile setup.py --extra dev --universal --python-version 3.10 --generate-hashes --no-annotate
+
+lock: $(READY)  ## write requirements.txt anew, with the newest releases that settings.ini allows
+	@$(PIP) uv==0.13.9
+	@$(LOCK) --upgrade --quiet --custom-compile-command 'make lock' --output-file requirements.txt

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import tinytorch
 
@@ -147,3 +149,58 @@ def test_settings():
     assert quarto["project"]["output-dir"] == settings["doc_path"]
     assert quarto["website"]["site-url"] == settings["doc_host"] + settings["doc_baseurl"]
     assert quarto["website"]["repo-url"] == settings["git_url"]
+
+
+def requirements() -> list:
+    "The requirements in settings.ini, but those of the benchmark's peers, which follow each other."
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    lists = [config["DEFAULT"][name] for name in config["DEFAULT"] if name.endswith("requirements")]
+    return [Requirement(text) for text in " ".join(lists).split() if text not in ("jax", "optax")]
+
+
+def workflows() -> dict:
+    "The workflows by name, and that of the student's edition."
+    from tinytorch.tito.release import WORKFLOW
+    return {path.name: path.read_text(encoding="utf-8") for path in (ROOT / ".github/workflows").iterdir()} | {"classroom.yml": WORKFLOW}
+
+
+def test_requirements_have_a_floor_and_a_ceiling():
+    for requirement in requirements():
+        signs = {part.operator for part in requirement.specifier}
+        assert signs in ({"=="}, {">=", "<"}) or requirement.name == "setuptools", f"{requirement} needs a floor and a ceiling: name>=1.0,<2"
+
+
+def test_the_weekly_jobs_test_both_ends_of_the_requirements():
+    "The oldest job lets the installer take the floors of settings.ini, so that there is no second list."
+    job = yaml.safe_load(read(".github/workflows/versions.yml"))["jobs"]["test"]
+    ends = {item["versions"]: item for item in job["strategy"]["matrix"]["include"]}
+    assert ends["oldest"]["resolution"] == "lowest-direct" and ends["newest"]["resolution"] == "highest"
+    install = next(step["run"] for step in job["steps"] if step.get("name") == "Install")
+    assert '--resolution ${{ matrix.resolution }} -e ".[dev]"' in install and "requirements.txt" not in install
+    tested = yaml.safe_load(read(".github/workflows/test.yml"))["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert [ends["oldest"]["python"], ends["newest"]["python"]] == [tested[0], tested[-1]]
+
+
+def test_locked_releases_are_what_settings_allow():
+    "Each with the hashes of its files; nothing that settings.ini asks for is missing, on any Python."
+    entries = re.split(r"\n(?=\S)", re.sub(r"(?m)^#.*\n", "", read("requirements.txt")))
+    locked = {}
+    for entry in entries:
+        pinned = Requirement(entry.partition("\\")[0].strip())
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry) and str(pinned.specifier).startswith("=="), entry[:80]
+        locked.setdefault(canonicalize_name(pinned.name), []).append(str(pinned.specifier)[2:])
+    for requirement in requirements():
+        if requirement.name not in ("torch", "playwright"):
+            found = locked.get(canonicalize_name(requirement.name), [])
+            assert found and all(requirement.specifier.contains(version) for version in found), f"{requirement}, found {found}: run `make lock`"
+
+
+@pytest.mark.parametrize("name", workflows())
+def test_actions_are_pinned_by_commit(name):
+    "A tag can be moved to other code. One action has one commit, and the comment says which release that is."
+    used = [line.strip() for text in workflows().values() for line in text.splitlines() if "uses:" in line]
+    pins = {line.partition("uses: ")[2] for line in used}
+    assert len({pin.partition("@")[0] for pin in pins}) == len(pins)
+    for line in workflows()[name].splitlines():
+        assert "uses:" not in line or re.search(r"uses: [\w/-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+$", line), line

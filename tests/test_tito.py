@@ -292,8 +292,8 @@ TROUBLE = {
     "syntax": ("x = (1,\n\ny = )", "line 3", "SyntaxError"),
     "exit": ("import os\nos._exit(0)", "the Python process ended in cell [2] (exit code 0)"),
     "sys.exit": ("import sys\nsys.exit('bye')", "SystemExit: bye"),
-    "hangs": ("import time\ntime.sleep(60)", "still running after 1 s"),
-    "prints for ever": ("while True: print('again')", "still running after 1 s"),
+    "hangs": ("import time\ntime.sleep(60)", "still running after"),
+    "prints for ever": ("while True: print('again')", "still running after"),
     "recursion": ("def f(): f()\nf()", "RecursionError"),
     "no such module": ("import no_such_module", "No module named 'no_such_module' (run: pip install"),
     "of ours": ("import toy.nothing", "No module named 'toy.nothing' (run: tito export --all)") ,
@@ -309,7 +309,11 @@ def test_trouble_in_a_cell_ends_in_a_sentence(project, case):
     tito(project, "export", "--all")
     source, *texts = TROUBLE[case]
     save(project / "nbs/01_numbers/numbers_dev.ipynb", ["# Numbers", "x = 1", source])
-    done = tito(project, "test", "01", "--timeout", "1" if "1 s" in texts[0] else "60")
+    limits = [2, 8, 32] if "still running" in texts[0] else [60]       # on a busy machine the first may end before cell [2] starts
+    for seconds in limits:
+        done = tito(project, "test", "01", "--timeout", str(seconds))
+        if "cell [2]" in done.stdout:
+            break
     fails(done, 1, "cell [2]", *texts)
     assert len(done.stdout.splitlines()) < 35
 

@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .exercises import FILE, blank, exercises, parse
-from .notebooks import (TitoError, check_exports, code_cells, export, new_notebook, read_notebook,
+from .notebooks import (TitoError, check_exports, code_cells, export, locked, new_notebook, read_notebook,
                                       text_of, write_file)
 
 # %% ../../nbs/tito/release_dev.ipynb #b219b522
@@ -86,8 +86,8 @@ jobs:
     runs-on: ubuntu-latest
     timeout-minutes: 15
     steps:
-      - uses: actions/checkout@v4
-      - uses: actions/setup-python@v5
+      - uses: actions/checkout@11d5960a326750d5838078e36cf38b85af677262  # v4.4.0
+      - uses: actions/setup-python@a26af69be951a213d495a4c3e4e4022e16d87065  # v5.6.0
         with:
           python-version: "3.12"
           cache: pip
@@ -188,7 +188,11 @@ def release(project, dest, notebooks=()) -> list:
     if dest == project.root or project.root in dest.parents and not str(dest.relative_to(project.root)).startswith("_"):
         raise TitoError(f"{dest} is inside the project. Name a folder outside it.")
     dest.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{dest.name}-", dir=dest.parent) as temporary:
+    prefix = f".{dest.name}-unfinished-"
+    with locked(project), tempfile.TemporaryDirectory(prefix=prefix, dir=dest.parent) as temporary:
+        for left in dest.parent.iterdir():     # by a run that was killed
+            if left.name.startswith(prefix) and left != Path(temporary):
+                shutil.rmtree(left, ignore_errors=True)
         tree = Path(temporary) / dest.name
         found = build(project, tree, {path.stem for name in notebooks for path in project.named(name)})
         first_commit(tree)
