@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: help demo test export refresh bench docs readme
+.PHONY: help demo test mutants export refresh bench docs readme
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s  %s\n", $$1, $$2}' Makefile
@@ -14,6 +14,9 @@ demo: $(READY)  ## export module 04, run its tests, train models with its losses
 
 test: $(READY)  ## run every notebook and every test (ARGS="-k losses" for some)
 	@$(BIN)/python -m pytest $(ARGS)
+
+mutants: $(READY)  ## plant small faults and see which no test notices (ARGS="--count 20 --only nn/losses")
+	@$(BIN)/python tests/mutants.py $(ARGS)
 
 export: $(READY)  ## write the notebooks' exported cells to tinytorch/
 	@$(BIN)/nbdev_export
