@@ -109,6 +109,7 @@ class FirstFailure:
 def test(folder, cache, files, losses, pipe):
     "Run test files in a copy of the project, in a process forked from one that has imported pytest and Numba."
     os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.chdir(folder)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1), os.dup2(1, 2)
     os.environ.update(PYTHONPATH=str(folder), PYTHONDONTWRITEBYTECODE="1", TINYTORCH_CACHE=str(cache))
@@ -147,6 +148,7 @@ def main():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--only", nargs="*", default=["core/", "nn/"], help="parts of paths below tinytorch/")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     paths = [x for x in sorted((ROOT / "tinytorch").rglob("*.py")) if any(part in x.relative_to(ROOT / "tinytorch").as_posix() for part in options.only)]
     every = [x for path in paths for x in mutants(path)]
     chosen = random.Random(options.seed).sample(every, min(options.count, len(every)))
