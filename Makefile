@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test export refresh bench docs readme lock
+.PHONY: help demo test mutants export refresh bench docs readme lock
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s  %s\n", $$1, $$2}' Makefile
@@ -15,6 +15,9 @@ demo: $(READY)  ## export module 04, run its tests, train models with its losses
 
 test: $(READY)  ## run every notebook and every test (ARGS="-k losses" for some)
 	@$(BIN)/python -m pytest $(ARGS)
+
+mutants: $(READY)  ## plant small faults and see which no test notices (ARGS="--count 20 --only nn/losses")
+	@$(BIN)/python tests/mutants.py $(ARGS)
 
 export: $(READY)  ## write the notebooks' exported cells to tinytorch/
 	@$(BIN)/nbdev_export

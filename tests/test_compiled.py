@@ -1,6 +1,7 @@
 "A formula's loop gives what NumPy gives: every operation that is recorded, at every kind of number, in every layout."
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import tinytorch
 from tinytorch.core import engine
 from tinytorch.core.engine import Problem
+from tinytorch.nn import CrossEntropyLoss
 
 pytest.importorskip("numba")
 from tinytorch.core import compiled  # noqa: E402
@@ -178,3 +180,23 @@ def test_what_is_not_compiled_runs_with_numpy(formula):
     problem = Problem(formula, (x,), x.shape, x.dtype)
     with tinytorch.engine("numba"), pytest.warns(RuntimeWarning, match="is not compiled"):
         assert engine.run(problem).total == formula(x)[0].sum()
+
+
+def test_the_largest_of_very_small_numbers():
+    logits = np.array([[-1e35, -2e35], [-3e35, -2e35]])
+    with tinytorch.engine("numba"), warnings.catch_warnings():
+        warnings.simplefilter("error")          # a loop that differs from its formula warns, and is not used
+        assert CrossEntropyLoss(reduction="none")(logits, np.array([0, 1])).data.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("module", ["fastmath", "compiled"])
+def test_a_kept_loop_is_not_used_by_another_version(module, tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(compiled, "execute", lambda path: SimpleNamespace(loop=path))
+    before = compiled.load("loop = 1")
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / f"{module}.py"
+    other.write_text("changed")
+    assert compiled.load("loop = 1") == before
+    monkeypatch.setattr(compiled.fastmath if module == "fastmath" else compiled.trace, "__file__", str(other))
+    assert compiled.load("loop = 1") != before

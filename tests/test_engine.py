@@ -1,4 +1,6 @@
 "The engine: parts, blocks, threads, memory and precision."
+import os
+import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
@@ -15,7 +17,7 @@ from tinytorch.core import engine
 from tinytorch.core.engine import Part, Problem, blocks, run
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss
-from tinytorch.nn.losses import cross_entropy, squared_error
+from tinytorch.nn.losses import class_weights, cross_entropy, squared_error
 
 repeatable = settings(derandomize=True, database=None, deadline=None, max_examples=60)
 whole_parts = st.builds(Part, st.integers(-1000, 1000).map(float), st.integers(0, 100))
@@ -197,3 +199,29 @@ def test_memory_of_a_pointwise_loss(requires_grad, two_threads):
         return leaf.grad
 
     assert peak(train) < (1.2 if requires_grad else 0.1) * x.nbytes
+
+
+def test_an_error_on_another_thread_alone_arrives():
+    here, both = threading.get_ident(), threading.Barrier(2, timeout=60)
+
+    def step(_):
+        both.wait()
+        if threading.get_ident() != here:
+            raise ZeroDivisionError("elsewhere")
+
+    with pytest.raises(ZeroDivisionError, match="elsewhere"):
+        engine.share(step, range(2), threads=2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_starts_threads_of_its_own():
+    engine.pool()
+    if (child := os.fork()) == 0:
+        os._exit(engine.pool.cache_info().currsize)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_weights_of_classes_are_added_in_float64():
+    weight, count = np.array([0.1], np.float32), 100_003
+    _, total = class_weights(np.zeros(count, int), weight, np.zeros(count, bool))
+    assert total == pytest.approx(count * float(weight[0]), rel=1e-12)

@@ -16,6 +16,7 @@ from tinytorch.core import engine
 from tinytorch.core.engine import Problem
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import functional as F
+from tinytorch.nn.arguments import check_number
 from tinytorch.nn.criterion import LOSSES, Loss, RowLoss
 from tinytorch.nn.evaluation import KEPT
 
@@ -501,3 +502,9 @@ def test_a_formula_that_changes_its_input_is_stopped():
 def test_without_assertions_nothing_is_checked(command):
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=os.environ | {"PYTHONOPTIMIZE": "1"})
     assert done.returncode and "PYTHONOPTIMIZE" in done.stderr
+
+
+@pytest.mark.parametrize("value", [True, np.nan, 0, 3, "1"])
+def test_an_option_that_is_no_number_of_its_range(value):
+    with pytest.raises((TypeError, ValueError), match="delta is .* must be"):
+        check_number("HuberLoss", "delta", value, 0, 2, open=True)
