@@ -13,7 +13,8 @@ from .nn.arguments import check_number
 
 # %% ../nbs/04_losses/half_precision_dev.ipynb #bb489283
 def cast(input, dtype) -> Tensor:
-    """The numbers of `input` in another floating-point type; its gradient comes back in the type of `input`.
+    """The numbers of `input` in another floating-point type; its gradient comes back in the type of
+    `input`.
 
     - `input`: a Tensor, or what makes one. `dtype`: `"float16"`, `np.float32`, ...
     - Shapes: any; returns the same shape.
@@ -27,7 +28,8 @@ def cast(input, dtype) -> Tensor:
     """
     input, dtype = as_tensor(input), np.dtype(dtype)
     if not is_float(dtype):
-        raise TypeError(f"cast: dtype is {dtype}, but it must be a floating-point type, such as float16 or float32.")
+        raise TypeError(f"cast: dtype is {dtype}, but it must be a floating-point type, such as "
+                        "float16 or float32.")
     with np.errstate(all="ignore"):
         return record(input.data.astype(dtype), (input, lambda gradient: gradient))
 
@@ -37,10 +39,12 @@ def next_scale(scale, clean, overflow, *, growth_factor, backoff_factor, growth_
 
     - `scale`: that of this step. `clean`: how many steps in a row before it were clean.
     - `overflow`: whether a gradient of this step held an infinity or a NaN.
-    - After an overflow the scale is multiplied by `backoff_factor`, after `growth_interval` clean steps by `growth_factor`;
+    - After an overflow the scale is multiplied by `backoff_factor`, after `growth_interval` clean
+      steps by `growth_factor`;
       both start the count again from 0.
     - Returns `(scale, clean)`.
-    - Example with the factors 2 and 0.5 and the interval 3: (8, 1, True) gives (4, 0), (8, 1, False) gives (8, 2),
+    - Example with the factors 2 and 0.5 and the interval 3: (8, 1, True) gives (4, 0), (8, 1,
+      False) gives (8, 2),
       and (8, 2, False) gives (16, 0).
     """
     ### BEGIN SOLUTION
@@ -52,11 +56,14 @@ def next_scale(scale, clean, overflow, *, growth_factor, backoff_factor, growth_
     ### END SOLUTION
 
 # %% ../nbs/04_losses/half_precision_dev.ipynb #b98283a6
-SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)      # of a scale, which multiplies float32
+# of a scale, which multiplies float32
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 def parameters_of(source) -> list:
-    "The Tensors in `source`: one of them, several, or an object with `parameters`, such as a Module."
+    """The Tensors in `source`: one of them, several, or an object with `parameters`, such as a
+    Module.
+    """
     given = getattr(source, "parameters", source)
     if given is not source and callable(given):
         given = given()
@@ -68,7 +75,8 @@ def parameters_of(source) -> list:
 
 # %% ../nbs/04_losses/half_precision_dev.ipynb #591a074a
 class GradScaler:
-    """Dynamic loss scaling: keeps gradients in the range of float16 while a model trains, as `torch.amp.GradScaler` does.
+    """Dynamic loss scaling: keeps gradients in the range of float16 while a model trains, as
+    `torch.amp.GradScaler` does.
 
     - `init_scale`: the first scale.
     - `growth_factor`: what multiplies it after `growth_interval` clean steps in a row.
@@ -78,7 +86,8 @@ class GradScaler:
     - Errors: ValueError or TypeError for an option out of range.
     - Source: Micikevicius and others (2018), arXiv:1710.03740.
 
-    Parameters are given as Tensors or as an object with `parameters`, such as a Module. They must not be float16: keep
+    Parameters are given as Tensors or as an object with `parameters`, such as a Module. They must
+    not be float16: keep
     them in float32 and compute with `cast(parameter, "float16")`.
 
     Example:
@@ -90,27 +99,33 @@ class GradScaler:
         array([3.], dtype=float32)
     """
 
-    def __init__(self, init_scale: float = 65536.0, growth_factor: float = 2.0, backoff_factor: float = 0.5,
-                 growth_interval: int = 2000, enabled: bool = True):
+    def __init__(self, init_scale: float = 65536.0, growth_factor: float = 2.0,
+                 backoff_factor: float = 0.5, growth_interval: int = 2000, enabled: bool = True):
         self.enabled = enabled
         self._set(init_scale, growth_factor, backoff_factor, growth_interval, clean=0)
 
     def _set(self, scale, growth_factor, backoff_factor, growth_interval, clean) -> None:
-        "Check and take over a scale, a rule, and the number of clean steps in a row; forget the gradients of this step."
+        """Check and take over a scale, a rule, and the number of clean steps in a row; forget the
+        gradients of this step.
+        """
         check_number("GradScaler", "the scale", scale, low=SMALLEST, high=LARGEST)
         check_number("GradScaler", "growth_factor", growth_factor, low=1, open=True)
         check_number("GradScaler", "backoff_factor", backoff_factor, low=0, open=True)
         check_number("GradScaler", "growth_interval", growth_interval, low=1)
         if backoff_factor >= 1:
-            raise ValueError(f"GradScaler: backoff_factor is {backoff_factor}, but it must be less than 1.")
+            raise ValueError(f"GradScaler: backoff_factor is {backoff_factor}, but it must be "
+                             "less than 1.")
         self._scale, self._clean = float(scale), int(clean)
-        self.rule = {"growth_factor": growth_factor, "backoff_factor": backoff_factor, "growth_interval": growth_interval}
-        self._finite, self._stepped = {}, set()       # parameter -> whether its gradient was finite; those that were stepped
+        self.rule = {"growth_factor": growth_factor, "backoff_factor": backoff_factor,
+                     "growth_interval": growth_interval}
+        # parameter -> whether its gradient was finite; those that were stepped
+        self._finite, self._stepped = {}, set()
 
     def scale(self, loss) -> Tensor:
         """`loss` times the scale; call `backward()` on the result.
 
-        - `loss`: a float32 Tensor, from `cast(logits, "float32")`: the gradient of a float16 loss is the scale, in float16,
+        - `loss`: a float32 Tensor, from `cast(logits, "float32")`: the gradient of a float16 loss
+          is the scale, in float16,
           and above 65504 that is infinite.
         - Errors: TypeError unless `loss` is a Tensor.
 
@@ -118,7 +133,8 @@ class GradScaler:
         Tensor(2.)
         """
         if not isinstance(loss, Tensor):
-            raise TypeError(f"GradScaler: scale needs the loss as a Tensor, not {type(loss).__name__}.")
+            raise TypeError("GradScaler: scale needs the loss as a Tensor, not "
+                            f"{type(loss).__name__}.")
         if not self.enabled:
             return loss
         return loss * Tensor(np.float32(self._scale))
@@ -127,7 +143,8 @@ class GradScaler:
         """Divide gradients by the scale, in place; `step` does it for those that were left out.
 
         - `parameters`: Tensors or a Module.
-        - Errors: RuntimeError if it was done since the last `update()`, or if there is no gradient; ValueError for float16
+        - Errors: RuntimeError if it was done since the last `update()`, or if there is no gradient;
+          ValueError for float16
           parameters.
 
         >>> weight, scaler = Tensor(1.0, requires_grad=True), GradScaler(init_scale=4.0)
@@ -143,7 +160,8 @@ class GradScaler:
             raise RuntimeError("GradScaler: unscale_ was already called for these parameters since the last update(). "
                                "Dividing twice would make their gradients too small; call update() after each step.")
         if all(p.grad is None for p in parameters):
-            raise RuntimeError("GradScaler: no parameter has a gradient. Call scaler.scale(loss).backward() first.")
+            raise RuntimeError("GradScaler: no parameter has a gradient. Call "
+                               "scaler.scale(loss).backward() first.")
         if any(p.dtype == np.float16 for p in parameters):
             raise ValueError("GradScaler: a parameter is float16, in which its gradient, divided by the scale, would vanish again. "
                              "Keep it in float32 and compute with cast(parameter, 'float16').")
@@ -154,9 +172,11 @@ class GradScaler:
             self._finite[p] = p.grad is None or bool(np.isfinite(p.grad).all())
 
     def step(self, optimizer, parameters=None):
-        """Let an optimizer step if all gradients are finite; returns what its step returns, None if skipped.
+        """Let an optimizer step if all gradients are finite; returns what its step returns, None if
+        skipped.
 
-        - `optimizer`: an object with `step()`, or a function without arguments that changes the parameters.
+        - `optimizer`: an object with `step()`, or a function without arguments that changes the
+          parameters.
         - `parameters`: Tensors or a Module; by default the optimizer's own `parameters`.
         - Errors: RuntimeError if they were stepped since the last `update()`, or as in `unscale_`.
 
@@ -179,10 +199,13 @@ class GradScaler:
             return take_step()
 
     def update(self) -> None:
-        """Choose the scale of the next step by `next_scale`. It stops growing at the largest of float32.
+        """Choose the scale of the next step by `next_scale`. It stops growing at the largest of
+        float32.
 
-        - Errors: RuntimeError if no gradients were looked at since the last `update()`; FloatingPointError if the scale would
-          become smaller than float32's normal numbers, because then it is not the scale that makes the gradients infinite.
+        - Errors: RuntimeError if no gradients were looked at since the last `update()`;
+          FloatingPointError if the scale would
+          become smaller than float32's normal numbers, because then it is not the scale that makes
+          the gradients infinite.
 
         >>> weight, scaler = Tensor(1.0, requires_grad=True), GradScaler(init_scale=4.0)
         >>> scaler.scale(weight * float("inf")).backward()
@@ -194,8 +217,10 @@ class GradScaler:
         if not self.enabled:
             return
         if not self._finite:
-            raise RuntimeError("GradScaler: update needs the gradients of a step. Call step() or unscale_() first.")
-        scale, self._clean = next_scale(self._scale, self._clean, not all(self._finite.values()), **self.rule)
+            raise RuntimeError("GradScaler: update needs the gradients of a step. Call step() or "
+                               "unscale_() first.")
+        scale, self._clean = next_scale(self._scale, self._clean, not all(self._finite.values()),
+                                        **self.rule)
         self._finite, self._stepped = {}, set()
         if scale < SMALLEST:
             raise FloatingPointError(f"GradScaler: a gradient is infinite or NaN at any scale, down to {self._scale:.3g}. "
@@ -216,7 +241,8 @@ class GradScaler:
         >>> GradScaler(init_scale=4.0).state_dict()["scale"]
         4.0
         """
-        return {"scale": self._scale, **self.rule, "_growth_tracker": self._clean} if self.enabled else {}
+        return ({"scale": self._scale, **self.rule, "_growth_tracker": self._clean} if self.enabled
+                else {})
 
     def load_state_dict(self, state: dict) -> None:
         """Take over a saved state; does nothing if not enabled.
@@ -232,7 +258,10 @@ class GradScaler:
         if not self.enabled:
             return
         if not state:
-            raise RuntimeError("GradScaler: the state is empty. Was it saved by a GradScaler with enabled=False?")
+            raise RuntimeError("GradScaler: the state is empty. Was it saved by a GradScaler with "
+                               "enabled=False?")
         if missing := sorted(self.state_dict().keys() - state.keys()):
-            raise ValueError(f"GradScaler: the state has no {', '.join(missing)}. Load what state_dict() returned.")
-        self._set(state["scale"], *(state[name] for name in self.rule), clean=state["_growth_tracker"])
+            raise ValueError(f"GradScaler: the state has no {', '.join(missing)}. Load what "
+                             "state_dict() returned.")
+        self._set(state["scale"], *(state[name] for name in self.rule),
+                  clean=state["_growth_tracker"])

@@ -49,7 +49,8 @@ def show(array: np.ndarray) -> str:
     "An array in one line."
     if array.ndim == 0:
         return f"{array:.6g}"
-    return " ".join(np.array2string(array, precision=6, separator=", ", suppress_small=True, threshold=20, edgeitems=3).split())
+    return " ".join(np.array2string(array, precision=6, separator=", ", suppress_small=True,
+                                    threshold=20, edgeitems=3).split())
 
 
 def place(name: str, index: tuple) -> str:
@@ -58,7 +59,9 @@ def place(name: str, index: tuple) -> str:
 
 # %% ../nbs/machinery/checking_dev.ipynb #0cbddfb8
 def known_mistake(actual, expected, mistakes: dict, rtol: float, atol: float) -> str:
-    "The name of the first mistake whose value explains every wrong element of `actual`, or an empty text."
+    """The name of the first mistake whose value explains every wrong element of `actual`, or an
+    empty text.
+    """
     def close(a, b):
         return np.isclose(a, b, rtol, atol, equal_nan=True)
 
@@ -80,13 +83,15 @@ def common_factor(actual, expected, atol: float = 1e-8):
     factor = factors.flat[0]
     size = max(abs(factor), 1 / abs(factor)) if factor else np.inf
     whole = size < 1e6 and abs(size - round(size)) < 1e-4 * size
-    if np.allclose(factors, factor, rtol=1e-4, atol=0) and size < np.inf and (len(factors) > 1 or whole):
+    if np.allclose(factors, factor, rtol=1e-4,
+                   atol=0) and size < np.inf and (len(factors) > 1 or whole):
         return factor
 
 
 def describe_factor(factor: float) -> str:
     "What a constant factor says about the mistake."
-    size = f"{abs(factor):.4g} times too large" if abs(factor) > 1 else f"{1 / abs(factor):.4g} times too small"
+    size = (f"{abs(factor):.4g} times too large" if abs(factor) > 1
+            else f"{1 / abs(factor):.4g} times too small")
     if np.isclose(factor, -1, rtol=1e-4):
         return "It has the opposite sign."
     return f"It is {size}" + (" and has the opposite sign." if factor < 0 else ".")
@@ -100,19 +105,25 @@ def diagnose(actual, expected, mistakes: dict, rtol: float, atol: float) -> str:
         return f"It has shape {actual.shape}, but should have shape {expected.shape}."
     for test, word in (np.isnan, "NaN (not a number)"), (np.isinf, "infinite"):
         if (test(actual) & ~test(expected)).any():
-            return f"{place('result', tuple(np.argwhere(test(actual) & ~test(expected))[0]))} is {word}."
+            return (f"{place('result', tuple(np.argwhere(test(actual) & ~test(expected))[0]))} is "
+                    f"{word}.")
     with np.errstate(all="ignore"):
         if (factor := common_factor(actual, expected)) is not None:
             return describe_factor(factor)
         error = np.nan_to_num(np.abs(actual - expected), nan=np.inf)
-    worst = np.unravel_index(np.argmax(np.where(np.isclose(actual, expected, rtol, atol, equal_nan=True), 0, error)), error.shape)
-    return f"The largest difference is at {place('result', worst)}: {actual[worst]:.8g}, but should be {expected[worst]:.8g}."
+    worst = np.unravel_index(
+        np.argmax(np.where(np.isclose(actual, expected, rtol, atol, equal_nan=True), 0, error)),
+        error.shape)
+    return (f"The largest difference is at {place('result', worst)}: {actual[worst]:.8g}, but "
+            f"should be {expected[worst]:.8g}.")
 
 # %% ../nbs/machinery/checking_dev.ipynb #c3ab73c4
-def check_close(actual, expected, what: str, mistakes: dict | None = None, rtol: float = 1e-6, atol: float = 1e-8) -> None:
+def check_close(actual, expected, what: str, mistakes: dict | None = None, rtol: float = 1e-6,
+                atol: float = 1e-8) -> None:
     """An AssertionError with a diagnosis unless `actual` equals `expected` within the tolerances.
 
-    `what`: what is compared, for the message. `mistakes`: for each likely mistake, in words, the result it would give.
+    `what`: what is compared, for the message. `mistakes`: for each likely mistake, in words, the
+    result it would give.
     """
     if actual is None:
         raise AssertionError(f"{what} is None. Does your function return its result?")
@@ -124,7 +135,9 @@ def check_close(actual, expected, what: str, mistakes: dict | None = None, rtol:
 
 # %% ../nbs/machinery/checking_dev.ipynb #32c47fb8
 def central_differences(function, operands, which: int) -> np.ndarray:
-    "The slope of the sum of `function(*operands)` for each number of operand `which`, measured by small steps."
+    """The slope of the sum of `function(*operands)` for each number of operand `which`, measured
+    by small steps.
+    """
     slope = np.zeros(operands[which].shape)
     for index in np.ndindex(slope.shape):
         step = 1e-6 * max(1.0, abs(operands[which][index]))
@@ -136,13 +149,19 @@ def central_differences(function, operands, which: int) -> np.ndarray:
 
 # %% ../nbs/machinery/checking_dev.ipynb #f422c09d
 def with_dtype(value, dtype):
-    "`value` as an array of `dtype` if it holds fractions; whole numbers and Python numbers stay as they are."
+    """`value` as an array of `dtype` if it holds fractions; whole numbers and Python numbers stay
+    as they are.
+    """
     array = np.asarray(value)
-    return array.astype(dtype) if isinstance(value, (np.ndarray, np.generic, list)) and is_float(array.dtype) else value
+    return array.astype(dtype) if isinstance(
+        value, (np.ndarray, np.generic, list)) and is_float(array.dtype) else value
 
 
 def run_formula(formula, operands, options, dtype) -> tuple:
-    "What `formula` returns in `dtype`: the value and a tuple of slopes. An AssertionError if it breaks its contract."
+    """What `formula` returns in `dtype`: the value and a tuple of slopes.
+
+    An AssertionError if it breaks its contract.
+    """
     name = formula.__name__
     operands = [np.array(with_dtype(x, dtype)) for x in operands]
     passed = [x.copy() for x in operands]
@@ -158,30 +177,44 @@ def run_formula(formula, operands, options, dtype) -> tuple:
     return result[0], result[1:]
 
 # %% ../nbs/machinery/checking_dev.ipynb #594ff8f7
-def check_slope(formula, *operands, which: int = 0, rtol: float = 1e-5, atol: float = 1e-7, **options) -> None:
-    """An AssertionError with a diagnosis unless slope `which` of a formula is the slope of its value.
+def check_slope(formula, *operands, which: int = 0, rtol: float = 1e-5, atol: float = 1e-7,
+                **options) -> None:
+    """An AssertionError with a diagnosis unless slope `which` of a formula is the slope of its
+    value.
 
-    Works for pointwise formulas and for row formulas. Also checks that the formula leaves its operands alone and keeps float32.
+    Works for pointwise formulas and for row formulas. Also checks that the formula leaves its
+    operands alone and keeps float32.
     """
     operands = [with_dtype(x, np.float64) for x in map(np.asarray, operands)]
     value, slopes = run_formula(formula, operands, options, np.float64)
     run_formula(formula, operands, options, np.float32)
-    measured = central_differences(lambda *moved: run_formula(formula, moved, options, np.float64)[0], operands, which)
+    measured = central_differences(
+        lambda *moved: run_formula(formula, moved, options, np.float64)[0], operands, which)
     parameter = list(inspect.signature(formula).parameters)[which]
-    what = f"the slope of {formula.__name__} with respect to `{parameter}`, measured by small steps,"
-    check_close(slopes[which], measured, what, {"the value instead of its slope": value}, rtol, atol)
+    what = (f"the slope of {formula.__name__} with respect to `{parameter}`, measured by small "
+            "steps,")
+    check_close(slopes[which], measured, what, {"the value instead of its slope": value}, rtol,
+                atol)
 
 # %% ../nbs/machinery/checking_dev.ipynb #b91b88d8
 def check_gradient(loss, *arguments, rtol: float = 1e-5, atol: float = 1e-7) -> None:
-    "An AssertionError unless `backward()` of a Loss gives the gradients that small steps measure, for each argument that can have one."
-    arrays = [with_dtype(x.data if isinstance(x, Tensor) else np.asarray(x), np.float64) for x in arguments]
+    """An AssertionError unless `backward()` of a Loss gives the gradients that small steps
+    measure, for each argument that can have one.
+    """
+    arrays = [with_dtype(x.data if isinstance(x, Tensor) else np.asarray(x), np.float64)
+              for x in arguments]
     upstream = 2 + np.cos(np.arange(loss(*arrays).size)).reshape(loss(*arrays).shape)
     gradients = gradients_of(loss, arrays, upstream)
     for which, (argument, gradient) in enumerate(zip(loss.domain, gradients)):
         if gradient is not None and not loss.domain_of(argument, arrays[which], arrays[0]).ends:
-            measured = central_differences(lambda *moved: loss(*moved).data * upstream, arrays, which)
-            check_close(gradient, measured, f"the gradient of {loss!r} with respect to `{argument}`, measured by small steps,",
-                        {"the gradient from above is left out": gradients_of(loss, arrays, np.ones_like(upstream))[which]}, rtol, atol)
+            measured = central_differences(lambda *moved: loss(*moved).data * upstream, arrays,
+                                           which)
+            check_close(gradient, measured,
+                        f"the gradient of {loss!r} with respect to `{argument}`, measured by "
+                        "small steps,",
+                        {"the gradient from above is left out": gradients_of(
+                             loss, arrays, np.ones_like(upstream))[which]},
+                        rtol, atol)
 
 
 
@@ -194,16 +227,22 @@ def gradients_of(loss, arrays, upstream=None) -> list:
 
 # %% ../nbs/machinery/checking_dev.ipynb #725f4501
 def from_record(value, dtype):
-    "A recorded argument, option or result: lists become arrays, of `dtype` unless they hold whole numbers or words."
+    """A recorded argument, option or result: lists become arrays, of `dtype` unless they hold
+    whole numbers or words.
+    """
     return with_dtype(np.array(value), dtype) if isinstance(value, (list, float)) else value
 
 
 def check_recorded_case(loss_class, case: dict) -> None:
-    "An AssertionError unless a loss gives the value and the gradients that PyTorch gave for this case."
+    """An AssertionError unless a loss gives the value and the gradients that PyTorch gave for this
+    case.
+    """
     dtype = case["dtype"]
     rtol, atol = (1e-7, 1e-9) if dtype == "float64" else (1.3e-6, 1e-5)
-    loss = loss_class(**{name: from_record(option, dtype) if isinstance(option, list) else option for name, option in case["options"].items()})
-    tensors = [Tensor(x, requires_grad=x.dtype.kind == "f") for x in (np.asarray(from_record(x, dtype)) for x in case["arguments"])]
+    loss = loss_class(**{name: from_record(option, dtype) if isinstance(option, list) else option
+                         for name, option in case["options"].items()})
+    tensors = [Tensor(x, requires_grad=x.dtype.kind == "f")
+               for x in (np.asarray(from_record(x, dtype)) for x in case["arguments"])]
     shapes = " and ".join(f"{argument} {x.shape}" for argument, x in zip(loss.domain, tensors))
     what = f"{loss!r} of {dtype} {shapes}, by PyTorch's record,"
     result = loss(*tensors)
@@ -211,13 +250,15 @@ def check_recorded_case(loss_class, case: dict) -> None:
     result.backward(np.asarray(case["upstream"], dtype=dtype))
     for argument, tensor, gradient in zip(loss.domain, tensors, case["gradients"]):
         if gradient is not None:
-            check_close(tensor.grad, gradient, f"the gradient of `{argument}` of {what}", rtol=rtol, atol=atol)
+            check_close(tensor.grad, gradient, f"the gradient of `{argument}` of {what}", rtol=rtol,
+                        atol=atol)
 
 # %% ../nbs/machinery/checking_dev.ipynb #78bca20d
 def check_recorded(loss_class, path="torch_2.13.0.json") -> int:
     """Check a loss against every recorded PyTorch case of its name; returns their number.
 
-    `path`: the record; a relative path starts at the current folder, which in a notebook is the notebook's.
+    `path`: the record; a relative path starts at the current folder, which in a notebook is the
+    notebook's.
     """
     cases = json.loads(Path(path).read_text(encoding="utf-8"))["cases"].get(loss_class.__name__, [])
     assert cases, f"{path} has no case of {loss_class.__name__}"
@@ -245,25 +286,33 @@ def sample(domain: Domain, rng, shape: tuple) -> np.ndarray:
         return rng.choice([float(low), float(high)], shape)
     if low == -np.inf:
         return rng.normal(0, 2, shape)
-    return rng.uniform(low + 0.1, low + 3, shape) if high == np.inf else rng.uniform(low + 0.05, high - 0.05, shape)
+    return (rng.uniform(low + 0.1, low + 3, shape) if high == np.inf
+            else rng.uniform(low + 0.05, high - 0.05, shape))
 
 
-SHAPES = {False: ((), (1,), (5,), (3, 4), (2, 3, 4)), True: ((4,), (5, 3), (2, 3, 4), (2, 3, 2, 2))}      # by Loss.rows
+# by Loss.rows
+SHAPES = {False: ((), (1,), (5,), (3, 4), (2, 3, 4)), True: ((4,), (5, 3), (2, 3, 4), (2, 3, 2, 2))}
 
 
 def shapes_of(loss_class, shapes=None) -> list:
     "Those of `shapes` that the loss takes."
-    return [shape for shape in shapes or SHAPES[loss_class.rows] if len(shape) in getattr(loss_class, "dimensions", range(9))]
+    return [shape for shape in shapes or SHAPES[loss_class.rows]
+            if len(shape) in getattr(loss_class, "dimensions", range(9))]
 
 # %% ../nbs/machinery/checking_dev.ipynb #466809b3
 def domains(loss) -> list:
-    "The domains of the arguments, one tuple for each kind of target that the loss takes with its options."
+    """The domains of the arguments, one tuple for each kind of target that the loss takes with its
+    options.
+    """
     kinds = itertools.product(*(x if isinstance(x, tuple) else (x,) for x in loss.domain.values()))
-    return [kind for kind in kinds if CLASS_PROBABILITIES not in kind or getattr(loss, "ignore_index", -100) < 0]
+    return [kind for kind in kinds
+            if CLASS_PROBABILITIES not in kind or getattr(loss, "ignore_index", -100) < 0]
 
 
 def draw_argument(loss, argument: str, domain: Domain, shape: tuple, rng) -> np.ndarray:
-    "A random argument of a loss whose input has this `shape`: an array of float64 or of class indices."
+    """A random argument of a loss whose input has this `shape`: an array of float64 or of class
+    indices.
+    """
     axis = feature_axis(type(loss), shape)
     short = shape[:axis] + shape[axis + 1:]
     if domain is CLASS_INDEX:
@@ -276,14 +325,18 @@ def draw_argument(loss, argument: str, domain: Domain, shape: tuple, rng) -> np.
 
 def draw_arguments(loss, kind: tuple, shape: tuple, rng) -> list:
     "Random arguments from these domains."
-    return [draw_argument(loss, argument, domain, shape, rng) for argument, domain in zip(loss.domain, kind)]
+    return [draw_argument(loss, argument, domain, shape, rng)
+            for argument, domain in zip(loss.domain, kind)]
 
 
 def draw_options(loss_class, options: dict, shape: tuple, rng) -> dict:
-    "`options` in which the words 'each class', 'each element' and 'each column' became random positive weights."
+    """`options` in which the words 'each class', 'each element' and 'each column' became random
+    positive weights.
+    """
     axis = feature_axis(loss_class, shape)
     extents = {"each class": shape[axis:][:1], "each element": shape, "each column": shape[-1:]}
-    return {name: rng.uniform(0.2, 3, extents[value]) if value in extents else value for name, value in options.items()}
+    return {name: rng.uniform(0.2, 3, extents[value]) if value in extents else value
+            for name, value in options.items()}
 
 
 def examples(loss_class, options, rng, shapes=None, reductions=None):
@@ -306,29 +359,36 @@ def textbook_huber(x, t, delta=1.0):
 
 
 def textbook_nll(row, target, weight=None, ignore_index=-100, label_smoothing=0.0):
-    "The loss of one row and what it adds to the divisor. The target is an index or the probability of each class."
+    """The loss of one row and what it adds to the divisor.
+
+    The target is an index or the probability of each class.
+    """
     if np.ndim(target) == 0 and target == ignore_index:
         return 0.0, 0.0
     weight = np.ones(len(row)) if weight is None else weight
-    share = np.array([float(c == target) for c in range(len(row))]) if np.ndim(target) == 0 else target
+    share = (np.array([float(c == target) for c in range(len(row))]) if np.ndim(target) == 0
+             else target)
     smooth = [(1 - label_smoothing) * q + label_smoothing / len(row) for q in share]
-    return sum(-weight[c] * smooth[c] * row[c] for c in range(len(row))), weight[target] if np.ndim(target) == 0 else 1.0
+    return (sum(-weight[c] * smooth[c] * row[c] for c in range(len(row))),
+            weight[target] if np.ndim(target) == 0 else 1.0)
 
 
-TEXTBOOK = {
-    "MSELoss": lambda x, t: (x - t) ** 2,
-    "L1Loss": lambda x, t: abs(x - t),
-    "HuberLoss": textbook_huber,
-    "SmoothL1Loss": lambda x, t, beta=1.0: textbook_huber(x, t, beta) / beta if beta else abs(x - t),
-    "BCELoss": textbook_bce,
-    "BCEWithLogitsLoss": lambda x, t, **options: textbook_bce(1 / (1 + np.exp(-x)), t, **options),
-    "NLLLoss": textbook_nll,
-    "CrossEntropyLoss": lambda row, target, **options: textbook_nll(np.log(np.exp(row) / np.exp(row).sum()), target, **options)}
+TEXTBOOK = {"MSELoss": lambda x, t: (x - t) ** 2, "L1Loss": lambda x, t: abs(x - t),
+            "HuberLoss": textbook_huber,
+            "SmoothL1Loss": lambda x, t, beta=1.0: textbook_huber(
+                x, t, beta) / beta if beta else abs(x - t),
+            "BCELoss": textbook_bce,
+            "BCEWithLogitsLoss": lambda x, t, **options: textbook_bce(
+                1 / (1 + np.exp(-x)), t, **options),
+            "NLLLoss": textbook_nll,
+            "CrossEntropyLoss": lambda row, target, **options: textbook_nll(
+                np.log(np.exp(row) / np.exp(row).sum()), target, **options)}
 
 # %% ../nbs/machinery/checking_dev.ipynb #035bf69b
 def chosen_options(loss) -> dict:
     "The options of a Loss except its reduction and those that are None."
-    options = {name: getattr(loss, name) for name in inspect.signature(type(loss)).parameters if name != "reduction"}
+    options = {name: getattr(loss, name) for name in inspect.signature(type(loss)).parameters
+               if name != "reduction"}
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -337,33 +397,45 @@ def by_textbook(loss, arguments) -> tuple:
     definition, options = TEXTBOOK[type(loss).__name__], chosen_options(loss)
     if loss.rows:
         shape = arguments[0].shape
-        rows = [np.moveaxis(x, feature_axis(type(loss), shape), -1) if x.ndim == len(shape) else x for x in arguments]
-        results = [definition(*(x[i] for x in rows), **options) for i in np.ndindex(rows[0].shape[:-1])]
+        rows = [np.moveaxis(x, feature_axis(type(loss), shape), -1) if x.ndim == len(shape) else x
+                for x in arguments]
+        results = [definition(*(x[i] for x in rows), **options)
+                   for i in np.ndindex(rows[0].shape[:-1])]
         pairs = [x if isinstance(x, tuple) else (x, 1.0) for x in results]
         return np.reshape([x for x, _ in pairs], rows[0].shape[:-1]), sum(x for _, x in pairs)
     options = {name: np.broadcast_to(value, arguments[0].shape) for name, value in options.items()}
-    values = [definition(*(x[i] for x in arguments), **{name: x[i] for name, x in options.items()}) for i in np.ndindex(arguments[0].shape)]
+    values = [definition(*(x[i] for x in arguments), **{name: x[i] for name, x in options.items()})
+              for i in np.ndindex(arguments[0].shape)]
     return np.reshape(values, arguments[0].shape), arguments[0].size
 
 # %% ../nbs/machinery/checking_dev.ipynb #60cc6eee
 def value_is_the_textbooks(loss_class, options, rng):
-    "The loss is what its textbook definition gives, for every shape and reduction. Not checked for a loss that `TEXTBOOK` lacks."
+    """The loss is what its textbook definition gives, for every shape and reduction.
+
+    Not checked for a loss that `TEXTBOOK` lacks.
+    """
     if loss_class.__name__ in TEXTBOOK:
         for loss, arguments in examples(loss_class, options, rng):
             values, divisor = by_textbook(loss, arguments)
             divisor = mean_divisor(loss, arguments) if loss.reduction == "batchmean" else divisor
-            expected = {"none": values, "sum": values.sum()}.get(loss.reduction, values.sum() / divisor if divisor else 0.0)
-            check_close(loss(*arguments), expected, f"{loss!r} of shape {arguments[0].shape}", rtol=1e-10)
+            expected = {"none": values, "sum": values.sum()}.get(
+                loss.reduction, values.sum() / divisor if divisor else 0.0)
+            check_close(loss(*arguments), expected, f"{loss!r} of shape {arguments[0].shape}",
+                        rtol=1e-10)
 
 # %% ../nbs/machinery/checking_dev.ipynb #b39212c0
 def gradient_is_the_slope(loss_class, options, rng):
-    "`backward()` gives the slope that small steps measure, for every argument, shape and reduction."
+    """`backward()` gives the slope that small steps measure, for every argument, shape and
+    reduction.
+    """
     for loss, arguments in examples(loss_class, options, rng):
         check_gradient(loss, *arguments)
 
 # %% ../nbs/machinery/checking_dev.ipynb #db7ee391
 def mean_divisor(loss, arguments, sample_weight=1.0) -> float:
-    "Return what the mean of this loss divides by, as in PyTorch; with weights of the samples, their sum."
+    """Return what the mean of this loss divides by, as in PyTorch; with weights of the samples,
+    their sum.
+    """
     input, target = arguments[:2]
     weight = np.broadcast_to(sample_weight, loss.sample_shape(input))
     if loss.reduction == "batchmean":
@@ -384,10 +456,12 @@ def reductions_agree(loss_class, options, rng):
         else:
             divisor = mean_divisor(loss, arguments) if loss.averages else 1
             factor = 1 / divisor if divisor else 0.0
-            check_close(loss(*arguments), values.sum() * factor, f"{loss!r} against its single losses", rtol=1e-12)
+            check_close(loss(*arguments), values.sum() * factor,
+                        f"{loss!r} against its single losses", rtol=1e-12)
             for one, other in zip(gradients_of(loss, arguments), single):
                 if one is not None:
-                    check_close(one, other * factor, f"the gradient of {loss!r} against its single losses", rtol=1e-12)
+                    check_close(one, other * factor,
+                                f"the gradient of {loss!r} against its single losses", rtol=1e-12)
 
 # %% ../nbs/machinery/checking_dev.ipynb #434bb8c7
 def cast(arguments, dtype) -> list:
@@ -404,32 +478,42 @@ def precisions():
 
 
 def dtype_is_kept(loss_class, options, rng):
-    "float16, bfloat16, float32 and float64 arguments give a loss and gradients of that dtype, near the float64 answer."
+    """float16, bfloat16, float32 and float64 arguments give a loss and gradients of that dtype,
+    near the float64 answer.
+    """
     for loss, arguments in examples(loss_class, options, rng):
         for dtype, rtol in precisions():
             small = cast(arguments, dtype)
             exact = cast(small, np.float64)
             upstream = np.ones(loss(*small).shape)
-            for one, other in zip([loss(*small), *gradients_of(loss, small, upstream)], [loss(*exact), *gradients_of(loss, exact, upstream)]):
+            for one, other in zip([loss(*small), *gradients_of(loss, small, upstream)],
+                                  [loss(*exact), *gradients_of(loss, exact, upstream)]):
                 assert one is None or one.dtype == dtype, f"{loss!r} of {dtype} gives {one.dtype}"
                 if one is not None:
-                    check_close(one, other, f"{loss!r} of {dtype}, or its gradient,", rtol=rtol, atol=rtol)
+                    check_close(one, other, f"{loss!r} of {dtype}, or its gradient,", rtol=rtol,
+                                atol=rtol)
 
 # %% ../nbs/machinery/checking_dev.ipynb #6dcf2d45
 def halves_are_computed_in_float32(loss_class, options, rng):
-    "float16 and bfloat16 arguments give the float32 loss and gradients of the same numbers, rounded once."
+    """float16 and bfloat16 arguments give the float32 loss and gradients of the same numbers,
+    rounded once.
+    """
     for loss, arguments in examples(loss_class, options, rng):
         for dtype, rtol in precisions():
             half = cast(arguments, dtype)
             full = cast(half, np.float32)
             upstream = np.ones(loss(*half).shape)
-            for one, other in zip([loss(*half).data, *gradients_of(loss, half, upstream)], [loss(*full).data, *gradients_of(loss, full, upstream)]):
+            for one, other in zip([loss(*half).data, *gradients_of(loss, half, upstream)],
+                                  [loss(*full).data, *gradients_of(loss, full, upstream)]):
                 if one is not None and one.dtype.itemsize == 2:
-                    check_close(one, other.astype(dtype), f"{loss!r} of {dtype}, or its gradient,", rtol=rtol if one.ndim == 0 else 0, atol=0)
+                    check_close(one, other.astype(dtype), f"{loss!r} of {dtype}, or its gradient,",
+                                rtol=rtol if one.ndim == 0 else 0, atol=0)
 
 # %% ../nbs/machinery/checking_dev.ipynb #431ab7cd
 def mixed_types_are_accepted(loss_class, options, rng):
-    "With a float64 among the arguments the loss is float64, and each gradient has its argument's dtype."
+    """With a float64 among the arguments the loss is float64, and each gradient has its argument's
+    dtype.
+    """
     for loss, arguments in examples(loss_class, options, rng):
         for dtypes in ("float32", "float64"), ("float64", "float16"):
             if arguments[1].dtype.kind == "f":
@@ -450,21 +534,29 @@ def lists_are_accepted(loss_class, options, rng):
 
 # %% ../nbs/machinery/checking_dev.ipynb #8a2da25b
 def arguments_stay_as_they_are(loss_class, options, rng):
-    "Read-only arguments work and stay as they are, and no gradient shares memory with them or with another."
+    """Read-only arguments work and stay as they are, and no gradient shares memory with them or
+    with another.
+    """
     for loss, arguments in examples(loss_class, options, rng):
         before = [x.copy() for x in arguments]
         for x in arguments:
             x.flags.writeable = False
-        gradients = [x for x in gradients_of(loss, arguments, np.ones(loss(*arguments).shape)) if x is not None]
-        assert all(np.array_equal(x, copy) for x, copy in zip(arguments, before)), f"{loss!r} changed an argument"
+        gradients = [x for x in gradients_of(loss, arguments, np.ones(loss(*arguments).shape))
+                     if x is not None]
+        assert all(np.array_equal(x, copy)
+                   for x, copy in zip(arguments, before)), f"{loss!r} changed an argument"
         for one, other in itertools.combinations(gradients + arguments, 2):
-            assert not np.shares_memory(one, other), f"a gradient of {loss!r} is a view of another array"
+            assert not np.shares_memory(one,
+                                        other), f"a gradient of {loss!r} is a view of another array"
 
 # %% ../nbs/machinery/checking_dev.ipynb #515a38f9
 def layouts(x: np.ndarray) -> list:
-    "Return arrays equal to `x` that lie differently in memory: by columns, with gaps, backwards, in the other byte order."
+    """Return arrays equal to `x` that lie differently in memory: by columns, with gaps, backwards,
+    in the other byte order.
+    """
     foreign = x.astype(x.dtype.newbyteorder())
-    return [np.array(x, order="F"), np.repeat(x[..., None], 3, axis=-1)[..., 1], np.flip(np.flip(x).copy()), foreign]
+    return [np.array(x, order="F"), np.repeat(x[..., None], 3, axis=-1)[..., 1],
+            np.flip(np.flip(x).copy()), foreign]
 
 
 def layout_does_not_matter(loss_class, options, rng):
@@ -482,7 +574,8 @@ def layout_does_not_matter(loss_class, options, rng):
 # %% ../nbs/machinery/checking_dev.ipynb #8e56adfd
 def nothing_costs_nothing(loss_class, options, rng):
     "Without samples the sum and the mean are 0 and the gradient is empty."
-    shapes = [(0,), (3, 0)] if not loss_class.rows else [(0, 4), (2, 0, 4)] if issubclass(loss_class, RowLoss) else [(0, 4), (2, 3, 0)]
+    shapes = ([(0,), (3, 0)] if not loss_class.rows else [(0, 4), (2, 0, 4)]
+              if issubclass(loss_class, RowLoss) else [(0, 4), (2, 3, 0)])
     for loss, arguments in examples(loss_class, options, rng, shapes):
         result = loss(*arguments)
         assert result.size == 0 if loss.reduction == "none" else result.item() == 0, f"{loss!r} of nothing is {result}"
@@ -492,16 +585,20 @@ def nothing_costs_nothing(loss_class, options, rng):
 # %% ../nbs/machinery/checking_dev.ipynb #a59c1f80
 def edge_pairs(kind: tuple) -> list:
     "All combinations of numbers from the edges of the domains, one array for each domain."
-    return [np.array(x, dtype=float) for x in zip(*itertools.product(*(domain.edges for domain in kind)))]
+    return [np.array(x, dtype=float)
+            for x in zip(*itertools.product(*(domain.edges for domain in kind)))]
 
 
 def edge_rows(loss, kind: tuple, rng) -> list:
-    "Rows from the edges. For a loss of classes, unless labels are smoothed, some that the target does not hold are -infinity."
+    """Rows from the edges. For a loss of classes, unless labels are smoothed, some that the target
+    does not hold are -infinity.
+    """
     if not isinstance(loss, ClassLoss):
         return [rng.choice(domain.edges, x.shape) if domain.edges else x
                 for domain, x in zip(kind, draw_arguments(loss, kind, (200, 4), rng))]
     masks = not getattr(loss, "label_smoothing", 0)
-    input, target = rng.choice(kind[0].edges, (200, 4)), draw_argument(loss, "target", kind[1], (200, 4), rng)
+    input, target = (rng.choice(kind[0].edges, (200, 4)),
+                     draw_argument(loss, "target", kind[1], (200, 4), rng))
     masked = masks & (rng.random((200, 4)) < 0.3)
     held = np.argmax(target, axis=1) if kind[1] is CLASS_PROBABILITIES else target
     masked[np.arange(200), held] = False
@@ -511,38 +608,51 @@ def edge_rows(loss, kind: tuple, rng) -> list:
 
 # %% ../nbs/machinery/checking_dev.ipynb #506d1b0c
 def extremes_are_finite(loss_class, options, rng):
-    "At the edge of the domains the loss is finite and its gradient no NaN: in float64 up to 1e30, in float32 up to 1e4."
+    """At the edge of the domains the loss is finite and its gradient no NaN: in float64 up to
+    1e30, in float32 up to 1e4.
+    """
     loss = loss_class(**draw_options(loss_class, options, (200, 4), rng))
-    for kind, (dtype, large) in itertools.product(domains(loss), [("float64", 1e30), ("float32", 1e4)]):
+    for kind, (dtype, large) in itertools.product(domains(loss),
+                                                  [("float64", 1e30), ("float32", 1e4)]):
         arguments = edge_rows(loss, kind, rng) if loss.rows else edge_pairs(kind)
-        arguments = [np.where(np.isinf(x), x, np.clip(x, -large, large)).astype(x.dtype) for x in arguments]
-        loss = loss_class(reduction="none", **draw_options(loss_class, options, arguments[0].shape, rng))
+        arguments = [np.where(np.isinf(x), x, np.clip(x, -large, large)).astype(x.dtype)
+                     for x in arguments]
+        loss = loss_class(reduction="none",
+                          **draw_options(loss_class, options, arguments[0].shape, rng))
         arguments = cast(arguments, dtype)
         with np.errstate(all="raise"):                 # NumPy's settings are the user's
             result = loss(*arguments).data
             gradients = gradients_of(loss, arguments, np.ones_like(result))
-        for name, array in zip(("the loss", *(f"the gradient of {x}" for x in loss.domain)), (result, *gradients)):
+        for name, array in zip(("the loss", *(f"the gradient of {x}" for x in loss.domain)),
+                               (result, *gradients)):
             if array is not None:
-                bad = (np.isnan(array) if array is not result else ~np.isfinite(array)).reshape(len(result), -1).any(axis=1)
+                bad = (np.isnan(array) if array is not result
+                       else ~np.isfinite(array)).reshape(len(result), -1).any(axis=1)
                 first = np.argmax(bad)
                 assert not bad.any(), f"{loss!r} of {' and '.join(str(x[first]) for x in arguments)} in {dtype}: {name} is {array[first]}"
 
 # %% ../nbs/machinery/checking_dev.ipynb #d9c1a870
 def sure_and_right_costs_nothing(loss_class, options, rng):
-    "A logit of infinity against the target 1, or of -infinity against 0, costs 0 and has the slope 0."
+    """A logit of infinity against the target 1, or of -infinity against 0, costs 0 and has the
+    slope 0.
+    """
     if tuple(loss_class.domain.values()) == (REAL, TARGET_PROBABILITY) and not loss_class.rows:
         x, t = np.array([np.inf, -np.inf]), np.array([1.0, 0.0])
         loss = loss_class(reduction="none", **draw_options(loss_class, options, x.shape, rng))
         check_close(loss(x, t), [0, 0], f"{loss!r} of infinite logits")
-        check_close(gradients_of(loss, [x, t], np.ones(2))[0], [0, 0], f"the gradient of {loss!r} at infinite logits")
+        check_close(gradients_of(loss, [x, t], np.ones(2))[0], [0, 0],
+                    f"the gradient of {loss!r} at infinite logits")
 
 # %% ../nbs/machinery/checking_dev.ipynb #51ac4f4e
 PICKS = ("NLLLoss",)       # reads one number of each row, and no other
 
 
 def nan_passes_through(loss_class, options, rng):
-    "A NaN at any place of an argument makes the loss of its sample NaN, and the sum and the mean, but no other."
-    for loss, arguments in examples(loss_class, {k: v for k, v in options.items() if k != "ignore_index"}, rng):
+    """A NaN at any place of an argument makes the loss of its sample NaN, and the sum and the
+    mean, but no other.
+    """
+    for loss, arguments in examples(loss_class,
+                                    {k: v for k, v in options.items() if k != "ignore_index"}, rng):
         for which, (argument, x) in enumerate(zip(loss.domain, arguments)):
             for place in np.ndindex(x.shape) if is_float(x.dtype) and loss.reduction == "none" else [(0,) * x.ndim] * is_float(x.dtype):
                 broken = [y.copy() for y in arguments]
@@ -584,7 +694,8 @@ def pieces_of(size: int):
 
 def results_of(loss, arguments, upstream) -> list:
     "Return the loss and the gradients that there are, as arrays."
-    return [loss(*arguments).data, *[x for x in gradients_of(loss, arguments, upstream) if x is not None]]
+    return [loss(*arguments).data,
+            *[x for x in gradients_of(loss, arguments, upstream) if x is not None]]
 
 
 def check_same_bits(ones, others, what: str) -> None:
@@ -594,13 +705,16 @@ def check_same_bits(ones, others, what: str) -> None:
 
 # %% ../nbs/machinery/checking_dev.ipynb #5e437018
 def blocks_do_not_show(loss_class, options, rng):
-    "Blocks of any size, and a second run, give the same bits; pieces of any size the same loss but for rounding."
+    """Blocks of any size, and a second run, give the same bits; pieces of any size the same loss
+    but for rounding.
+    """
     for loss, arguments in examples(loss_class, options, rng):
         upstream = rng.uniform(1, 2, loss(*arguments).shape)
         whole = results_of(loss, arguments, upstream)
         for size in 1, 7, 1000:
             with blocks_of(size):
-                check_same_bits(results_of(loss, arguments, upstream), whole, f"{loss!r} in blocks of {size}")
+                check_same_bits(results_of(loss, arguments, upstream), whole,
+                                f"{loss!r} in blocks of {size}")
         for size in 1, 7:
             with pieces_of(size):
                 for one, other in zip(results_of(loss, arguments, upstream), whole):
@@ -609,12 +723,15 @@ def blocks_do_not_show(loss_class, options, rng):
 # %% ../nbs/machinery/checking_dev.ipynb #5b33e309
 def threads_do_not_show(loss_class, options, rng):
     "Any number of threads gives the same bits: losses, gradients and sum, in float32 and float64."
-    for (loss, arguments), dtype in itertools.product(examples(loss_class, options, rng, [(50, 40), (3, 40, 50)], ["none"]), ("float32", "float64")):
+    for (loss, arguments), dtype in itertools.product(
+        examples(loss_class, options, rng, [(50, 40), (3, 40, 50)], ["none"]),
+        ("float32", "float64")):
         problem, results = loss.problem(*loss.fit(*cast(arguments, dtype))), []
         for threads in 1, 2, 3:
             gradients = [loss.samples_first(np.zeros(x.shape, dtype), argument not in loss.per_row)
                          if x.dtype.kind == "f" and argument not in loss.constant else None
-                         for argument, x in zip(loss.domain, arguments)][:1 if loss.difference else None]
+                         for argument, x in zip(loss.domain,
+                                                arguments)][:1 if loss.difference else None]
             values = np.zeros(problem.samples, dtype)
             with pieces_of(64):
                 part = engine.run(problem, gradients, values, threads=threads)
@@ -624,15 +741,20 @@ def threads_do_not_show(loss_class, options, rng):
 
 # %% ../nbs/machinery/checking_dev.ipynb #1f43935c
 def sample_weights_count(loss_class, options, rng):
-    "A sample counts as often as `sample_weight` says; one of weight 0 is skipped, whatever it holds."
+    """A sample counts as often as `sample_weight` says; one of weight 0 is skipped, whatever it
+    holds.
+    """
     for loss, arguments in examples(loss_class, options, rng):
-        each, shape = loss_class(reduction="none", **chosen_options(loss)), loss.sample_shape(arguments[0])
+        each, shape = (loss_class(reduction="none", **chosen_options(loss)),
+                       loss.sample_shape(arguments[0]))
         weight = rng.integers(0, 3, shape).astype(float)
         divisor = mean_divisor(loss, arguments, weight) if loss.averages else 1.0
         scale = weight if loss.reduction == "none" else weight * (1 / divisor if divisor else 0.0)
         values = each(*arguments).data * scale
-        expected = [values if loss.reduction == "none" else values.sum(), *gradients_of(each, arguments, scale)]
-        broken = [spoiled(loss, argument, x, arguments[0], weight == 0) for argument, x in zip(loss.domain, arguments)]
+        expected = [values if loss.reduction == "none" else values.sum(),
+                    *gradients_of(each, arguments, scale)]
+        broken = [spoiled(loss, argument, x, arguments[0], weight == 0)
+                  for argument, x in zip(loss.domain, arguments)]
         for given in arguments, broken:
             tensors = [Tensor(x, requires_grad=is_float(x.dtype)) for x in given]
             result = loss(*tensors, sample_weight=weight)
@@ -644,7 +766,8 @@ def sample_weights_count(loss_class, options, rng):
 
 def spoiled(loss, argument: str, x, input, skipped):
     "Return an argument with NaN, or an index that is none, at the skipped samples."
-    places = loss.spread_samples(np.atleast_1d(skipped) if skipped.size == x.size or loss.rows else skipped, x.shape)
+    places = loss.spread_samples(
+        np.atleast_1d(skipped) if skipped.size == x.size or loss.rows else skipped, x.shape)
     return np.where(places, np.nan if is_float(x.dtype) else -7, x).astype(x.dtype)
 
 # %% ../nbs/machinery/checking_dev.ipynb #05f27bdf
@@ -658,7 +781,8 @@ def formula_takes_scalars(loss_class, options, rng):
             operands = cast(problem.operands, dtype)
             whole = problem.formula(*operands, **problem.options)
             for i in range(5):
-                for one, array in zip(problem.formula(*(x[i] for x in operands), **problem.options), whole, strict=True):
+                for one, array in zip(problem.formula(*(x[i] for x in operands), **problem.options),
+                                      whole, strict=True):
                     assert np.ndim(one) == 0 and np.asarray(one).dtype == dtype, f"{loss!r}: a scalar {dtype.__name__} gives {one!r}"
                     check_close(one, array[i], f"the formula of {loss!r} of scalars")
 
@@ -673,19 +797,24 @@ def backward_adds_up(loss_class, options, rng):
             result.backward(upstream)
         for tensor, gradient in zip(tensors, gradients_of(loss, arguments, upstream)):
             if gradient is not None:
-                check_close(tensor.grad, 2 * gradient, f"{loss!r} after two calls of backward()", rtol=1e-12)
+                check_close(tensor.grad, 2 * gradient, f"{loss!r} after two calls of backward()",
+                            rtol=1e-12)
 
 # %% ../nbs/machinery/checking_dev.ipynb #4ee90734
 def gradients_come_alone(loss_class, options, rng):
-    "The gradient of one argument alone is what it is together with the others', and the others have none."
+    """The gradient of one argument alone is what it is together with the others', and the others
+    have none.
+    """
     for loss, arguments in examples(loss_class, options, rng):
         upstream = rng.uniform(1, 2, loss(*arguments).shape)
         for which, expected in enumerate(gradients_of(loss, arguments, upstream)):
             if expected is not None:
                 tensors = [Tensor(x, requires_grad=i == which) for i, x in enumerate(arguments)]
                 loss(*tensors).backward(upstream)
-                check_close(tensors[which].grad, expected, f"the gradient of {loss!r} for argument {which} alone", rtol=1e-12)
-                assert sum(x.grad is not None for x in tensors) == 1, f"{loss!r} gave a gradient that nobody asked for"
+                check_close(tensors[which].grad, expected,
+                            f"the gradient of {loss!r} for argument {which} alone", rtol=1e-12)
+                assert sum(x.grad is not None
+                           for x in tensors) == 1, f"{loss!r} gave a gradient that nobody asked for"
 
 # %% ../nbs/machinery/checking_dev.ipynb #bfcdedba
 def repr_makes_the_loss_again(loss_class, options, rng):
@@ -693,7 +822,8 @@ def repr_makes_the_loss_again(loss_class, options, rng):
     for loss, arguments in examples(loss_class, options, rng):
         again = eval(repr(loss), {**vars(np), loss_class.__name__: loss_class})
         assert type(again) is loss_class and again.reduction == loss.reduction
-        check_close(again(*arguments), loss(*arguments), f"the loss made from {loss!r}", rtol=1e-5, atol=1e-6)
+        check_close(again(*arguments), loss(*arguments), f"the loss made from {loss!r}", rtol=1e-5,
+                    atol=1e-6)
 
 # %% ../nbs/machinery/checking_dev.ipynb #2b8204b3
 def check_raises(error_type, call, *texts: str) -> None:
@@ -704,51 +834,65 @@ def check_raises(error_type, call, *texts: str) -> None:
         missing = [text for text in texts if text not in str(error)]
         assert not missing, f"the {error_type.__name__} should say {missing}, but says: {error}"
         return
-    raise AssertionError(f"this should raise {error_type.__name__} with {texts}, but returns {result}")
+    raise AssertionError(f"this should raise {error_type.__name__} with {texts}, but returns "
+                         f"{result}")
 
 # %% ../nbs/machinery/checking_dev.ipynb #e47d8c9b
 def wrong_shapes_raise(loss_class, options, rng):
     "Shapes that do not fit raise ValueError with both shapes: nothing is broadcast. So do weights."
-    shape, others = ((3, 4), [(), (4,), (3, 1), (2, 4)]) if loss_class.rows else ((3, 1), [(), (3,), (1, 3), (1, 1), (4, 1)])
+    shape, others = (((3, 4), [(), (4,), (3, 1), (2, 4)]) if loss_class.rows
+                     else ((3, 1), [(), (3,), (1, 3), (1, 1), (4, 1)]))
     loss, arguments = next(examples(loss_class, {}, rng, [shape]))
     for which, argument in list(enumerate(loss.domain))[1:]:
         for other in [(4,), (3, 4), (2,)] if argument in loss.per_row else others:
-            fits = argument in loss.stretch and np.prod(other) == 1 or which == len(arguments) - 1 and type(loss).fit is not ClassLoss.fit
+            fits = (argument in loss.stretch and np.prod(other) == 1
+                    or which == len(arguments) - 1 and type(loss).fit is not ClassLoss.fit)
             if not fits:
-                given = [np.zeros(other, x.dtype) if i == which else x for i, x in enumerate(arguments)]
-                check_raises(ValueError, lambda: loss(*given), loss_class.__name__, f"{argument} has shape", str(shape), str(other))
+                given = [np.zeros(other, x.dtype) if i == which else x
+                         for i, x in enumerate(arguments)]
+                check_raises(ValueError, lambda: loss(*given), loss_class.__name__,
+                             f"{argument} has shape", str(shape), str(other))
     for name in (name for name, value in options.items() if str(value).startswith("each ")):
-        check_raises(ValueError, lambda: loss_class(**{name: np.ones(7)})(*arguments), loss_class.__name__, f"{name} has shape (7,)", str(shape))
+        check_raises(ValueError, lambda: loss_class(**{name: np.ones(7)})(*arguments),
+                     loss_class.__name__, f"{name} has shape (7,)", str(shape))
 
 # %% ../nbs/machinery/checking_dev.ipynb #0f5fc9ec
 def wrong_types_raise(loss_class, options, rng):
     "Complex numbers, objects and text raise TypeError with the argument and its dtype."
     loss, arguments = next(examples(loss_class, options, rng))
     for which, argument in enumerate(loss.domain):
-        for wrong in (arguments[which].astype(complex), np.full(arguments[which].shape, None), np.full(arguments[which].shape, "1")):
+        for wrong in (arguments[which].astype(complex), np.full(arguments[which].shape, None),
+                      np.full(arguments[which].shape, "1")):
             given = [wrong if i == which else x for i, x in enumerate(arguments)]
-            check_raises(TypeError, lambda: loss(*given), loss_class.__name__, f"{argument} has dtype {wrong.dtype}", "Pass ")
+            check_raises(TypeError, lambda: loss(*given), loss_class.__name__,
+                         f"{argument} has dtype {wrong.dtype}", "Pass ")
 
 # %% ../nbs/machinery/checking_dev.ipynb #abcc4483
 def wrong_options_raise(loss_class, options, rng):
     "An unknown reduction raises ValueError when the loss is made, a word for a number TypeError."
     for wrong in "average", None, "Mean":
-        check_raises(ValueError, lambda: loss_class(reduction=wrong), loss_class.__name__, f"reduction is {wrong!r}", "'none', 'mean', 'sum'")
+        check_raises(ValueError, lambda: loss_class(reduction=wrong), loss_class.__name__,
+                     f"reduction is {wrong!r}", "'none', 'mean', 'sum'")
     for name, value in options.items():
         if not isinstance(value, bool):
-            check_raises(TypeError, lambda: loss_class(**{name: "heavy"}), loss_class.__name__, name)
+            check_raises(TypeError, lambda: loss_class(**{name: "heavy"}), loss_class.__name__,
+                         name)
 
 # %% ../nbs/machinery/checking_dev.ipynb #84bc043e
 def outside(domain: Domain) -> list:
     "Return what a domain refuses: (type of error, value, two texts of the message)."
     if domain is CLASS_INDEX:
-        return [(ValueError, 1.5, "is 1.5,", "whole number"), (IndexError, 4, "is 4,", "0..3"), (IndexError, -1, "is -1,", "0..3")]
+        return [(ValueError, 1.5, "is 1.5,", "whole number"), (IndexError, 4, "is 4,", "0..3"),
+                (IndexError, -1, "is -1,", "0..3")]
     between = [(domain.low + domain.high) / 2] * domain.ends
-    return [(ValueError, x, f"is {x:g},", domain.rule) for x in (domain.low - 0.25, domain.high + 0.25, *between) if np.isfinite(x)]
+    return [(ValueError, x, f"is {x:g},", domain.rule)
+            for x in (domain.low - 0.25, domain.high + 0.25, *between) if np.isfinite(x)]
 
 
 def wrong_values_raise(loss_class, options, rng):
-    "A value outside its domain raises ValueError with its place; a class index out of range is an IndexError too."
+    """A value outside its domain raises ValueError with its place; a class index out of range is
+    an IndexError too.
+    """
     loss = loss_class(**draw_options(loss_class, options, (3, 4), rng))
     for kind in domains(loss):
         good = draw_arguments(loss, kind, (3, 4), rng)
@@ -757,11 +901,14 @@ def wrong_values_raise(loss_class, options, rng):
                 given = [x.astype(float) if i == which else x for i, x in enumerate(good)]
                 given[which].flat[1] = wrong
                 where = [int(i) for i in np.unravel_index(1, given[which].shape)]
-                check_raises(error_type, lambda: loss(*given), loss_class.__name__, f"{argument}{where} ", *texts)
+                check_raises(error_type, lambda: loss(*given), loss_class.__name__,
+                             f"{argument}{where} ", *texts)
 
 # %% ../nbs/machinery/checking_dev.ipynb #26fbcf18
-CONTRACT = [value_is_the_textbooks, gradient_is_the_slope, reductions_agree, dtype_is_kept, halves_are_computed_in_float32, mixed_types_are_accepted, lists_are_accepted,
-            arguments_stay_as_they_are, layout_does_not_matter, nothing_costs_nothing, extremes_are_finite,
-            sure_and_right_costs_nothing, nan_passes_through, blocks_do_not_show, threads_do_not_show, sample_weights_count, formula_takes_scalars,
-            backward_adds_up, gradients_come_alone, repr_makes_the_loss_again, wrong_shapes_raise, wrong_types_raise,
-            wrong_options_raise, wrong_values_raise]
+CONTRACT = [value_is_the_textbooks, gradient_is_the_slope, reductions_agree, dtype_is_kept,
+            halves_are_computed_in_float32, mixed_types_are_accepted, lists_are_accepted,
+            arguments_stay_as_they_are, layout_does_not_matter, nothing_costs_nothing,
+            extremes_are_finite, sure_and_right_costs_nothing, nan_passes_through,
+            blocks_do_not_show, threads_do_not_show, sample_weights_count, formula_takes_scalars,
+            backward_adds_up, gradients_come_alone, repr_makes_the_loss_again, wrong_shapes_raise,
+            wrong_types_raise, wrong_options_raise, wrong_values_raise]

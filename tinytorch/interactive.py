@@ -26,14 +26,16 @@ def tabulate(loss, target, at, name, positions) -> list:
         options = {name: float(position)} if name else {}
         whole = loss(**options) if isinstance(loss, type) and issubclass(loss, Loss) else loss
         value, slope = curve(whole, places, target, **({} if whole is not loss else options))
-        rows.append({"at": float(f"{position:.6g}")} | {key: shorten(numbers) for key, numbers in
-                                                        (("x", places), ("loss", value), ("slope", slope))})
+        rows.append({"at": float(f"{position:.6g}")}
+                    | {key: shorten(numbers)
+                       for key, numbers in (("x", places), ("loss", value), ("slope", slope))})
     return rows
 
 
 def shorten(numbers) -> list:
     "Numbers with four digits; None for what is not finite, which a chart leaves out."
-    return [float(f"{number:.4g}") if np.isfinite(number) else None for number in np.asarray(numbers, np.float64)]
+    return [float(f"{number:.4g}") if np.isfinite(number) else None
+            for number in np.asarray(numbers, np.float64)]
 
 # %% ../nbs/machinery/interactive_dev.ipynb #3ae5f550
 class Chart:
@@ -42,37 +44,51 @@ class Chart:
     def __init__(self, spec): self.spec = spec
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return {"application/vnd.vegalite.v5+json": self.spec, "text/plain": f"Chart({self.spec['description']!r})"}
+        return {"application/vnd.vegalite.v5+json": self.spec,
+                "text/plain": f"Chart({self.spec['description']!r})"}
 
 
 def slider(name, first, last, step, value, label=None) -> dict:
     "A Vega-Lite parameter that is bound to a slider."
-    return {"name": name, "value": value, "bind": {"input": "range", "min": first, "max": last, "step": step, "name": label or name}}
+    return {"name": name, "value": value,
+            "bind": {"input": "range", "min": first, "max": last, "step": step,
+                     "name": label or name}}
 
 # %% ../nbs/machinery/interactive_dev.ipynb #cb398cf7
 def layers(x_label) -> list:
     "The curves, a dot on each at the slider's prediction, and its value beside it."
     x = {"field": "x", "type": "quantitative", "title": x_label}
     y = {"field": "y", "type": "quantitative", "title": None}
-    color = {"field": "of", "type": "nominal", "title": None, "scale": {"domain": ["loss", "slope"], "range": list(PALETTE[:2])},
+    color = {"field": "of", "type": "nominal", "title": None,
+             "scale": {"domain": ["loss", "slope"], "range": list(PALETTE[:2])},
              "legend": {"orient": "top", "symbolType": "stroke"}}
-    dash = {"field": "of", "type": "nominal", "title": None, "scale": {"domain": ["loss", "slope"], "range": [[1, 0], [6, 3]]}}
+    dash = {"field": "of", "type": "nominal", "title": None,
+            "scale": {"domain": ["loss", "slope"], "range": [[1, 0], [6, 3]]}}
     here = [{"filter": "abs(datum.x - prediction) < half_place"}]
     dot = {"x": x, "y": y, "color": color}
-    return [{"mark": {"type": "line", "clip": True}, "encoding": {"x": x, "y": y, "color": color, "strokeDash": dash, "order": {"field": "x"}}},
-            {"transform": here, "mark": {"type": "point", "filled": True, "size": 90, "clip": True}, "encoding": dot, "name": "dots"},
-            *({"transform": [*here, {"filter": f"datum.of === '{of}'"}], "mark": {"type": "text", "dy": dy, "fontSize": 13, "clip": True},
-               "encoding": dot | {"text": {"field": "y", "format": ".3g"}}} for of, dy in (("loss", -12), ("slope", 17)))]
+    return [{"mark": {"type": "line", "clip": True},
+             "encoding": {"x": x, "y": y, "color": color, "strokeDash": dash,
+                          "order": {"field": "x"}}},
+            {"transform": here, "mark": {"type": "point", "filled": True, "size": 90, "clip": True},
+             "encoding": dot, "name": "dots"},
+            *({"transform": [*here, {"filter": f"datum.of === '{of}'"}],
+               "mark": {"type": "text", "dy": dy, "fontSize": 13, "clip": True},
+               "encoding": dot | {"text": {"field": "y", "format": ".3g"}}}
+              for of, dy in (("loss", -12), ("slope", 17)))]
 
 # %% ../nbs/machinery/interactive_dev.ipynb #f4f4484f
 def explore(loss, target=0.0, at=(-3, 3), x_label="prediction", height=240, **option):
     """A chart of a loss and its slope with sliders: for the prediction, and for one option.
 
-    - `loss`: a pointwise formula, `(x, target, **option) -> value, slope`; a `Loss`; or its class, which gets the option.
+    - `loss`: a pointwise formula, `(x, target, **option) -> value, slope`; a `Loss`; or its class,
+      which gets the option.
     - `target`: the target, a number. `at`: the first and the last prediction.
-    - `x_label`: what stands under the axis. `height`: in pixels; the width is 480, on the site the page's.
-    - `option`: at most one, as `name=(first, last, count)`, or `(first, last, count, start)` for another start than the middle.
-    - Shapes: none; the result is a `Chart`, which a notebook shows when it is the last value of a cell.
+    - `x_label`: what stands under the axis. `height`: in pixels; the width is 480, on the site the
+      page's.
+    - `option`: at most one, as `name=(first, last, count)`, or `(first, last, count, start)` for
+      another start than the middle.
+    - Shapes: none; the result is a `Chart`, which a notebook shows when it is the last value of a
+      cell.
     - Errors: ValueError for more than one option, or fewer than two positions.
 
     Example:
@@ -80,21 +96,31 @@ def explore(loss, target=0.0, at=(-3, 3), x_label="prediction", height=240, **op
         >>> explore(HuberLoss, delta=(0.5, 2, 4)).spec["params"][0]["name"]
         'delta'
     """
-    if len(option) > 1: raise ValueError(f"explore: one option has a slider, but there are {len(option)}: {', '.join(option)}. Draw a chart for each.")
+    if len(option) > 1: raise ValueError("explore: one option has a slider, but there are "
+                                         f"{len(option)}: {', '.join(option)}. Draw a chart for "
+                                         "each.")
     name, (first, last, count, *start) = next(iter(option.items()), (None, (0, 0, 1)))
-    if name and (count < 2 or not first < last): raise ValueError(f"explore: {name}={option[name]} must be (first, last, count) with first < last and two positions or more.")
+    if name and (count < 2 or not first < last): raise ValueError(
+        f"explore: {name}={option[name]} must be (first, last, count) with first < last and two "
+        "positions or more.")
     positions = np.linspace(first, last, count)
     step, places = float(positions[1] - positions[0]) if name else 1.0, spread(*at)
-    start = positions[np.argmin(abs(positions - start[0]))] if start else positions[(count - 1) // 2]
-    params = [slider(name, first, last, float(f"{step:.6g}"), float(f"{start:.6g}"), name.replace("_", " "))] if name else []
-    params += [slider("prediction", *map(float, at), float(f"{places[1] - places[0]:.6g}"), float(f"{places[len(places) * 2 // 3]:.6g}"), x_label),
+    start = (positions[np.argmin(abs(positions - start[0]))] if start
+             else positions[(count - 1) // 2])
+    params = ([slider(name, first, last, float(f"{step:.6g}"), float(f"{start:.6g}"),
+                      name.replace("_", " "))] if name else [])
+    params += [slider("prediction", *map(float, at), float(f"{places[1] - places[0]:.6g}"),
+                      float(f"{places[len(places) * 2 // 3]:.6g}"), x_label),
                {"name": "half_place", "value": float(places[1] - places[0]) / 2}]
     chosen = [{"filter": f"abs(datum.at - {name}) < {step / 2:.6g}"}] if name else []
     title = getattr(loss, "__name__", type(loss).__name__).replace("_", " ")
-    return Chart({
-        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        "description": f"{title} and its slope over the {x_label}" + (f", with a slider for {name} from {first:g} to {last:g}" if name else ""),
-        "width": 480, "height": height, "params": params, "data": {"values": tabulate(loss, target, at, name, positions)},
-        "transform": [*chosen, {"flatten": ["x", "loss", "slope"]}, {"fold": ["loss", "slope"], "as": ["of", "y"]}],
-        "layer": layers(x_label), "config": {"axis": {"labelFontSize": 12, "titleFontSize": 12}, "legend": {"labelFontSize": 12}, "view": {"stroke": None}},
-    })
+    return Chart({"$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+                  "description": f"{title} and its slope over the {x_label}" + (
+                      f", with a slider for {name} from {first:g} to {last:g}" if name else ""),
+                  "width": 480, "height": height, "params": params,
+                  "data": {"values": tabulate(loss, target, at, name, positions)},
+                  "transform": [*chosen, {"flatten": ["x", "loss", "slope"]},
+                                {"fold": ["loss", "slope"], "as": ["of", "y"]}],
+                  "layer": layers(x_label),
+                  "config": {"axis": {"labelFontSize": 12, "titleFontSize": 12},
+                             "legend": {"labelFontSize": 12}, "view": {"stroke": None}},})

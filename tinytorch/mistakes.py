@@ -34,10 +34,13 @@ from .nn.sequence_losses import arrivals, extended_labels, log_add, may_skip, po
 # %% ../nbs/tito/mistakes_dev.ipynb #76d7385a
 @dataclass
 class Known:
-    "What is known about an exercise: how inputs are drawn, what its results are called, its mistakes."
+    """What is known about an exercise: how inputs are drawn, what its results are called, its
+    mistakes.
+    """
     draw: Callable | None = None       # rng -> a list of calls: pairs (arguments by name, options)
     parts: tuple = ()
-    outputs: tuple = ()                # arguments that the function fills, instead of returning something
+    # arguments that the function fills, instead of returning something
+    outputs: tuple = ()
     mistakes: list = field(default_factory=list)      # triples: the mistake, the way out, code
 
 
@@ -815,7 +818,9 @@ def _(input, dim=-1):
 
 # %% ../nbs/tito/mistakes_dev.ipynb #4dd4b0b9
 def labelled(name: str, rng, log=False) -> list:
-    "Rows of scores and class indices: by hand, other targets, a batch, large scores, a masked class."
+    """Rows of scores and class indices: by hand, other targets, a batch, large scores, a masked
+    class.
+    """
     labels = [np.array([1]), np.array([0, 2]), np.array([1, 0]), rng.integers(0, 5, 6),
         np.array([0, 1]), np.array([0, 2, 2])]
     scores = [np.array([[0.0, 0.0]]), np.array([[2.0, 1.0, 0.1], [0.5, 2.5, 0.3]]),
@@ -1069,12 +1074,15 @@ def _(logits, target):
 def distributions(rng) -> list:
     "Rows of scores and of class probabilities: by hand, one-hot, large, masked, not summing to 1."
     share = rng.exponential(1, (4, 5))
-    pairs = [(np.array([[0.0, 0.0]]), np.array([[0.25, 0.75]])), (np.array([[2.0, 1.0, 0.1], [0.5,
-        2.5, 0.3]]), np.array([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0]])),
-             (np.array([[2.0, 1.0, 0.1], [0.5, 2.5, 0.3]]), np.array([[0.5, 0.3, 0.2], [1.0, 0.0,
-                 0.0]])), (rng.normal(0, 2, (4, 5)), share / share.sum(-1, keepdims=True)),
-             (np.array([[1000.0, -1000.0]]), np.array([[0.5, 0.5]])), (np.array([[0.0, -np.inf,
-                 1.0]]), np.array([[0.5, 0.0, 0.5]])), (np.array([[1.0, 2.0]]), np.array([[1.0, 2.0]]))]
+    pairs = [(np.array([[0.0, 0.0]]), np.array([[0.25, 0.75]])),
+             (np.array([[2.0, 1.0, 0.1], [0.5, 2.5, 0.3]]),
+              np.array([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0]])),
+             (np.array([[2.0, 1.0, 0.1], [0.5, 2.5, 0.3]]),
+              np.array([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0]])),
+             (rng.normal(0, 2, (4, 5)), share / share.sum(-1, keepdims=True)),
+             (np.array([[1000.0, -1000.0]]), np.array([[0.5, 0.5]])),
+             (np.array([[0.0, -np.inf, 1.0]]), np.array([[0.5, 0.0, 0.5]])),
+             (np.array([[1.0, 2.0]]), np.array([[1.0, 2.0]]))]
     return [({"logits": x.astype(dtype), "target": t.astype(dtype)}, {}) for dtype in (np.float64,
         np.float32) for x, t in pairs]
 
@@ -1281,10 +1289,11 @@ def _(target, weight, ignored):
 def steps(rng) -> list:
     "Scales, counts and overflows."
     options = {"growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 3}
-    return [({"scale": scale, "clean": clean, "overflow": overflow}, options | more) for scale,
-        clean, overflow, more in (
-        (8.0, 1, True, {}), (8.0, 0, False, {}), (8.0, 1, False, {}), (8.0, 2, False, {}), (8.0, 2,
-            True, {}), (8.0, 5, False, {}), (1024.0, 4, False, {"growth_interval": 5}), (6.0, 0, False, {"growth_interval": 1, "growth_factor": 4.0}))]
+    return [({"scale": scale, "clean": clean, "overflow": overflow}, options | more)
+            for scale, clean, overflow, more in (
+                (8.0, 1, True, {}), (8.0, 0, False, {}), (8.0, 1, False, {}), (8.0, 2, False, {}),
+                (8.0, 2, True, {}), (8.0, 5, False, {}), (1024.0, 4, False, {"growth_interval": 5}),
+                (6.0, 0, False, {"growth_interval": 1, "growth_factor": 4.0}))]
 
 
 exercise(next_scale, parts=("scale", "number of clean steps"))(steps)
@@ -1888,7 +1897,8 @@ def task(value, s, factor, log=0.5, by_log=0.5, limit=80, share=None, by_value=N
     "The part of a task and its slopes, or a variant of it."
     weight = factor * np.exp(np.clip(-s, -limit, limit))
     used = weight if share is None else share(np.clip(s, -limit, limit), factor)
-    return used * value + log * s, weight if by_value is None else by_value(weight), by_log - weight * value
+    return (used * value + log * s, weight if by_value is None else by_value(weight),
+            by_log - weight * value)
 
 
 exercise(uncertainty, parts=("part", "slope of the value", "slope of the log-variance"))(variances)

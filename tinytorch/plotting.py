@@ -21,18 +21,20 @@ from .nn.criterion import ClassLoss, Loss
 
 # %% ../nbs/machinery/plotting_dev.ipynb #a437fc6d
 PALETTE = ("#2584F4", "#D96800", "#00592E", "#CC66C2", "#8C3B00", "#0A1A29", "#939393")
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (3, 1)), (0, (6, 1, 1, 1, 1, 1)), (0, (2, 3)))
-STYLE = {
-    "figure.dpi": 80, "figure.facecolor": "white", "savefig.facecolor": "white", "axes.facecolor": "white",
-    "axes.prop_cycle": plt.cycler(color=PALETTE, linestyle=DASHES), "axes.grid": True, "axes.axisbelow": True, "grid.color": "#E0E0E0",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11,
-    "font.size": 10, "lines.linewidth": 2,
-}
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (3, 1)), (0, (6, 1, 1, 1, 1, 1)),
+          (0, (2, 3)))
+STYLE = {"figure.dpi": 80, "figure.facecolor": "white", "savefig.facecolor": "white",
+         "axes.facecolor": "white", "axes.prop_cycle": plt.cycler(color=PALETTE, linestyle=DASHES),
+         "axes.grid": True, "axes.axisbelow": True, "grid.color": "#E0E0E0",
+         "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11,
+         "font.size": 10, "lines.linewidth": 2,}
 
 # %% ../nbs/machinery/plotting_dev.ipynb #d6ff9088
 @contextmanager
 def styled():
-    "The shared style for the figures made inside; the mode of the backend, which they may load, stays."
+    """The shared style for the figures made inside; the mode of the backend, which they may load,
+    stays.
+    """
     with plt.rc_context(STYLE):
         yield
         interactive = plt.isinteractive()
@@ -43,7 +45,8 @@ def panels(columns=1, rows=1, width=3.6, height=2.6, **options):
     """Empty axes in the shared style: one, or an array of them.
 
     - `columns`: how many panels beside each other. `rows`: how many below each other.
-    - `width`: of a panel, in inches. `height`: the same. `options`: further options of `plt.subplots`.
+    - `width`: of a panel, in inches. `height`: the same. `options`: further options of
+      `plt.subplots`.
     - Shapes: none; returns one axes, or an array (rows * columns,).
     - Errors: those of `plt.subplots`.
 
@@ -53,7 +56,8 @@ def panels(columns=1, rows=1, width=3.6, height=2.6, **options):
         (6,)
     """
     with styled():
-        figure, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height), layout="constrained", **options)
+        figure, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height),
+                                    layout="constrained", **options)
     return axes if columns * rows == 1 else axes.ravel()
 
 # %% ../nbs/machinery/plotting_dev.ipynb #7e300b69
@@ -73,7 +77,8 @@ def carry_alt():
     "Where Jupyter runs, let it save the description of a figure with its picture."
     shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
     png = shell and shell.display_formatter.formatters["image/png"]
-    draw = png and png.type_printers.get(Figure)               # matplotlib's own, once it draws into notebooks
+    # matplotlib's own, once it draws into notebooks
+    draw = png and png.type_printers.get(Figure)
     if not draw or hasattr(draw, "carries_alt"): return
 
     def draw_with_alt(figure):
@@ -86,7 +91,9 @@ def carry_alt():
 
 # %% ../nbs/machinery/plotting_dev.ipynb #22d3d944
 def curve(loss, x, target, **options):
-    "The value and the slope of a formula or a `Loss` at predictions `x`; of a loss of classes, at logits of the true one of two."
+    """The value and the slope of a formula or a `Loss` at predictions `x`; of a loss of classes,
+    at logits of the true one of two.
+    """
     if not isinstance(loss, Loss):
         return loss(x, np.full_like(x, target), **options)[:2]
     classes = isinstance(loss, ClassLoss)
@@ -111,9 +118,11 @@ def in_words(x, value, slope) -> str:
 def plot_loss(formula, target=0.0, at=(-3, 3), ax=None, label=None, **options):
     """A loss and its slope as functions of the prediction, side by side.
 
-    - `formula`: a pointwise formula, `(x, target, **options) -> value, slope`, or a `Loss`. A loss of classes is drawn
+    - `formula`: a pointwise formula, `(x, target, **options) -> value, slope`, or a `Loss`. A loss
+      of classes is drawn
       over the logit of the true one of two classes, the other logit being 0.
-    - `target`: the target, a number; classes have none. `at`: the range of predictions. `ax`: two axes to draw on.
+    - `target`: the target, a number; classes have none. `at`: the range of predictions. `ax`: two
+      axes to draw on.
     - `label`: the name in the legend, which `plot_losses` adds. `options`: those of the formula.
     - Shapes: none; returns the two axes.
     - Errors: ValueError for a loss of other rows, such as `CosineEmbeddingLoss`.
@@ -129,8 +138,12 @@ def plot_loss(formula, target=0.0, at=(-3, 3), ax=None, label=None, **options):
     axes = panels(2) if ax is None else ax
     for axis, y, title in zip(axes, curves, ("loss", "slope")):
         axis.plot(x, y, label=label)
-        axis.set(title=title, xlabel="logit of the true class" if isinstance(formula, ClassLoss) else "prediction")
-    describe(axes, f"{label or getattr(formula, '__name__', type(formula).__name__)}: {in_words(x, *curves)}.")
+        axis.set(title=title,
+                 xlabel="logit of the true class" if isinstance(
+                     formula, ClassLoss) else "prediction")
+    describe(axes,
+             f"{label or getattr(formula, '__name__', type(formula).__name__)}: "
+             f"{in_words(x, *curves)}.")
     return axes
 
 # %% ../nbs/machinery/plotting_dev.ipynb #c5539269
@@ -157,7 +170,8 @@ def plot_training(curves, start=None, ax=None):
     """The loss after each step of training.
 
     - `curves`: a dictionary from name to the list of losses.
-    - `start`: the loss of a model that knows nothing, a dashed line; None: no line. `ax`: the axes to draw on.
+    - `start`: the loss of a model that knows nothing, a dashed line; None: no line. `ax`: the axes
+      to draw on.
     - Shapes: lists of any length; returns the axes.
     - Errors: those of `ax.plot`.
 
@@ -169,9 +183,12 @@ def plot_training(curves, start=None, ax=None):
     ax = panels(width=4.8) if ax is None else ax
     for name, losses in curves.items():
         ax.plot(np.arange(len(losses)), losses, label=name, linewidth=1.4)
-        describe(ax, f"{name}: the loss goes from {losses[0]:.3g} to {losses[-1]:.3g} in {len(losses)} steps.")
+        describe(ax,
+                 f"{name}: the loss goes from {losses[0]:.3g} to {losses[-1]:.3g} in "
+                 f"{len(losses)} steps.")
     if start is not None:
-        ax.axhline(start, color="#606060", linestyle="--", linewidth=1.2, label=f"knows nothing: {start:.2f}")
+        ax.axhline(start, color="#606060", linestyle="--", linewidth=1.2,
+                   label=f"knows nothing: {start:.2f}")
         describe(ax, f"A dashed line at {start:.2f}, the loss of knowing nothing.")
     ax.set(title="training", xlabel="step", ylabel="loss")
     ax.legend(frameon=False)
@@ -204,9 +221,12 @@ def plot_landscape(function, xs, ys, path=None, ax=None):
     zs = np.array([[float(function(x, y)) for x in xs] for y in ys])
     lines = flat.contour(xs, ys, zs, levels=12, cmap="viridis", linewidths=1.2)
     flat.clabel(lines, fontsize=7)
-    space.plot_surface(*np.meshgrid(xs, ys), zs, cmap="viridis", rcount=24, ccount=24, antialiased=False)
+    space.plot_surface(*np.meshgrid(xs, ys), zs, cmap="viridis", rcount=24, ccount=24,
+                       antialiased=False)
     y, x = np.unravel_index(zs.argmin(), zs.shape)
-    describe(ax, f"Contours and a surface from {zs.min():.3g} at ({xs[x]:.3g}, {ys[y]:.3g}) up to {zs.max():.3g}.")
+    describe(ax,
+             f"Contours and a surface from {zs.min():.3g} at ({xs[x]:.3g}, {ys[y]:.3g}) up to "
+             f"{zs.max():.3g}.")
     if path is not None: draw_path(flat, space, np.asarray(path, float), function)
     return ax
 
@@ -217,14 +237,16 @@ def draw_path(flat, space, path, function):
     flat.plot(*path.T, "o-", color=PALETTE[1], markersize=3, linewidth=1.2)
     space.computed_zorder = False                          # or the surface would hide the path
     space.plot(*path.T, heights, "o-", color=PALETTE[1], markersize=2.5, linewidth=1.2, zorder=10)
-    first, last = (f"{height:.3g} at ({x:.3g}, {y:.3g})" for height, (x, y) in ((heights[0], path[0]), (heights[-1], path[-1])))
+    first, last = (f"{height:.3g} at ({x:.3g}, {y:.3g})"
+                   for height, (x, y) in ((heights[0], path[0]), (heights[-1], path[-1])))
     describe(flat, f"A path of {len(path)} points leads from {first} to {last}.")
 
 # %% ../nbs/machinery/plotting_dev.ipynb #861d47c9
 def plot_samples(losses, n=8, ax=None):
     """The losses of a batch's samples in order of size, the `n` largest marked, and their mean.
 
-    - `losses`: of each sample, as with `reduction="none"`. `n`: how many to mark. `ax`: the axes to draw on.
+    - `losses`: of each sample, as with `reduction="none"`. `n`: how many to mark. `ax`: the axes to
+      draw on.
     - Shapes: `losses` (N,); returns the axes.
     - Errors: ValueError if there are no losses.
 
@@ -235,12 +257,16 @@ def plot_samples(losses, n=8, ax=None):
         [2.0]
     """
     losses = np.sort(np.asarray(losses, float))
-    if not losses.size: raise ValueError("plot_samples: losses is empty; it needs the loss of each sample.")
+    if not losses.size: raise ValueError("plot_samples: losses is empty; it needs the loss of "
+                                         "each sample.")
     ax = panels(width=4.8) if ax is None else ax
-    place, share = np.arange(1, len(losses) + 1), losses[-n:].sum() / losses.sum() if losses.any() else 0.0
+    place, share = (np.arange(1, len(losses) + 1),
+                    losses[-n:].sum() / losses.sum() if losses.any() else 0.0)
     ax.plot(place, losses, label="each sample")
-    ax.plot(place[-n:], losses[-n:], "o", color=PALETTE[1], markersize=4, label=f"the {min(n, len(losses))} largest: {share:.0%} of the sum")
-    ax.axhline(losses.mean(), color="#606060", linestyle="--", linewidth=1.2, label=f"mean: {losses.mean():.2g}")
+    ax.plot(place[-n:], losses[-n:], "o", color=PALETTE[1], markersize=4,
+            label=f"the {min(n, len(losses))} largest: {share:.0%} of the sum")
+    ax.axhline(losses.mean(), color="#606060", linestyle="--", linewidth=1.2,
+               label=f"mean: {losses.mean():.2g}")
     ax.set(title="each sample's loss", xlabel="sample, by loss", ylabel="loss")
     ax.legend(frameon=False)
     describe(ax, f"The losses of {len(losses)} samples in order: half are below {np.median(losses):.2g}, their mean is {losses.mean():.2g}, "
@@ -249,11 +275,13 @@ def plot_samples(losses, n=8, ax=None):
 
 # %% ../nbs/machinery/plotting_dev.ipynb #2f22d061
 def plot_worst(images, losses, labels, predictions, n=8, ax=None):
-    """The `n` samples with the largest loss as images, the worst first; each says label, prediction and loss.
+    """The `n` samples with the largest loss as images, the worst first; each says label, prediction
+    and loss.
 
     - `images`, `losses`, `labels`, `predictions`: of each sample. `n`: how many samples to show.
     - `ax`: the axes to draw on, one for each; more than needed stay empty.
-    - Shapes: `images` (N, height, width), `losses`, `labels`, `predictions` (N,); returns the axes, at most `n`.
+    - Shapes: `images` (N, height, width), `losses`, `labels`, `predictions` (N,); returns the axes,
+      at most `n`.
     - Errors: IndexError for fewer images, labels or predictions than losses.
 
     Example:
@@ -264,28 +292,36 @@ def plot_worst(images, losses, labels, predictions, n=8, ax=None):
     """
     worst = np.argsort(-np.asarray(losses), kind="stable")[:n]
     axes = np.atleast_1d(panels(len(worst), width=1, height=1.4) if ax is None else ax)
-    names = "; ".join(f"{labels[i]} as {predictions[i]}, loss {losses[i]:.1f}" for i in worst[:len(axes)])
+    names = "; ".join(f"{labels[i]} as {predictions[i]}, loss {losses[i]:.1f}"
+                      for i in worst[:len(axes)])
     describe(axes, f"The images with the largest losses, label and prediction: {names}.")
     for axis, i in zip(axes, worst):
         axis.imshow(images[i], cmap="gray_r")
-        axis.set_title(f"{labels[i]} as {predictions[i]}\nloss {losses[i]:.1f}", fontsize=9, loc="center")
+        axis.set_title(f"{labels[i]} as {predictions[i]}\nloss {losses[i]:.1f}", fontsize=9,
+                       loc="center")
         axis.axis("off")
     return axes
 
 # %% ../nbs/machinery/plotting_dev.ipynb #71aa8619
 def calibration(probabilities, happened, bins):
-    "For each bin of probabilities that has any: the mean probability, the share that happened, and the share of all; and the error."
+    """For each bin of probabilities that has any: the mean probability, the share that happened,
+    and the share of all; and the error.
+    """
     place = np.minimum((probabilities * bins).astype(int), bins - 1)
-    rows = np.array([[probabilities[place == b].mean(), happened[place == b].mean(), (place == b).mean()] for b in np.unique(place)])
+    rows = np.array([[probabilities[place == b].mean(), happened[place == b].mean(),
+                      (place == b).mean()] for b in np.unique(place)])
     said, seen, share = rows.T
     return said, seen, share, float(share @ abs(said - seen))
 
 # %% ../nbs/machinery/plotting_dev.ipynb #45ae62ad
 def plot_reliability(probabilities, happened, bins=10, ax=None):
-    """How often what was given a probability happened, by probability; on the dashed line the two agree.
+    """How often what was given a probability happened, by probability; on the dashed line the two
+    agree.
 
-    - `probabilities`: what the model said. `happened`: whether it was so. `bins`: how many of equal width. `ax`: the axes to draw on.
-    - Shapes: `probabilities`, `happened` (N,); returns the axes. The bars are the bins' shares of all N.
+    - `probabilities`: what the model said. `happened`: whether it was so. `bins`: how many of equal
+      width. `ax`: the axes to draw on.
+    - Shapes: `probabilities`, `happened` (N,); returns the axes. The bars are the bins' shares of
+      all N.
     - Errors: ValueError for probabilities outside [0, 1], for none, and for shapes that differ.
 
     Example:
@@ -295,15 +331,19 @@ def plot_reliability(probabilities, happened, bins=10, ax=None):
     """
     p, happened = np.asarray(probabilities, float), np.asarray(happened, float)
     if p.shape != happened.shape or p.ndim != 1 or not p.size:
-        raise ValueError(f"plot_reliability: probabilities {p.shape} and happened {happened.shape} must both be (N,), with one number for each answer.")
+        raise ValueError(f"plot_reliability: probabilities {p.shape} and happened "
+                         f"{happened.shape} must both be (N,), with one number for each answer.")
     if not (p >= 0).all() or not (p <= 1).all():
-        raise ValueError(f"plot_reliability: probabilities lie between 0 and 1, but these between {p.min():g} and {p.max():g}. Are they logits? Apply a sigmoid or softmax.")
+        raise ValueError("plot_reliability: probabilities lie between 0 and 1, but these between "
+                         f"{p.min():g} and {p.max():g}. Are they logits? Apply a sigmoid or "
+                         "softmax.")
     said, seen, share, error = calibration(p, happened, bins)
     ax = panels(width=3.6, height=3.2) if ax is None else ax
     ax.bar(said, share, width=0.6 / bins, color="#B8C4D0", label="share of the answers")
     ax.plot([0, 1], [0, 1], color="#606060", linestyle="--", linewidth=1.2)
     ax.plot(said, seen, "o-", label="happened")
-    ax.set(title=f"expected calibration error {error:.2g}", xlabel="probability", xlim=(0, 1), ylim=(0, 1.02))
+    ax.set(title=f"expected calibration error {error:.2g}", xlabel="probability", xlim=(0, 1),
+           ylim=(0, 1.02))
     ax.legend(frameon=False, loc="upper left")
     describe(ax, f"Of the answers with a mean probability of {said[0]:.2f}, {seen[0]:.0%} were so, of those with {said[-1]:.2f}, {seen[-1]:.0%}; "
                  f"{len(said)} bins in all, expected calibration error {error:.2g}.")

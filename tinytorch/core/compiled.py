@@ -50,7 +50,9 @@ def extreme(name):
     def function(context, a, b):
         def code(context, builder, signature, args):
             kind = args[0].type
-            return builder.call(builder.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind, kind])), args)
+            return builder.call(builder.module.declare_intrinsic(
+                                    name, [kind], ir.FunctionType(kind, [kind, kind])),
+                                args)
         return a(a, a), code
     return function
 
@@ -58,14 +60,18 @@ def extreme(name):
 larger, smaller = extreme("llvm.maximum"), extreme("llvm.minimum")
 
 # %% ../../nbs/machinery/compiled_dev.ipynb #c49f2654
-EXPRESSIONS = {
-    "add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}", "negative": "-{}", "positive": "{}",
-    "square": "{0} * {0}", "reciprocal": "number(1) / {}", "power": "{} ** {}", "absolute": "abs({})",
-    "minimum": "smaller({}, {})", "maximum": "larger({}, {})", "less": "{} < {}", "less_equal": "{} <= {}", "greater": "{} > {}",
-    "greater_equal": "{} >= {}", "equal": "{} == {}", "not_equal": "{} != {}", "logical_and": "{} & {}", "logical_or": "{} | {}",
-    "logical_not": "not {}", "isnan": "{0} != {0}", "isinf": "abs({}) == inf", "isfinite": "abs({}) < inf",
-    "sign": "number(1) if {0} > 0 else number(-1) if {0} < 0 else {0}", "where": "{1} if {0} else {2}", "same": "{}"}
-REDUCTIONS = {"sum": ("0", "plus({}, {})"), "max": ("-inf", "larger({}, {})"), "min": ("inf", "smaller({}, {})")}
+EXPRESSIONS = {"add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}",
+               "negative": "-{}", "positive": "{}", "square": "{0} * {0}",
+               "reciprocal": "number(1) / {}", "power": "{} ** {}", "absolute": "abs({})",
+               "minimum": "smaller({}, {})", "maximum": "larger({}, {})", "less": "{} < {}",
+               "less_equal": "{} <= {}", "greater": "{} > {}", "greater_equal": "{} >= {}",
+               "equal": "{} == {}", "not_equal": "{} != {}", "logical_and": "{} & {}",
+               "logical_or": "{} | {}", "logical_not": "not {}", "isnan": "{0} != {0}",
+               "isinf": "abs({}) == inf", "isfinite": "abs({}) < inf",
+               "sign": "number(1) if {0} > 0 else number(-1) if {0} < 0 else {0}",
+               "where": "{1} if {0} else {2}", "same": "{}"}
+REDUCTIONS = {"sum": ("0", "plus({}, {})"), "max": ("-inf", "larger({}, {})"),
+              "min": ("inf", "smaller({}, {})")}
 COSTLY = {"exp", "log", "log1p", "expm1", "tanh", "power"}
 
 # %% ../../nbs/machinery/compiled_dev.ipynb #89ae66f6
@@ -74,9 +80,11 @@ class Writer:
 
     def __init__(self, recording, shape):
         self.value, *slopes = recording.results
-        self.slopes = {i: slope for i, (slope, want) in enumerate(zip(slopes, shape.wanted)) if want}
+        self.slopes = {i: slope for i, (slope, want) in enumerate(zip(slopes, shape.wanted))
+                       if want}
         self.indices, self.tiles = shape.indices, shape.tiles
-        self.lines, self.names, self.stored, self.options, self.outer, self.count = [], {}, {}, {}, {}, 0
+        self.lines, self.names, self.stored, self.options, self.outer, self.count = (
+            [], {}, {}, {}, {}, 0)
 
     def let(self, lines, expression, truth=False) -> str:
         "A new name for an expression. Across the loops over a tile's samples it is an array."
@@ -103,7 +111,8 @@ class Writer:
             self.options[node.value] = node.wide
         if node.op == "operand":
             return self.cell(f"x{node.value}", index) if node.wide else f"x{node.value}[i]"
-        return "number(classes)" if node.op == "classes" else f"o_{node.value}[{index}]" if node.wide else f"o_{node.value}"
+        return ("number(classes)" if node.op == "classes" else f"o_{node.value}[{index}]"
+                if node.wide else f"o_{node.value}")
 
     def apply(self, node, args) -> str:
         "The expression of one operation."
@@ -112,11 +121,14 @@ class Writer:
             args = [x if truth else f"({x} != 0)" for x, truth in zip(args, truths)]
         else:
             truths[:1] = [False] if node.op == "where" else truths[:1]
-            args = [f"number({x})" if truth or self.counts(arg) else x for x, arg, truth in zip(args, node.args, truths)]
+            args = [f"number({x})" if truth or self.counts(arg) else x
+                    for x, arg, truth in zip(args, node.args, truths)]
         if node.op == "power" and node.args[1].op == "number" and node.args[1].known in (2, 3):
             return " * ".join([args[0]] * int(node.args[1].known))
-        if node.op in ("maximum", "minimum") and node.args[1].known is not None:       # a number or an option, and not NaN
-            return f"{args[1]} if {args[0]} {'<' if node.op == 'maximum' else '>'} {args[1]} else {args[0]}"
+        # a number or an option, and not NaN
+        if node.op in ("maximum", "minimum") and node.args[1].known is not None:
+            return (f"{args[1]} if {args[0]} {'<' if node.op == 'maximum' else '>'} {args[1]} "
+                    f"else {args[0]}")
         return EXPRESSIONS.get(node.op, f"{node.op}({{}})").format(*args)
 
     def counts(self, node) -> bool:
@@ -130,7 +142,9 @@ class Writer:
                 return self.leaf(node, None)
             if node.op == "pick":
                 return self.wide(node.args[0], self.scalar(node.args[1]), self.lines, {})
-            self.names[node] = self.let(self.lines, self.apply(node, [self.scalar(x) for x in node.args]), node.op in TRUTHS)
+            self.names[node] = self.let(self.lines,
+                                        self.apply(node, [self.scalar(x) for x in node.args]),
+                                        node.op in TRUTHS)
         return self.names[node]
 
     def wide(self, node, index, lines, names) -> str:
@@ -144,9 +158,11 @@ class Writer:
                 return self.leaf(node, index)
             if node.op == "put":
                 base, target, value = node.args
-                expression = f"{self.scalar(value)} if {index} == {self.scalar(target)} else {self.wide(base, index, lines, names)}"
+                expression = (f"{self.scalar(value)} if {index} == {self.scalar(target)} else "
+                              f"{self.wide(base, index, lines, names)}")
             else:
-                expression = self.apply(node, [self.wide(x, index, lines, names) for x in node.args])
+                expression = self.apply(node,
+                                        [self.wide(x, index, lines, names) for x in node.args])
             names[node] = self.let(lines, expression)
         return names[node]
 
@@ -169,10 +185,13 @@ def nodes(roots) -> list:
 
 
 def plan(value, slopes) -> list:
-    "For each pass over the classes: its reductions, the slopes it writes, and the nodes it keeps for later passes."
+    """For each pass over the classes: its reductions, the slopes it writes, and the nodes it keeps
+    for later passes.
+    """
     levels, first = {}, {}
     reductions = [x for x in nodes([value, *slopes.values()]) if x.op in REDUCTIONS]
-    passes = [([x for x in reductions if level(x, levels) == p + 1], {i: x for i, x in slopes.items() if level(x, levels) == p}, [])
+    passes = [([x for x in reductions if level(x, levels) == p + 1],
+               {i: x for i, x in slopes.items() if level(x, levels) == p}, [])
               for p in range(1 + max(level(x, levels) for x in [value, *slopes.values()]))]
     for p, (reduced, written, _) in enumerate(passes):
         todo = [x for reduction in reduced for x in reduction.args] + list(written.values())
@@ -188,21 +207,27 @@ def plan(value, slopes) -> list:
 
 # %% ../../nbs/machinery/compiled_dev.ipynb #96e45783
 def write_passes(writer, slopes, factor, drop) -> None:
-    "Write the passes over the classes; the lines of one pass are a list among the lines of the sample."
+    """Write the passes over the classes; the lines of one pass are a list among the lines of the
+    sample.
+    """
     for reductions, slopes, kept in plan(writer.value, slopes):
         inner, names, patches = [], {}, []
         for node in reductions:
             start, step = REDUCTIONS[node.op]
             name = writer.let(writer.lines, f"number({start})")
-            inner.append(f"{name} = {step.format(writer.wide(node.args[0], 'j', inner, names), name)}")
+            inner.append(f"{name} = "
+                         f"{step.format(writer.wide(node.args[0], 'j', inner, names), name)}")
             writer.names[node] = name
         for i, slope in slopes.items():
             while slope.op == "put":
                 slope, target, value = slope.args
-                patches.append(f"{writer.cell(f'g{i}', writer.scalar(target))} = {drop}{writer.scalar(value)} * {factor}")
-            inner.append(f"{writer.cell(f'g{i}', 'j')} = {drop}{writer.wide(slope, 'j', inner, names)} * {factor}")
+                patches.append(f"{writer.cell(f'g{i}', writer.scalar(target))} = "
+                               f"{drop}{writer.scalar(value)} * {factor}")
+            inner.append(f"{writer.cell(f'g{i}', 'j')} = "
+                         f"{drop}{writer.wide(slope, 'j', inner, names)} * {factor}")
         fresh = {node: f"s{len(writer.stored) + k}" for k, node in enumerate(kept)}
-        inner += [f"{fresh[node]}[j{', r' if writer.tiles else ''}] = {names[node]}" for node in kept]
+        inner += [f"{fresh[node]}[j{', r' if writer.tiles else ''}] = {names[node]}"
+                  for node in kept]
         writer.lines += [inner, *reversed(patches)] if inner else []
         writer.stored.update(fresh)
 
@@ -241,8 +266,10 @@ class Shape:
     values: bool = False       # whether the loss of each sample is wanted
     weighted: bool = False
     bounds: tuple = ()         # of each operand, or None
-    chunked: bool = False      # whether the losses of a chunk are kept and added in a loop of their own
-    tiles: str = ""            # "apart": the classes lie before the samples in memory; "turned": rows with few classes
+    # whether the losses of a chunk are kept and added in a loop of their own
+    chunked: bool = False
+    # "apart": the classes lie before the samples in memory; "turned": rows with few classes
+    tiles: str = ""
 
     @property
     def wide(self) -> list:
@@ -251,36 +278,50 @@ class Shape:
 
     @property
     def arrays(self) -> dict:
-        "The arrays of the loop by name: their dtype, whether they have a class axis, whether they are only read."
-        arrays = {f"x{i}": (np.dtype(np.intp) if i in self.indices else self.dtype, wide, True) for i, wide in enumerate(self.wide)}
+        """The arrays of the loop by name: their dtype, whether they have a class axis, whether
+        they are only read.
+        """
+        arrays = {f"x{i}": (np.dtype(np.intp) if i in self.indices else self.dtype, wide, True)
+                  for i, wide in enumerate(self.wide)}
         arrays |= {"w": (self.dtype, False, True)} if self.weighted else {}
-        arrays |= {f"g{i}": (self.dtype, wide, False) for i, (wide, want) in enumerate(zip(self.wide, self.wanted)) if want}
+        arrays |= {f"g{i}": (self.dtype, wide, False)
+                   for i, (wide, want) in enumerate(zip(self.wide, self.wanted)) if want}
         return arrays | ({"values": (self.dtype, False, False)} if self.values else {})
 
 # %% ../../nbs/machinery/compiled_dev.ipynb #b783592f
 def write(recording, shape: Shape, name="formula", cache=False) -> tuple:
     "The source of the loop of a recording, and the names of its options."
     wide, number, writer = shape.wide, shape.dtype.name, Writer(recording, shape)
-    drop = "number(0) if w[i] == 0 else " if shape.weighted and (shape.tiles or not any(wide)) else ""
+    drop = ("number(0) if w[i] == 0 else " if shape.weighted and (shape.tiles or not any(wide))
+            else "")
     lines = writer.lines
     counts = " & (w[i] != 0)" if shape.weighted else ""
-    lines += [guard(f"x{i}[i]", bound) + counts for i, bound in enumerate(shape.bounds) if bound and not wide[i]]
-    lines += [[guard(writer.cell(f"x{i}", "j"), bound) + counts] for i, bound in enumerate(shape.bounds) if bound and wide[i]]
+    lines += [guard(f"x{i}[i]", bound) + counts for i, bound in enumerate(shape.bounds)
+              if bound and not wide[i]]
+    lines += [[guard(writer.cell(f"x{i}", "j"), bound) + counts]
+              for i, bound in enumerate(shape.bounds) if bound and wide[i]]
     factor = writer.let(lines, "scale * w[i]") if shape.weighted else "scale"
     write_passes(writer, {i: slope for i, slope in writer.slopes.items() if wide[i]}, factor, drop)
     value = writer.scalar(writer.value)
     if shape.weighted:
         value = writer.let(lines, f"{drop}{value} * w[i]")
-    lines += [f"g{i}[i] = {drop}{writer.scalar(slope)} * {factor}" for i, slope in writer.slopes.items() if not wide[i]]
+    lines += [f"g{i}[i] = {drop}{writer.scalar(slope)} * {factor}"
+              for i, slope in writer.slopes.items() if not wide[i]]
     lines += [f"values[i] = {value}"] * shape.values + [f"total = plus(total, np.float64({value}))"]
     writer.total = value
-    start, end = ("total, bad = 0.0, False", "return nan if bad else total") if any(shape.bounds) else ("total = 0.0", "return total")
+    start, end = (("total, bad = 0.0, False", "return nan if bad else total") if any(shape.bounds)
+                  else ("total = 0.0", "return total"))
     body = [start, *(in_tiles if shape.tiles else in_rows)(writer, shape), end]
     array = "types.Array(types.{}, {}, 'C', readonly={})".format
-    kinds = {x + "_all" * shape.chunked: array(dtype.name, 1 + w + (w and shape.tiles == "apart"), read) for x, (dtype, w, read) in shape.arrays.items()}
-    kinds |= {f"o_{option}": array(number, 1, True) if per_class else f"types.{number}" for option, per_class in writer.options.items()}
-    kinds |= {"scale": f"types.{number}"} | dict.fromkeys(["first", "last", "size"] if shape.tiles else [], "types.intp")
-    header = HEADER.format(name=name, number=number, types=", ".join(kinds.values()), arguments=", ".join(kinds), cache=cache)
+    kinds = {x + "_all" * shape.chunked: array(dtype.name, 1 + w + (w and shape.tiles == "apart"),
+                                  read)
+             for x, (dtype, w, read) in shape.arrays.items()}
+    kinds |= {f"o_{option}": array(number, 1, True) if per_class else f"types.{number}"
+              for option, per_class in writer.options.items()}
+    kinds |= {"scale": f"types.{number}"} | dict.fromkeys(
+        ["first", "last", "size"] if shape.tiles else [], "types.intp")
+    header = HEADER.format(name=name, number=number, types=", ".join(kinds.values()),
+                           arguments=", ".join(kinds), cache=cache)
     return header + "".join(f"    {line}\n" for line in body), list(writer.options)
 
 
@@ -292,46 +333,64 @@ def in_rows(writer, shape) -> list:
     "The loop over samples, one after the other."
     classes = [x for x, (_, wide, _) in shape.arrays.items() if wide]
     body = [f"{x}_i = {x}[i]" for x in classes]
-    body += [f"if (x{i}[i] < 0) | (x{i}[i] >= classes):" + " return nan" for i in sorted(shape.indices)]
+    body += [f"if (x{i}[i] < 0) | (x{i}[i] >= classes):" + " return nan"
+             for i in sorted(shape.indices)]
     if shape.weighted and classes:
-        body += ["if w[i] == 0:", *(f"    {x}[i] = 0" for x, (_, _, read) in shape.arrays.items() if not read), "    continue"]
+        body += ["if w[i] == 0:",
+                 *(f"    {x}[i] = 0" for x, (_, _, read) in shape.arrays.items() if not read),
+                 "    continue"]
     for line in writer.lines:
         body += ["for j in range(classes):", *indent(line)] if isinstance(line, list) else [line]
     if shape.chunked:
-        chunk = [f"{x} = {x}_all[c:c + {CHUNK}]" for x in shape.arrays] + ["for i in range(len(x0)):"]
-        chunk += indent(writer.lines[:-1] + [f"v[i] = {writer.total}"]) + ["for i in range(len(x0)):", "    total = plus(total, np.float64(v[i]))"]
-        return [f"v = np.empty({CHUNK}, np.{shape.dtype.name})", f"for c in range(0, len(x0_all), {CHUNK}):", *indent(chunk)]
+        chunk = ([f"{x} = {x}_all[c:c + {CHUNK}]" for x in shape.arrays]
+                 + ["for i in range(len(x0)):"])
+        chunk += (indent(writer.lines[:-1] + [f"v[i] = {writer.total}"])
+                  + ["for i in range(len(x0)):", "    total = plus(total, np.float64(v[i]))"])
+        return [f"v = np.empty({CHUNK}, np.{shape.dtype.name})",
+                f"for c in range(0, len(x0_all), {CHUNK}):", *indent(chunk)]
     kept = [f"{kept} = np.empty(classes, np.{shape.dtype.name})" for kept in writer.stored.values()]
-    return ["rows, classes = x0.shape" if classes else "rows = len(x0)", *kept, "for i in range(rows):", *indent(body)]
+    return ["rows, classes = x0.shape" if classes else "rows = len(x0)", *kept,
+            "for i in range(rows):", *indent(body)]
 
 
 def in_tiles(writer, shape) -> list:
-    "The loop over tiles of `size` samples that lie side by side in memory, a run of them for each class. Rows are turned first."
-    classes, turned, kind = {x: read for x, (_, wide, read) in shape.arrays.items() if wide}, shape.tiles == "turned", shape.dtype.name
+    """The loop over tiles of `size` samples that lie side by side in memory, a run of them for
+    each class. Rows are turned first.
+    """
+    classes, turned, kind = ({x: read for x, (_, wide, read) in shape.arrays.items() if wide},
+                             shape.tiles == "turned", shape.dtype.name)
     if turned:
-        before = ["samples, classes = x0.shape", *(f"{x}_t = np.empty((classes, size), np.{kind})" for x in classes)]
+        before = ["samples, classes = x0.shape",
+                  *(f"{x}_t = np.empty((classes, size), np.{kind})" for x in classes)]
         body = ["start = k * size", "n = min(size, samples - start)"]
-        body += [line for x, read in classes.items() if read for line in turn(f"{x}_t[j, r] = {x}_i[j]", x)]
+        body += [line for x, read in classes.items() if read
+                 for line in turn(f"{x}_t[j, r] = {x}_i[j]", x)]
     else:
         before = ["classes, pixels = x0.shape[1:]", "tiles = -(-pixels // size)"]
-        body = ["b, p = k // tiles, k % tiles * size", "n, start = min(size, pixels - p), b * pixels + p"]
+        body = ["b, p = k // tiles, k % tiles * size",
+                "n, start = min(size, pixels - p), b * pixels + p"]
     for is_pass, lines in groupby(writer.lines, lambda line: isinstance(line, list)):
         if is_pass:
             for line in lines:
-                inner = [f"{x}_j = {x}_t[j]" if turned else f"{x}_j = {x}[b, j, p:p + n]" for x in classes] + ["for r in range(n):", "    i = start + r", *indent(line)]
+                inner = ([f"{x}_j = {x}_t[j]" if turned else f"{x}_j = {x}[b, j, p:p + n]"
+                          for x in classes]
+                         + ["for r in range(n):", "    i = start + r", *indent(line)])
                 body += ["for j in range(classes):", *indent(inner)]
         else:
             body += ["for r in range(n):", "    i = start + r", *indent(lines)]
     if turned:
-        body += [line for x, read in classes.items() if not read for line in turn(f"{x}_i[j] = {x}_t[j, r]", x)]
-    before += [f"{x} = np.empty(size, np.{'bool_' if truth == 'bool_' else kind})" for x, truth in writer.outer.items()]
+        body += [line for x, read in classes.items() if not read
+                 for line in turn(f"{x}_i[j] = {x}_t[j, r]", x)]
+    before += [f"{x} = np.empty(size, np.{'bool_' if truth == 'bool_' else kind})"
+               for x, truth in writer.outer.items()]
     before += [f"{kept} = np.empty((classes, size), np.{kind})" for kept in writer.stored.values()]
     return [*before, "for k in range(first, last):", *indent(body)]
 
 
 def turn(line, x) -> list:
     "Copy between the rows of `x` and a tile of them that is turned: one row for each class."
-    return ["for r in range(n):", f"    {x}_i = {x}[start + r]", "    for j in range(classes):", f"        {line}"]
+    return ["for r in range(n):", f"    {x}_i = {x}[start + r]", "    for j in range(classes):",
+            f"        {line}"]
 
 
 def guard(x, bound) -> str:
@@ -342,7 +401,10 @@ def guard(x, bound) -> str:
 
 # %% ../../nbs/machinery/compiled_dev.ipynb #cc401716
 def user_folder() -> Path:
-    "Return TINYTORCH_CACHE, or the user's cache folder. Raise RuntimeError for a user without a home."
+    """Return TINYTORCH_CACHE, or the user's cache folder.
+
+    Raise RuntimeError for a user without a home.
+    """
     if chosen := os.environ.get("TINYTORCH_CACHE"):
         return Path(chosen).expanduser()
     usual = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -403,11 +465,13 @@ def prune(folder: Path) -> None:
 # %% ../../nbs/machinery/compiled_dev.ipynb #9b7b61e5
 def load(source: str):
     "Return the compiled loop of a module's source, from the cache if it is there and whole."
-    stamp = Path(fastmath.__file__).read_bytes() + Path(trace.__file__).with_name("compiled.py").read_bytes()
+    stamp = (Path(fastmath.__file__).read_bytes()
+             + Path(trace.__file__).with_name("compiled.py").read_bytes())
     name = f"loop_{hashlib.sha256(stamp + source.encode()).hexdigest()[:24]}.py"
     path = cache_folder() / name
     kept = path.with_suffix(".sum")
-    whole = path.exists() and path.read_bytes() == source.encode() and kept.exists() and kept.read_text() == digest(path)
+    whole = (path.exists() and path.read_bytes() == source.encode() and kept.exists()
+             and kept.read_text() == digest(path))
     if not whole:
         discard([kept, *files_of(path)])
         put(path, source)
@@ -436,7 +500,8 @@ class Loop:
 
     def __init__(self, recording, shape, name):
         self.source, self.options = write(recording, shape, name, cache=True)
-        self.run, self.rows, self.tiles, self.recording = load(self.source), any(shape.wide), shape.tiles, recording
+        self.run, self.rows, self.tiles, self.recording = (
+            load(self.source), any(shape.wide), shape.tiles, recording)
         self.arrays = [(dtype, wide) for dtype, wide, _ in shape.arrays.values()]
         self.cost = 1 + 4 * costs(recording)
 
@@ -453,8 +518,10 @@ def find(problem: Problem, wanted: tuple, values: bool, tiles: str = ""):
     "Return the loop for this problem, or the Refusal why the formula stays with NumPy."
     options, width = problem.options, problem.width
     kinds = tuple([(name, kind_of(x)) for name, x in options.items()]) if options else ()
-    shapes = tuple([(x.ndim, x.dtype.kind) for x in problem.operands]) if problem.rows else len(problem.operands)
-    key = (problem.dtype.char, problem.bounds, shapes, problem.weight is None, wanted, values, kinds, tiles)
+    shapes = (tuple([(x.ndim, x.dtype.kind) for x in problem.operands]) if problem.rows
+              else len(problem.operands))
+    key = (problem.dtype.char, problem.bounds, shapes, problem.weight is None, wanted, values,
+           kinds, tiles)
     found = LOOPS.setdefault(problem.formula, {}).setdefault(key, [])
     for recording, loop in found:
         if not recording.conditions or recording.holds(options, width):
@@ -464,43 +531,59 @@ def find(problem: Problem, wanted: tuple, values: bool, tiles: str = ""):
 
 
 def kind_of(option):
-    "What a recording depends on: the type of an option that is a symbol in it, the value of any other."
+    """What a recording depends on: the type of an option that is a symbol in it, the value of any
+    other.
+    """
     return type(option) if trace.is_symbol(option) else repr(option)
 
 
 def build(problem, wanted, values, tiles) -> tuple:
     "A recording of the problem's formula, and its loop, or the reason why there is none."
     name = getattr(problem.formula, "__name__", "formula")
-    axes = [(ROWS, CLASSES)[:1 + (problem.rows and x.ndim > len(problem.samples))] for x in problem.operands]
-    indices = {i for i, x in enumerate(problem.operands) if problem.rows and axes[i] == (ROWS,) and x.dtype.kind in "iu"}
+    axes = [(ROWS, CLASSES)[:1 + (problem.rows and x.ndim > len(problem.samples))]
+            for x in problem.operands]
+    indices = {i for i, x in enumerate(problem.operands)
+               if problem.rows and axes[i] == (ROWS,) and x.dtype.kind in "iu"}
     try:
         if problem.dtype not in (np.float32, np.float64):
             raise Untraceable(f"computes in {problem.dtype}")
         recording = record(problem.formula, axes, problem.dtype, problem.options, problem.width)
-        tiles = "" if tiles == "turned" and not costs(recording) else tiles            # turning would cost more than it saves
-        loop = Loop(recording, Shape(axes, indices, problem.dtype, wanted, values, problem.weight is not None, problem.bounds,
-                                     chunked=not problem.rows and problem.dtype == np.float32 and costs(recording) > 0, tiles=tiles), name)
+        # turning would cost more than it saves
+        tiles = "" if tiles == "turned" and not costs(recording) else tiles
+        loop = Loop(
+            recording,
+            Shape(axes, indices, problem.dtype, wanted, values, problem.weight is not None,
+                  problem.bounds,
+                  chunked=not problem.rows and problem.dtype == np.float32 and costs(recording) > 0,
+                  tiles=tiles),
+            name)
         compare(loop, problem, wanted, values)
         return recording, loop
-    except Exception as error:                   # if the formula is at fault, NumPy's run will say so
-        reason, own = (str(error).strip() or type(error).__name__).splitlines()[0], isinstance(error, Untraceable)
-        refusal = Refusal(f"{name} is not compiled: it {reason}." if own else f"{name} is not compiled: {reason}")
+    # if the formula is at fault, NumPy's run will say so
+    except Exception as error:
+        reason, own = ((str(error).strip() or type(error).__name__).splitlines()[0],
+                       isinstance(error, Untraceable))
+        refusal = Refusal(f"{name} is not compiled: it {reason}." if own
+                          else f"{name} is not compiled: {reason}")
         refusal.broken = not own
         return trace.Recording([], []), refusal
 
 
 def compare(loop, problem, wanted, values) -> None:
     "Untraceable if the loop and the formula differ on the first samples."
-    index = (slice(0, 2),) + (slice(0, 1),) * (len(problem.samples) - 2) + (slice(0, max(1, 256 // problem.width)),)
+    index = ((slice(0, 2),) + (slice(0, 1),) * (len(problem.samples) - 2)
+             + (slice(0, max(1, 256 // problem.width)),))
     index = index[-len(problem.samples):]
     few = problem.part(index)
     few = few.but(operands=tuple([like(x, loop) for x in few.operands]))
     results = []
     for runner in (run_numpy, lambda *arguments: run_loop(*arguments, loop)):
-        gradients = [like(np.zeros(x.shape, problem.dtype), loop) if want else None for x, want in zip(few.operands, wanted)]
+        gradients = [like(np.zeros(x.shape, problem.dtype), loop) if want else None
+                     for x, want in zip(few.operands, wanted)]
         value = np.zeros(few.samples, problem.dtype) if values else None
         total = runner(few, gradients, value)
-        results.append([total if runner is not run_numpy else total.total, *(x for x in [*gradients, value] if x is not None)])
+        results.append([total if runner is not run_numpy else total.total,
+                        *(x for x in [*gradients, value] if x is not None)])
     for ours, theirs in zip(*results):
         if not np.allclose(ours, theirs, rtol=1e-3, atol=1e-5, equal_nan=True):
             raise Untraceable("gives other numbers when compiled")
@@ -508,14 +591,18 @@ def compare(loop, problem, wanted, values) -> None:
 
 def like(array, loop) -> np.ndarray:
     "A copy of `array` that lies in memory as the loop wants it."
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, -1, 1)), 1, -1) if loop.tiles == "apart" else np.ascontiguousarray(array)
+    return (np.moveaxis(np.ascontiguousarray(np.moveaxis(array, -1, 1)), 1, -1)
+            if loop.tiles == "apart" else np.ascontiguousarray(array))
 
 # %% ../../nbs/machinery/compiled_dev.ipynb #348475d4
 WORK = 2**20           # simple operations in a piece
 
 
 def flat(array, dtype, width):
-    "`array` with one axis of samples, as a view; None if it is laid out otherwise. `width`: the number of classes, or 0."
+    """`array` with one axis of samples, as a view; None if it is laid out otherwise.
+
+    `width`: the number of classes, or 0.
+    """
     flags = array.flags
     if array.dtype != dtype or not (flags.carray or flags.c_contiguous and flags.aligned):
         return None
@@ -528,14 +615,18 @@ TILE = 2**13            # numbers in a tile: 32 KiB of float32
 
 
 def tiled(array):
-    "A view (batch, classes, samples) of an array with its classes last, if it lies in memory like that; else None."
+    """A view (batch, classes, samples) of an array with its classes last, if it lies in memory
+    like that; else None.
+    """
     front = np.moveaxis(array, -1, 1)
     flags = front.flags
     return front.reshape(*front.shape[:2], -1) if flags.c_contiguous and flags.aligned else None
 
 
 def in_pieces(run, count, cost, threads) -> float:
-    "Return the sum of `run(first, last)` over pieces of `count` units, each of which costs `cost` operations."
+    """Return the sum of `run(first, last)` over pieces of `count` units, each of which costs
+    `cost` operations.
+    """
     step = max(1, WORK // cost)
     if count <= step:
         return run(0, count)
@@ -548,15 +639,18 @@ def run_tiles(problem, gradients, values, loop, scale=1.0, threads=None) -> floa
     "The sum of the losses of arrays whose classes lie before the samples in memory."
     arrays = [x for x in (*problem.operands, problem.weight, *gradients, values) if x is not None]
     if loop.tiles == "apart":
-        views = [tiled(x) if wide else np.require(x, dtype, "CA").reshape(-1) for x, (dtype, wide) in zip(arrays, loop.arrays)]
+        views = [tiled(x) if wide else np.require(x, dtype, "CA").reshape(-1)
+                 for x, (dtype, wide) in zip(arrays, loop.arrays)]
         batch, classes, pixels = views[0].shape
     else:
-        views = [flat(x, dtype, wide and problem.width) for x, (dtype, wide) in zip(arrays, loop.arrays)]
+        views = [flat(x, dtype, wide and problem.width)
+                 for x, (dtype, wide) in zip(arrays, loop.arrays)]
         batch, (pixels, classes) = 1, views[0].shape
     size = max(16, min(pixels, TILE // classes))
     count = batch * -(-pixels // size)
     rest = [*[problem.options[name] for name in loop.options], scale]
-    return in_pieces(lambda first, last: loop.run(*views, *rest, first, last, size), count, size * classes * loop.cost, threads)
+    return in_pieces(lambda first, last: loop.run(*views, *rest, first, last, size), count,
+                     size * classes * loop.cost, threads)
 
 
 def run_loop(problem, gradients, values, loop, scale=1.0, threads=None) -> float:
@@ -565,22 +659,30 @@ def run_loop(problem, gradients, values, loop, scale=1.0, threads=None) -> float
         return run_tiles(problem, gradients, values, loop, scale, threads)
     width = problem.width
     arrays = [x for x in (*problem.operands, problem.weight, *gradients, values) if x is not None]
-    views = [flat(array, dtype, wide and width) for array, (dtype, wide) in zip(arrays, loop.arrays)]
+    views = [flat(array, dtype, wide and width)
+             for array, (dtype, wide) in zip(arrays, loop.arrays)]
     rest = [*[problem.options[name] for name in loop.options], scale]
     count = prod(problem.samples)
     if not any(view is None for view in views):
         def piece(first, last):
-            return loop.run(*(views if last - first == count else [view[first:last] for view in views]), *rest)
+            return loop.run(
+                *(views if last - first == count else [view[first:last] for view in views]), *rest)
         return in_pieces(piece, count, width * loop.cost, threads)
     kinds = [(dtype, wide and width) for dtype, wide in loop.arrays]
     read = len(problem.operands) + (problem.weight is not None)
     todo = list(blocks(problem.samples, max(1, engine.PIECE // max(1, width))))
-    threads = (cores() if count * width * loop.cost >= 2 * WORK else 1) if threads is None else threads
-    return sum(share(lambda index: run_copied([array[index] for array in arrays], kinds, read, loop, rest), todo, threads))
+    threads = ((cores() if count * width * loop.cost >= 2 * WORK else 1) if threads is None
+               else threads)
+    return sum(share(lambda index: run_copied([array[index] for array in arrays], kinds, read, loop,
+                                              rest),
+                     todo, threads))
 
 
 def run_copied(arrays, kinds, read, loop, rest) -> float:
-    "The sum of the losses of one block. Its first `read` arrays are read, the others written, through copies where they have to be."
+    """The sum of the losses of one block.
+
+    Its first `read` arrays are read, the others written, through copies where they have to be.
+    """
     views = [flat(np.require(x, kind[0], "CA"), *kind) for x, kind in zip(arrays[:read], kinds)]
     for x, kind in zip(arrays[read:], kinds[read:]):
         view = flat(x, *kind)
@@ -595,7 +697,8 @@ def run_copied(arrays, kinds, read, loop, rest) -> float:
 def small_loop(problem, wanted):
     "The loop of a problem that one thread runs; None where there is none."
     loop = find(problem, wanted[:len(problem.operands)], False)
-    good = isinstance(loop, Loop) and not tile_order(problem, (), None) and prod(problem.samples) * problem.width * loop.cost <= WORK
+    good = (isinstance(loop, Loop) and not tile_order(problem, (), None)
+            and prod(problem.samples) * problem.width * loop.cost <= WORK)
     return loop if good else None
 
 
@@ -603,26 +706,34 @@ warned = WeakKeyDictionary()       # formula -> what has been said of it
 
 
 def tile_order(problem, gradients, values) -> str:
-    "How the tiles of a row formula's arrays lie in memory; empty if one row after the other is better."
-    if not problem.rows or len(problem.samples) == 1 and (problem.width >= FEW or problem.samples[0] < 16 * FEW):
+    """How the tiles of a row formula's arrays lie in memory; empty if one row after the other is
+    better.
+    """
+    if not problem.rows or len(problem.samples) == 1 and (
+        problem.width >= FEW or problem.samples[0] < 16 * FEW):
         return ""
-    wide = [x for x in (*problem.operands, *gradients) if x is not None and x.ndim > len(problem.samples)]
+    wide = [x for x in (*problem.operands, *gradients)
+            if x is not None and x.ndim > len(problem.samples)]
     narrow = [x for x in (problem.weight, values) if x is not None]
     if any(x.dtype != problem.dtype for x in (*wide, *narrow)):
         return ""
     if len(problem.samples) == 1:
         indices = [x for x in problem.operands if x.ndim == 1]
-        good = all(x.flags.c_contiguous and x.flags.aligned for x in (*wide, *narrow, *indices)) and all(x.dtype in (np.intp, problem.dtype) for x in indices)
+        good = (all(x.flags.c_contiguous and x.flags.aligned for x in (*wide, *narrow, *indices))
+                and all(x.dtype in (np.intp, problem.dtype) for x in indices))
         return "turned" if good else ""
-    return "apart" if all(tiled(x) is not None for x in wide) and (values is None or values.flags.c_contiguous) else ""
+    return "apart" if all(tiled(x) is not None for x in wide) and (
+        values is None or values.flags.c_contiguous) else ""
 
 
-def run(problem: Problem, gradients=(), values=None, scale: float = 1.0, threads: int | None = None, loud: bool = True) -> Part | None:
+def run(problem: Problem, gradients=(), values=None, scale: float = 1.0, threads: int | None = None,
+        loud: bool = True) -> Part | None:
     """As `engine.run`, compiled; None if the formula cannot be.
 
     Warn the first time if `loud`, or if it is not the formula's fault.
     """
-    loop = find(problem, tuple([g is not None for g in gradients]), values is not None, tile_order(problem, gradients, values))
+    loop = find(problem, tuple([g is not None for g in gradients]), values is not None,
+                tile_order(problem, gradients, values))
     if isinstance(loop, Loop):
         return Part(run_loop(problem, gradients, values, loop, scale, threads), problem.divisor)
     if (loud or loop.broken) and loop not in (said := warned.setdefault(problem.formula, set())):

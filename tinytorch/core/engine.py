@@ -104,14 +104,16 @@ def cut(operand: np.ndarray, index: tuple, problem: Problem) -> np.ndarray:
     if not problem.rows:
         return block.astype(problem.dtype, copy=False)
     if operand.ndim == len(problem.samples):
-        return block.reshape(-1) if block.dtype.kind in "iu" else block.reshape(-1).astype(problem.dtype, copy=False)
+        return (block.reshape(-1) if block.dtype.kind in "iu"
+                else block.reshape(-1).astype(problem.dtype, copy=False))
     block = block.reshape(-1, block.shape[-1]).astype(problem.dtype, copy=False)
     return np.asfortranarray(block) if block.shape[1] < FEW else block
 
 # %% ../../nbs/machinery/engine_dev.ipynb #977b296c
 def weigh(weight: np.ndarray, array: np.ndarray) -> np.ndarray:
     "`weight * array` for each sample, and exactly 0 where the weight is 0."
-    weight = weight.reshape(weight.shape + (1,) * (array.ndim - weight.ndim)).astype(array.dtype, copy=False)
+    weight = weight.reshape(weight.shape
+                            + (1,) * (array.ndim - weight.ndim)).astype(array.dtype, copy=False)
     return np.where(weight == 0, 0, weight * array)
 
 # %% ../../nbs/machinery/engine_dev.ipynb #62eb3b9c
@@ -122,13 +124,15 @@ def call(formula: Callable, samples: list, options: dict) -> tuple:
     except ValueError as error:
         if "read-only" not in str(error):
             raise
-        raise ValueError(f"{formula.__name__} changes its input. Make a new array instead: `a = a - b`, not `a -= b`.") from error
+        raise ValueError(f"{formula.__name__} changes its input. Make a new array "
+                         "instead: `a = a - b`, not `a -= b`.") from error
 
 # %% ../../nbs/machinery/engine_dev.ipynb #84ee94da
 def outside(block: np.ndarray, bound: tuple) -> bool:
     "Whether a block has a number outside its bounds; NaN is none."
     low, high, ends = bound
-    if block.size == 0 or np.fmin.reduce(block, axis=None) < low or np.fmax.reduce(block, axis=None) > high:
+    if block.size == 0 or np.fmin.reduce(
+        block, axis=None) < low or np.fmax.reduce(block, axis=None) > high:
         return block.size > 0
     return ends and bool(((block > low) & (block < high)).any())
 
@@ -136,9 +140,11 @@ def outside(block: np.ndarray, bound: tuple) -> bool:
 def run_block(problem: Problem, index: tuple, gradients, values, scale: float) -> np.ndarray:
     "Run the formula on one block, fill its place in `gradients` and `values`, return the losses."
     samples = [cut(operand, index, problem) for operand in problem.operands]
-    weight = None if problem.weight is None else problem.weight[index].reshape(samples[0].shape[:-1] if problem.rows else samples[0].shape)
+    weight = None if problem.weight is None else problem.weight[index].reshape(
+        samples[0].shape[:-1] if problem.rows else samples[0].shape)
     for sample, bound in zip(samples, problem.bounds):
-        if bound and outside(sample, bound) and (weight is None or outside(sample[weight != 0], bound)):
+        if bound and outside(sample, bound) and (weight is None
+                                                 or outside(sample[weight != 0], bound)):
             return np.array([nan])
     value, *slopes = call(problem.formula, samples, problem.options)
     if weight is not None:
@@ -158,7 +164,8 @@ def run_piece(problem: Problem, gradients, values, scale: float) -> float:
     with np.errstate(all="ignore"):
         todo = [()] if prod(problem.samples) <= size else blocks(problem.samples, size)
         losses = [run_block(problem, index, gradients, values, scale) for index in todo]
-        return float(np.add.reduce(losses[0] if len(losses) == 1 else np.concatenate(losses), dtype=np.float64))
+        return float(np.add.reduce(losses[0] if len(losses) == 1 else np.concatenate(losses),
+                                   dtype=np.float64))
 
 # %% ../../nbs/machinery/engine_dev.ipynb #7227de2b
 def cores() -> int:
@@ -200,7 +207,8 @@ def share(step: Callable, todo, threads: int) -> list:
 LARGE = 2**21      # numbers in a problem from which threads pay
 
 
-def run_numpy(problem: Problem, gradients=(), values=None, scale: float = 1.0, threads: int | None = None) -> Part:
+def run_numpy(problem: Problem, gradients=(), values=None, scale: float = 1.0,
+              threads: int | None = None) -> Part:
     "Run `problem`'s formula over all its samples with NumPy; as `run`."
     numbers = prod(problem.samples) * problem.width
     if 0 < numbers <= min(PIECE, BLOCK):
@@ -236,18 +244,23 @@ def has_numba() -> bool:
 def check_engine(name: str) -> None:
     "A ValueError for an unknown engine, an ImportError for one that is not installed."
     if name not in ENGINES:
-        raise ValueError(f"engine is {name!r}, but it must be one of {', '.join(map(repr, ENGINES))}.")
+        raise ValueError(f"engine is {name!r}, but it must be one of "
+                         f"{', '.join(map(repr, ENGINES))}.")
     if name == "numba" and not has_numba():
-        raise ImportError("The engine 'numba' needs Numba. Install it with: pip install 'tinytorch[fast]'")
+        raise ImportError("The engine 'numba' needs Numba. Install it with: pip install "
+                          "'tinytorch[fast]'")
 
 
 class engine:
-    """Choose who runs the formulas, from now on or in a `with` block, in this thread or `asyncio` task.
+    """Choose who runs the formulas, from now on or in a `with` block, in this thread or `asyncio`
+    task.
 
     - `name`: `"numpy"`, `"numba"` or `"auto"`.
     - `"numpy"`: NumPy, block by block.
-    - `"numba"`: compiled loops; needs `pip install 'tinytorch[fast]'`. A formula that cannot be compiled stays with NumPy, with a warning.
-    - `"auto"`: compiled where Numba is installed and the formula has enough work to do. The default, unless the environment
+    - `"numba"`: compiled loops; needs `pip install 'tinytorch[fast]'`. A formula that cannot be
+      compiled stays with NumPy, with a warning.
+    - `"auto"`: compiled where Numba is installed and the formula has enough work to do. The
+      default, unless the environment
       variable TINYTORCH_ENGINE says otherwise.
 
     - Errors: ValueError for another name, ImportError if Numba is missing.
@@ -281,7 +294,8 @@ def compiled_run() -> Callable:
     return import_module("tinytorch.core.compiled").run
 
 
-def run(problem: Problem, gradients=(), values=None, scale: float = 1.0, threads: int | None = None) -> Part:
+def run(problem: Problem, gradients=(), values=None, scale: float = 1.0,
+        threads: int | None = None) -> Part:
     """Run `problem`'s formula over all its samples.
 
     `gradients`: for each operand an array to fill with `scale` times its slope, or None.
@@ -300,7 +314,9 @@ def run(problem: Problem, gradients=(), values=None, scale: float = 1.0, threads
 
 
 def loop_of(problem: Problem, wanted):
-    "Return the compiled loop of a small problem, for a caller that keeps it; None where there is none."
+    """Return the compiled loop of a small problem, for a caller that keeps it; None where there is
+    none.
+    """
     chosen = choice.get()
     if len(problem.samples) > 1 and problem.rows or problem.weight is not None or chosen == "numpy" or (
             chosen == "auto" and (seen.get(problem.formula, 0) < WORTH or not has_numba())):

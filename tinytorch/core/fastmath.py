@@ -35,7 +35,8 @@ class Value:
 
     def emit(self, name, a, b):
         a, b = self.operand(a), self.operand(b)
-        code = getattr(self.builder, "f" + name)(a, b, flags=["contract"]) if self.is_float else getattr(self.builder, name)(a, b)
+        code = (getattr(self.builder, "f" + name)(a, b, flags=["contract"]) if self.is_float
+                else getattr(self.builder, name)(a, b))
         return Value(self.builder, code)
 
     def compare(self, sign, other):
@@ -63,14 +64,16 @@ def where(condition, a, b):
     if not isinstance(condition, Value):
         return np.where(condition, a, b)
     kind = a if isinstance(a, Value) else b
-    return Value(kind.builder, kind.builder.select(condition.value, kind.operand(a), kind.operand(b)))
+    return Value(kind.builder,
+                 kind.builder.select(condition.value, kind.operand(a), kind.operand(b)))
 
 
 def recast(x, letter):
     if not isinstance(x, Value):
         return x.view(f"{letter}{x.itemsize}")
     wide = x.value.type in (ir.DoubleType(), ir.IntType(64))
-    kind = ir.IntType(64 if wide else 32) if letter == "i" else ir.DoubleType() if wide else ir.FloatType()
+    kind = (ir.IntType(64 if wide else 32) if letter == "i" else ir.DoubleType() if wide
+            else ir.FloatType())
     return Value(x.builder, x.builder.bitcast(x.value, kind))
 
 
@@ -79,7 +82,9 @@ def number(i): return recast(i, "f")
 
 
 def compiled(formula):
-    "Decorator: `formula(x)` for NumPy, and the same as instructions where Numba compiles a call with a float32 or float64."
+    """Decorator: `formula(x)` for NumPy, and the same as instructions where Numba compiles a call
+    with a float32 or float64.
+    """
     @wraps(formula)
     def function(x):
         if isinstance(x, Value):
@@ -87,16 +92,21 @@ def compiled(formula):
         with np.errstate(all="ignore"):
             return formula(np.asarray(x))[()]
 
-    type_callable(function)(lambda context: lambda x: x if x in (types.float32, types.float64) else None)
-    lower_builtin(function, types.Float)(lambda context, builder, signature, args: function(Value(builder, args[0])).value)
+    type_callable(function)(lambda context: lambda x: x if x in (types.float32, types.float64)
+                            else None)
+    lower_builtin(function, types.Float)(lambda context, builder, signature, args: function(
+                                             Value(builder, args[0])).value)
     return function
 
 # %% ../../nbs/machinery/fastmath_dev.ipynb #b2c0c33e
 def fit(function, low, high, terms) -> list:
-    "Coefficients, the lowest power first, of the polynomial through `function` at Chebyshev's points between `low` and `high`."
+    """Coefficients, the lowest power first, of the polynomial through `function` at Chebyshev's
+    points between `low` and `high`.
+    """
     with localcontext() as context:
         context.prec = 100
-        points = [Decimal((low + high) / 2 + (high - low) / 2 * cos(pi * (j + 0.5) / terms)) for j in range(terms)]
+        points = [Decimal((low + high) / 2 + (high - low) / 2 * cos(pi * (j + 0.5) / terms))
+                  for j in range(terms)]
         slopes = [function(x) for x in points]
         for step in range(1, terms):
             for j in reversed(range(step, terms)):
@@ -135,12 +145,14 @@ def constants(dtype, *terms) -> SimpleNamespace:
     high, magic = round(float(ln2) * places) / places, 1.5 * 2.0**info.nmant
     return SimpleNamespace(
         digits=info.nmant, bias=info.maxexp - 1, tiny=float(info.tiny), sign=-(1 << info.bits - 1),
-        high=high, low=float(ln2 - Decimal(high)), magic=magic, magic_bits=int(bits(dtype(magic))), start=int(bits(dtype(0.5**0.5))),
-        lowest=floor((info.minexp - info.nmant - 1) * ln(2)), highest=ceil(info.maxexp * ln(2)),
-        q=fit(q, -ln(2) / 2, ln(2) / 2, terms[0]), R=fit(R, 0, ((2**0.5 - 1) / (2**0.5 + 1))**2, terms[1]), T=fit(T, 0, 0.55**2, terms[2]))
+        high=high, low=float(ln2 - Decimal(high)), magic=magic, magic_bits=int(bits(dtype(magic))),
+        start=int(bits(dtype(0.5**0.5))), lowest=floor((info.minexp - info.nmant - 1) * ln(2)),
+        highest=ceil(info.maxexp * ln(2)), q=fit(q, -ln(2) / 2, ln(2) / 2, terms[0]),
+        R=fit(R, 0, ((2**0.5 - 1) / (2**0.5 + 1))**2, terms[1]), T=fit(T, 0, 0.55**2, terms[2]))
 
 
-CONSTANTS = {np.dtype(np.float32): constants(np.float32, 5, 4, 5), np.dtype(np.float64): constants(np.float64, 11, 7, 11)}
+CONSTANTS = {np.dtype(np.float32): constants(np.float32, 5, 4, 5),
+             np.dtype(np.float64): constants(np.float64, 11, 7, 11)}
 
 # %% ../../nbs/machinery/fastmath_dev.ipynb #e5dd0589
 def power(k, c): return number((k + c.bias) << c.digits)

@@ -19,7 +19,9 @@ import numpy as np
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #ef73cb3a
 def is_float(dtype) -> bool:
-    "Whether `dtype` is a floating-point one; bfloat16, whose kind NumPy calls void, is known by name."
+    """Whether `dtype` is a floating-point one; bfloat16, whose kind NumPy calls void, is known by
+    name.
+    """
     return dtype.kind == "f" or dtype.kind == "V" and dtype.name == "bfloat16"
 
 def to_dtype(array, dtype) -> np.ndarray:
@@ -28,7 +30,9 @@ def to_dtype(array, dtype) -> np.ndarray:
         return array.astype(dtype, copy=False)
 
 def wide(array) -> np.ndarray:
-    "`array` in the precision to compute with: float32 for 16 bits, integers and booleans, else as it is."
+    """`array` in the precision to compute with: float32 for 16 bits, integers and booleans, else
+    as it is.
+    """
     good = array.dtype.kind == "f" and array.dtype.itemsize > 2
     return array if good else to_dtype(array, np.float32)
 
@@ -37,7 +41,9 @@ def narrow(array, dtype) -> np.ndarray:
     return to_dtype(array, dtype) if array.dtype != dtype and is_float(dtype) else array
 
 def total(array, axis=None, keepdims=False, mean=False):
-    "The sum or mean of `array` over `axis`, added in float64 and rounded once to the dtype of `array`."
+    """The sum or mean of `array` over `axis`, added in float64 and rounded once to the dtype of
+    `array`.
+    """
     short = is_float(array.dtype) and array.dtype.itemsize < 8
     result = array.sum(axis, dtype=np.float64 if short else None, keepdims=keepdims)
     if mean:
@@ -46,7 +52,9 @@ def total(array, axis=None, keepdims=False, mean=False):
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #3833a418
 def lost_from(data) -> str:
-    "Return what NumPy would drop from `data` besides numbers, and what to do; an empty text if nothing."
+    """Return what NumPy would drop from `data` besides numbers, and what to do; an empty text if
+    nothing.
+    """
     if isinstance(data, (list, tuple)):
         plain = {*map(type, data)} <= {bool, int, float}
         return "" if plain else next(filter(None, map(lost_from, data)), "")
@@ -62,21 +70,28 @@ def lost_from(data) -> str:
     return ""
 
 def numbers_from(array) -> str:
-    "Return how to make numbers of an `array` that holds others; an empty text if it holds real numbers or booleans."
+    """Return how to make numbers of an `array` that holds others; an empty text if it holds real
+    numbers or booleans.
+    """
     if array.dtype.kind in "biu" or is_float(array.dtype):
         return ""
     if array.dtype.kind in "mM":
-        return "Pass real numbers, such as the seconds since a start: (dates - start) / np.timedelta64(1, 's')."
+        return ("Pass real numbers, such as the seconds since a start: (dates - start) / "
+                "np.timedelta64(1, 's').")
     if array.dtype.kind in "UST" or any(isinstance(part, str) for part in array.flat):
-        return "Pass real numbers: classes, labels = np.unique(labels, return_inverse=True) numbers the classes."
+        return ("Pass real numbers: classes, labels = np.unique(labels, return_inverse=True) "
+                "numbers the classes.")
     return "Pass a Tensor, a NumPy array or a list of real numbers or booleans."
 
 def check_whole_numbers(data, array):
-    "Raise ValueError if float32 cannot hold a whole number among the Python numbers `data`, read as `array`."
+    """Raise ValueError if float32 cannot hold a whole number among the Python numbers `data`, read
+    as `array`.
+    """
     large = (array > 2**24) | (array < -2**24)
     if large.any():
         for number in np.array(data, dtype=object)[large]:
-            if not isinstance(number, (float, np.floating)) and float(np.float32(number)) != int(number):
+            if not isinstance(number,
+                              (float, np.floating)) and float(np.float32(number)) != int(number):
                 raise ValueError(f"Tensor: data holds {number}, a whole number that float32 cannot hold. Pass np.array(data) "
                                  f"to keep whole numbers, or np.array(data, dtype=np.float64).")
 
@@ -85,7 +100,8 @@ def as_array(data) -> np.ndarray:
     """The NumPy array behind `data`: a Tensor, an array, a number or a (nested) list of numbers.
 
     Arrays and NumPy scalars keep their dtype and are not copied (those in another byte order are);
-    Python numbers become float32, booleans stay bool. Raises TypeError for anything but real numbers and booleans,
+    Python numbers become float32, booleans stay bool. Raises TypeError for anything but real
+    numbers and booleans,
     ValueError for lists of uneven length and for whole numbers in them that float32 cannot hold.
     """
     if isinstance(data, Tensor):
@@ -98,7 +114,8 @@ def as_array(data) -> np.ndarray:
         raise ValueError("Tensor: the lists in data have different lengths. "
                          "Make every row as long as the others.") from error
     if advice := numbers_from(array):
-        raise TypeError(f"Tensor: data of type {type(data).__name__} has dtype {array.dtype}. {advice}")
+        raise TypeError(f"Tensor: data of type {type(data).__name__} has dtype {array.dtype}. "
+                        f"{advice}")
     if hasattr(data, "dtype") or array.dtype.kind == "b":
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     check_whole_numbers(data, array)
@@ -112,7 +129,8 @@ def as_tensor(value):
 def record(data, *slopes):
     """The Tensor of an operation's result `data`.
 
-    `slopes`: for each input a pair (input, function from the gradient of the result to the gradient of that input).
+    `slopes`: for each input a pair (input, function from the gradient of the result to the gradient
+    of that input).
     Inputs that need no gradient (arrays, numbers, tensors without `requires_grad`) are left out.
     """
     inputs, kept, done = [], [], {}
@@ -127,17 +145,21 @@ def record(data, *slopes):
     return connect(data, inputs, backward)
 
 def connect(data, inputs, backward):
-    "A Tensor of `data` whose gradient `backward` carries to the Tensors `inputs`; none: it needs no gradient."
+    """A Tensor of `data` whose gradient `backward` carries to the Tensors `inputs`; none: it needs
+    no gradient.
+    """
     result = Tensor.__new__(Tensor)
     result.data, result.grad, result._sum = np.asarray(data), None, None
-    result.requires_grad, result._inputs, result._backward = bool(inputs), inputs, backward if inputs else None
+    result.requires_grad, result._inputs, result._backward = (
+        bool(inputs), inputs, backward if inputs else None)
     return result
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #099673a8
 PLAIN = {type(None), bool, int, float, str}
 
 def keep(value, done):
-    """`value` with copies of the arrays in it: in tuples, lists, dicts, and in what a Python function refers to.
+    """`value` with copies of the arrays in it: in tuples, lists, dicts, and in what a Python
+    function refers to.
 
     `done`: what was kept already, by the id of the original, so that nothing is copied twice.
     """
@@ -146,7 +168,8 @@ def keep(value, done):
     if isinstance(value, (np.ndarray, Tensor, FunctionType)):
         if id(value) not in done:
             done[id(value)] = value                      # a function may refer to itself
-            done[id(value)] = keep_function(value, done) if isinstance(value, FunctionType) else keep_array(value)
+            done[id(value)] = keep_function(value, done) if isinstance(
+                value, FunctionType) else keep_array(value)
         return done[id(value)]
     if type(value) in (tuple, list):
         parts = [keep(part, done) for part in value]
@@ -164,9 +187,13 @@ def keep_array(value):
     return copy
 
 def keep_function(function, done):
-    "`function` with copies of the arrays among its outer variables: of functions around it, global ones, defaults."
-    names, outside, outer = function.__code__.co_names, function.__globals__, function.__closure__ or ()
-    arrays = {name: keep(outside[name], done) for name in names if isinstance(outside.get(name), (np.ndarray, Tensor))}
+    """`function` with copies of the arrays among its outer variables: of functions around it,
+    global ones, defaults.
+    """
+    names, outside, outer = (function.__code__.co_names, function.__globals__,
+                             function.__closure__ or ())
+    arrays = {name: keep(outside[name], done) for name in names
+              if isinstance(outside.get(name), (np.ndarray, Tensor))}
     cells, defaults = [keep_cell(cell, done) for cell in outer], keep(function.__defaults__, done)
     if not arrays and defaults is function.__defaults__ and all(map(operator.is_, cells, outer)):
         return function
@@ -183,15 +210,20 @@ def keep_cell(cell, done):
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #3de06a73
 def sum_to(gradient, shape):
-    "Reverse NumPy's broadcasting from `shape`: the sum of `gradient` over each axis that was added or stretched."
+    """Reverse NumPy's broadcasting from `shape`: the sum of `gradient` over each axis that was
+    added or stretched.
+    """
     added = gradient.ndim - len(shape)
-    stretched = [added + i for i, n in enumerate(shape) if n == 1 and gradient.shape[added + i] != 1]
+    stretched = [added + i for i, n in enumerate(shape)
+                 if n == 1 and gradient.shape[added + i] != 1]
     axes = (*range(added), *stretched)
     return total(gradient, axes).reshape(shape) if axes else gradient
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #ee909804
 def operand(value):
-    "What NumPy computes with: the array behind `value`, or `value` itself if it is a Python number."
+    """What NumPy computes with: the array behind `value`, or `value` itself if it is a Python
+    number.
+    """
     return value if isinstance(value, (int, float)) else as_array(value)
 
 def quiet(cls):
@@ -285,10 +317,13 @@ def matrix_product(a, b):
         rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
         return (rows @ b).reshape(*a.shape[:-1], b.shape[-1])
     x, y = a.data, b.data
-    return record(multiply(x, y), (a, lambda g: multiply(g, y.mT)), (b, lambda g: multiply(x.mT, g)))
+    return record(multiply(x, y), (a, lambda g: multiply(g, y.mT)),
+                  (b, lambda g: multiply(x.mT, g)))
 
 def multiply(x, y):
-    "`x @ y`; matrices of 16-bit numbers are multiplied in float32, which is faster and rounds once."
+    """`x @ y`; matrices of 16-bit numbers are multiplied in float32, which is faster and rounds
+    once.
+    """
     if x.dtype != y.dtype or x.dtype.itemsize != 2 or not is_float(x.dtype):
         return x @ y
     return narrow(wide(x) @ wide(y), x.dtype)
@@ -393,7 +428,8 @@ class Shapes:
     def reshape(self, *shape):
         """The same elements in another shape.
 
-        - `shape`: the length of each axis, as numbers or as one tuple; one may be -1, for what is left.
+        - `shape`: the length of each axis, as numbers or as one tuple; one may be -1, for what is
+          left.
 
         >>> Tensor([1.0, 2.0, 3.0, 4.0]).reshape(2, -1)
         Tensor([[1., 2.],
@@ -420,13 +456,17 @@ class Shapes:
         return record(self.data[index], (self, lambda g: put_back(g, index, shape)))
 
 def put_back(gradient, index, shape):
-    "An array of `shape` with `gradient` at `index`, else 0. What falls on one place is added in float64."
+    """An array of `shape` with `gradient` at `index`, else 0.
+
+    What falls on one place is added in float64.
+    """
     result, parts = np.zeros(shape, gradient.dtype), index if isinstance(index, tuple) else (index,)
     if not any(isinstance(part, np.ndarray) and part.dtype.kind != "b" for part in parts):
         result[index] = gradient                         # no place is named twice
         return result
     rows, first, *rest = slice(None), *parts
-    if isinstance(first, np.ndarray) and first.dtype.kind != "b":      # add up only the rows that are named
+    # add up only the rows that are named
+    if isinstance(first, np.ndarray) and first.dtype.kind != "b":
         rows, where = np.unique(first.astype(np.intp) % shape[0], return_inverse=True)
         first = where.reshape(first.shape)
     sums = np.zeros(result[rows].shape)
@@ -435,7 +475,8 @@ def put_back(gradient, index, shape):
     return result
 
 def as_index(index):
-    """`index` for NumPy: Tensors and lists become arrays. Whole numbers held as floats, such as `Tensor([0, 2])`, are accepted.
+    """`index` for NumPy: Tensors and lists become arrays. Whole numbers held as floats, such as
+    `Tensor([0, 2])`, are accepted.
 
     Raises IndexError for fractions.
     """
@@ -469,7 +510,9 @@ class Comparisons:
     __hash__ = object.__hash__
 
 def compare(operation, tensor, other):
-    "A boolean Tensor; NotImplemented if `other` holds no numbers, so that `tensor == None` is False."
+    """A boolean Tensor; NotImplemented if `other` holds no numbers, so that `tensor == None` is
+    False.
+    """
     try:
         with np.errstate(all="ignore"):
             return Tensor(operation(tensor.data, operand(other)))
@@ -530,7 +573,8 @@ class Attributes:
 
     def __format__(self, spec):
         if spec and self.size != 1:
-            raise TypeError(f"Tensor: the format {spec!r} is for one number, but the shape is {self.shape}. Format its elements.")
+            raise TypeError(f"Tensor: the format {spec!r} is for one number, but the shape is "
+                            f"{self.shape}. Format its elements.")
         return format(self.item() if spec else str(self), spec)
 
     def __reduce__(self):
@@ -540,7 +584,8 @@ class Attributes:
         return bool(self.data)
 
     def __repr__(self):
-        text = np.array2string(self.data, precision=4, separator=", ", prefix="Tensor(", threshold=60)
+        text = np.array2string(self.data, precision=4, separator=", ", prefix="Tensor(",
+                               threshold=60)
         notes = [f"shape={self.shape}"] if self.size > 60 or not self.size else []
         notes += [f"dtype={self.dtype}"] if self.dtype != np.float32 else []
         notes += ["requires_grad=True"] if self.requires_grad else []
@@ -574,7 +619,8 @@ def without_gradient(function, inputs, options):
             return {name: data_of(part) for name, part in value.items()}
         return type(value)(map(data_of, value)) if type(value) in (list, tuple) else value
     result = function(*data_of(inputs), **data_of(options))
-    kinds = [np.asarray(part).dtype.kind for part in (result if isinstance(result, tuple) else [result])]
+    kinds = [np.asarray(part).dtype.kind
+             for part in (result if isinstance(result, tuple) else [result])]
     if any(x.requires_grad for x in tensors) and not {"f", "c", "V"}.isdisjoint(kinds):
         raise TypeError(f"Tensor: np.{function.__name__} records no gradient. Write it with what a Tensor can do (+ - * / ** @, exp, "
                         f"log, sqrt, abs, sum, mean, max, reshape, transpose, an index, cat, stack), or pass tensor.data.")
@@ -582,7 +628,9 @@ def without_gradient(function, inputs, options):
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #945df27f
 def graph_order(root) -> list:
-    "Every tensor that needs a gradient on the way to `root`, each before the results computed from it."
+    """Every tensor that needs a gradient on the way to `root`, each before the results computed
+    from it.
+    """
     inputs = [x for x in root._inputs if x.requires_grad]
     if not any([x._backward for x in inputs]):           # one operation, such as a loss
         return [*dict.fromkeys(inputs), root]
@@ -601,7 +649,9 @@ def graph_order(root) -> list:
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #f09e8eb9
 def send_back(tensor, gradient, gradients):
-    "Put what `tensor`, whose complete gradient is `gradient`, sends to its inputs into `gradients`; a leaf keeps it."
+    """Put what `tensor`, whose complete gradient is `gradient`, sends to its inputs into
+    `gradients`; a leaf keeps it.
+    """
     if tensor._backward is None:
         keep_gradient(tensor, gradient)
         return
@@ -612,7 +662,8 @@ def send_back(tensor, gradient, gradients):
             continue
         part = narrow(np.asarray(part), x.data.dtype)
         if part.shape != x.data.shape:
-            raise ValueError(f"backward: the gradient of input {i} has shape {part.shape}, but the input has shape {x.shape}.")
+            raise ValueError(f"backward: the gradient of input {i} has shape {part.shape}, but "
+                             f"the input has shape {x.shape}.")
         if x in gradients:
             gradients[x] = add_up(gradients[x], part)
         else:
@@ -620,12 +671,16 @@ def send_back(tensor, gradient, gradients):
         held.append(part)
 
 def add_up(sum, part):
-    "`sum + part`; 16-bit numbers are added in float64, which the sum then has until it is complete."
+    """`sum + part`; 16-bit numbers are added in float64, which the sum then has until it is
+    complete.
+    """
     with np.errstate(all="ignore"):
         return np.asarray((sum.astype(np.float64) if sum.dtype.itemsize == 2 else sum) + part)
 
 def keep_gradient(leaf, gradient):
-    "Add `gradient` to `leaf.grad`, or rather, while nobody changed it, to the sum that it is the rounding of."
+    """Add `gradient` to `leaf.grad`, or rather, while nobody changed it, to the sum that it is the
+    rounding of.
+    """
     if leaf.grad is None and gradient.dtype == leaf.data.dtype:
         leaf.grad, leaf._sum = gradient, None
         return
@@ -637,7 +692,8 @@ def keep_gradient(leaf, gradient):
 
 def is_held(part, held) -> bool:
     "Whether the gradient `part` is read-only, a view, or one of the arrays `held`."
-    return part.base is not None or any([part is array for array in held]) or not part.flags.writeable
+    return (part.base is not None or any([part is array for array in held])
+            or not part.flags.writeable)
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #3ba7b597
 def start_gradient(tensor, gradient):
@@ -649,27 +705,39 @@ def start_gradient(tensor, gradient):
         raise ValueError(f"backward: a tensor of shape {tensor.shape} has no single slope. Reduce it to one number first, "
                          f"as in x.mean().backward(), or pass a gradient of shape {tensor.shape}.")
     if gradient is None:
-        return np.full(tensor.shape, 1, tensor.dtype) if tensor.data.ndim else np.array(1, tensor.data.dtype)
+        return (np.full(tensor.shape, 1, tensor.dtype) if tensor.data.ndim
+                else np.array(1, tensor.data.dtype))
     start = np.array(to_dtype(as_array(gradient), tensor.dtype))
     if start.shape != tensor.shape:
-        raise ValueError(f"backward: gradient has shape {start.shape}, but the tensor has shape {tensor.shape}. They must be equal.")
+        raise ValueError(f"backward: gradient has shape {start.shape}, but the tensor has shape "
+                         f"{tensor.shape}. They must be equal.")
     return start
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #a2151876
-class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Comparisons, Attributes, NumpyFunctions):
+class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Comparisons, Attributes,
+             NumpyFunctions):
     """An array of numbers that can send gradients back to the tensors it was computed from.
 
-    `.data` is a NumPy array. `.grad` is None, or an array of the same shape and dtype. Only leaves (tensors that
-    were not computed from others) get a `.grad`. Operators, comparisons and indexing work as in NumPy.
+    `.data` is a NumPy array. `.grad` is None, or an array of the same shape and dtype. Only leaves
+    (tensors that
+    were not computed from others) get a `.grad`. Operators, comparisons and indexing work as in
+    NumPy.
 
-    - `data`: a Tensor or array (memory is shared, dtype kept), a number or a (nested) list (becomes float32; bool stays).
+    - `data`: a Tensor or array (memory is shared, dtype kept), a number or a (nested) list (becomes
+      float32; bool stays).
       Later changes of an array do not reach a gradient: what a slope needs is copied.
-    - `requires_grad`: record what is computed from this tensor, so that `backward()` can fill its `.grad`.
-    - Shapes: any, () for a number; the operands of an operator are broadcast, and gradients are summed back.
-    - NumPy's functions (np.exp, np.mean, ...) record what a Tensor can do, and refuse where a gradient would be lost.
-      `np.asarray(tensor)` is the array without history. A copy or pickle of what was computed has no history either.
-    - Errors: TypeError for data that are no real numbers or have a mask or a unit, and for `requires_grad` on integers or
-      booleans; ValueError for lists of uneven length, and for whole numbers in lists that float32 cannot hold.
+    - `requires_grad`: record what is computed from this tensor, so that `backward()` can fill its
+      `.grad`.
+    - Shapes: any, () for a number; the operands of an operator are broadcast, and gradients are
+      summed back.
+    - NumPy's functions (np.exp, np.mean, ...) record what a Tensor can do, and refuse where a
+      gradient would be lost.
+      `np.asarray(tensor)` is the array without history. A copy or pickle of what was computed has
+      no history either.
+    - Errors: TypeError for data that are no real numbers or have a mask or a unit, and for
+      `requires_grad` on integers or
+      booleans; ValueError for lists of uneven length, and for whole numbers in lists that float32
+      cannot hold.
 
     Example:
 
@@ -694,8 +762,10 @@ class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Compa
 
         - `data`: the result, an array.
         - `inputs`: the Tensors it was computed from.
-        - `backward`: function from the gradient of the result to a tuple with one array (or None) for each input. It gets
-          copies of the arrays and Tensors it refers to (`keep`); a method finds those of its object as they are.
+        - `backward`: function from the gradient of the result to a tuple with one array (or None)
+          for each input. It gets
+          copies of the arrays and Tensors it refers to (`keep`); a method finds those of its object
+          as they are.
 
         Recorded only if an input requires a gradient.
 
@@ -714,8 +784,10 @@ class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Compa
     def backward(self, gradient=None):
         """Send a gradient back; each leaf adds what arrives to its `.grad`.
 
-        - `gradient`: of what is to be made small, with respect to this tensor; None: 1, for a tensor of one element.
-        - Errors: RuntimeError if nothing was recorded, ValueError if `gradient` is missing or has another shape.
+        - `gradient`: of what is to be made small, with respect to this tensor; None: 1, for a
+          tensor of one element.
+        - Errors: RuntimeError if nothing was recorded, ValueError if `gradient` is missing or has
+          another shape.
 
         >>> x = Tensor([1.0, 2.0], requires_grad=True)
         >>> (3 * x).backward([1.0, 10.0])
@@ -740,7 +812,9 @@ class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Compa
 
     @staticmethod
     def _restored(data, requires_grad, grad):
-        "The Tensor that pickle or copy made: what was computed loses its history, a leaf keeps its gradient."
+        """The Tensor that pickle or copy made: what was computed loses its history, a leaf keeps
+        its gradient.
+        """
         result = Tensor(data, requires_grad)
         result.grad = grad
         return result
@@ -768,8 +842,10 @@ def cat(tensors, dim=0):
     try:
         data = np.concatenate([x.data for x in tensors], axis=dim)
     except ValueError as error:
-        raise ValueError(f"cat: shapes {[x.shape for x in tensors]} do not fit along dim={dim}: {error}") from None
-    before, ends = (slice(None),) * (dim % data.ndim), np.cumsum([x.shape[dim] for x in tensors]).tolist()
+        raise ValueError(f"cat: shapes {[x.shape for x in tensors]} do not fit along "
+                         f"dim={dim}: {error}") from None
+    before, ends = ((slice(None),) * (dim % data.ndim),
+                    np.cumsum([x.shape[dim] for x in tensors]).tolist())
     part = lambda start, end: lambda g: g[(*before, slice(start, end))]
     return record(data, *[(x, part(end - x.shape[dim], end)) for x, end in zip(tensors, ends)])
 
@@ -789,19 +865,21 @@ def stack(tensors, dim=0):
     """
     tensors = [as_tensor(x) for x in tensors]
     if len({x.shape for x in tensors}) != 1:
-        raise ValueError(f"stack: shapes {[x.shape for x in tensors]} must all be equal. cat puts along an axis they have.")
+        raise ValueError(f"stack: shapes {[x.shape for x in tensors]} must all be equal. cat puts "
+                         "along an axis they have.")
     new_axis = (*[slice(None)] * (dim % (tensors[0].ndim + 1)), None)
     return cat([x[new_axis] for x in tensors], dim)
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #b09ef974
-OPERATIONS = {
-    np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul, np.divide: operator.truediv,
-    np.power: operator.pow, np.matmul: operator.matmul, np.negative: operator.neg, np.square: lambda x: x * x,
-    np.exp: Tensor.exp, np.log: Tensor.log, np.sqrt: Tensor.sqrt, np.absolute: Tensor.abs,
-    np.less: operator.lt, np.less_equal: operator.le, np.greater: operator.gt, np.greater_equal: operator.ge,
-    np.equal: operator.eq, np.not_equal: operator.ne,
-    np.sum: Tensor.sum, np.mean: Tensor.mean, np.max: Tensor.max, np.amax: Tensor.max,
-    np.dot: lambda a, b: as_tensor(a) @ as_tensor(b), np.reshape: lambda a, shape: a.reshape(shape),
-    np.transpose: lambda a, axes=None: a.transpose(*axes or ()),
-    np.concatenate: lambda arrays, axis=0: cat(arrays, axis), np.stack: lambda arrays, axis=0: stack(arrays, axis),
-}
+OPERATIONS = {np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul,
+              np.divide: operator.truediv, np.power: operator.pow, np.matmul: operator.matmul,
+              np.negative: operator.neg, np.square: lambda x: x * x, np.exp: Tensor.exp,
+              np.log: Tensor.log, np.sqrt: Tensor.sqrt, np.absolute: Tensor.abs,
+              np.less: operator.lt, np.less_equal: operator.le, np.greater: operator.gt,
+              np.greater_equal: operator.ge, np.equal: operator.eq, np.not_equal: operator.ne,
+              np.sum: Tensor.sum, np.mean: Tensor.mean, np.max: Tensor.max, np.amax: Tensor.max,
+              np.dot: lambda a, b: as_tensor(a) @ as_tensor(b),
+              np.reshape: lambda a, shape: a.reshape(shape),
+              np.transpose: lambda a, axes=None: a.transpose(*axes or ()),
+              np.concatenate: lambda arrays, axis=0: cat(arrays, axis),
+              np.stack: lambda arrays, axis=0: stack(arrays, axis),}

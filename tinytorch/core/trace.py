@@ -24,10 +24,12 @@ class Untraceable(Exception):
 @dataclass(eq=False)
 class Node:
     "One operation of a formula, or a leaf."
-    op: str                    # a ufunc's name, "where", "same", "sum", "max", "min", "pick", "put", or a leaf's kind
+    # a ufunc's name, "where", "same", "sum", "max", "min", "pick", "put", or a leaf's kind
+    op: str
     args: tuple = ()           # the nodes it works on
     axes: tuple = ()           # of the result: ROWS, CLASSES or 1
-    value: object = None       # of a leaf: the operand's position, the option's name, the number's text
+    # of a leaf: the operand's position, the option's name, the number's text
+    value: object = None
     known: object = None       # the result, where it depends on options alone
 
     @property
@@ -48,11 +50,13 @@ def broadcast(*shapes) -> tuple:
     return tuple(result)
 
 # %% ../../nbs/machinery/trace_dev.ipynb #bafc5f22
-NUMBERS = {"add", "subtract", "multiply", "divide", "negative", "positive", "absolute", "square", "sqrt", "reciprocal", "power",
-           "exp", "log", "log1p", "expm1", "tanh", "sin", "cos", "sign", "minimum", "maximum"}
-TRUTHS = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "logical_and", "logical_or", "logical_not",
-          "isfinite", "isnan", "isinf"}
-ALIASES = {"bitwise_and": "logical_and", "bitwise_or": "logical_or", "invert": "logical_not", "float_power": "power"}
+NUMBERS = {"add", "subtract", "multiply", "divide", "negative", "positive", "absolute", "square",
+           "sqrt", "reciprocal", "power", "exp", "log", "log1p", "expm1", "tanh", "sin", "cos",
+           "sign", "minimum", "maximum"}
+TRUTHS = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "logical_and",
+          "logical_or", "logical_not", "isfinite", "isnan", "isinf"}
+ALIASES = {"bitwise_and": "logical_and", "bitwise_or": "logical_or", "invert": "logical_not",
+           "float_power": "power"}
 
 
 class Recorder:
@@ -86,7 +90,8 @@ class Recorder:
             raise Untraceable(f"uses np.{op}")
         if op == "exp" and args[0].op == "subtract" and args[0].args[1].op == "log" and not args[0].args[1].wide:
             a, (b,) = args[0].args[0], args[0].args[1].args
-            return Traced(self, self.node("multiply", self.node("exp", a), self.node("reciprocal", b)))
+            return Traced(self,
+                          self.node("multiply", self.node("exp", a), self.node("reciprocal", b)))
         return Traced(self, self.node(op, *args))
 
 # %% ../../nbs/machinery/trace_dev.ipynb #ce31d422
@@ -101,7 +106,8 @@ class Traced(NDArrayOperatorsMixin):
 
     ndim = property(lambda self: len(self.node.axes))
     dtype = property(lambda self: self.recorder.dtype)
-    shape = property(lambda self: tuple({ROWS: SOME, CLASSES: self.recorder.classes}.get(axis, axis) for axis in self.node.axes))
+    shape = property(lambda self: tuple({ROWS: SOME, CLASSES: self.recorder.classes}.get(axis, axis)
+                                        for axis in self.node.axes))
 
     def __len__(self):
         return SOME
@@ -153,12 +159,14 @@ class Traced(NDArrayOperatorsMixin):
 
     def __setitem__(self, index, value):
         target = place(self, index)
-        self.become(self.note("put", self.node, target, self.recorder.take(value), axes=self.node.axes).node)
+        self.become(self.note("put", self.node, target, self.recorder.take(value),
+                              axes=self.node.axes).node)
 
     def sum(self, axis=None, keepdims=False): return reduce("sum", self, axis, keepdims)
     def max(self, axis=None, keepdims=False): return reduce("max", self, axis, keepdims)
     def min(self, axis=None, keepdims=False): return reduce("min", self, axis, keepdims)
-    def mean(self, axis=None, keepdims=False): return self.sum(axis, keepdims) / self.recorder.classes
+    def mean(self, axis=None,
+             keepdims=False): return self.sum(axis, keepdims) / self.recorder.classes
     def copy(self): return self.note("same", self.node, axes=self.node.axes)
 
 # %% ../../nbs/machinery/trace_dev.ipynb #cb4a26c5
@@ -167,7 +175,8 @@ def place(block, index) -> Node:
     if block.node.axes == (ROWS, CLASSES) and isinstance(index, tuple) and len(index) == 2:
         rows, target = index
         counts = isinstance(rows, np.ndarray) and np.array_equal(rows, np.arange(SOME))
-        if counts and isinstance(target, Traced) and target.node.op == "operand" and target.node.axes == (ROWS,):
+        if counts and isinstance(
+            target, Traced) and target.node.op == "operand" and target.node.axes == (ROWS,):
             return target.node
     raise Untraceable("takes a part of a block other than block[np.arange(len(target)), target]")
 
@@ -175,7 +184,8 @@ def place(block, index) -> Node:
 def reduce(op, x, axis=None, keepdims=False) -> Traced:
     "Note a sum, largest or smallest number along the classes."
     if x.node.axes != (ROWS, CLASSES) or axis not in (-1, 1):
-        raise Untraceable(f"takes the {op} along axis {axis} of a block with axes {x.node.axes}; a formula keeps its samples apart")
+        raise Untraceable(f"takes the {op} along axis {axis} of a block with axes {x.node.axes}; "
+                          "a formula keeps its samples apart")
     return x.note(op, x.node, axes=(ROWS, 1) if keepdims else (ROWS,))
 
 
@@ -201,14 +211,17 @@ def where(*args):
 
 
 REDUCTIONS = {"add": "sum", "maximum": "max", "minimum": "min"}
-FUNCTIONS = {"where": where, "zeros_like": filled(0.0), "ones_like": filled(1.0), "expand_dims": expand_dims, "squeeze": squeeze,
-             "copy": Traced.copy, "sum": Traced.sum, "max": Traced.max, "amax": Traced.max, "min": Traced.min, "amin": Traced.min,
+FUNCTIONS = {"where": where, "zeros_like": filled(0.0), "ones_like": filled(1.0),
+             "expand_dims": expand_dims, "squeeze": squeeze, "copy": Traced.copy, "sum": Traced.sum,
+             "max": Traced.max, "amax": Traced.max, "min": Traced.min, "amin": Traced.min,
              "mean": Traced.mean, "clip": lambda x, low, high: np.minimum(np.maximum(x, low), high)}
 
 # %% ../../nbs/machinery/trace_dev.ipynb #6924f6da
 @dataclass
 class Recording:
-    "A formula's graph: the nodes of its results (value, slope, ...), and the conditions under which it holds."
+    """A formula's graph: the nodes of its results (value, slope, ...), and the conditions under
+    which it holds.
+    """
     results: list
     conditions: list
 
@@ -220,7 +233,8 @@ class Recording:
 def answer(node, options, classes):
     "The number that a node stands for, given the options."
     if node.op in ("option", "classes", "number"):
-        return options[node.value] if node.op == "option" else classes if node.op == "classes" else node.known
+        return (options[node.value] if node.op == "option" else classes if node.op == "classes"
+                else node.known)
     return getattr(np, node.op)(*(answer(x, options, classes) for x in node.args))
 
 # %% ../../nbs/machinery/trace_dev.ipynb #395fed10
@@ -230,9 +244,11 @@ def record(formula, axes, dtype, options={}, classes=None) -> Recording:
     Raises Untraceable where it does what cannot be written down.
     """
     recorder = Recorder(dtype, classes)
-    operands = [Traced(recorder, recorder.node("operand", axes=shape, value=i)) for i, shape in enumerate(axes)]
+    operands = [Traced(recorder, recorder.node("operand", axes=shape, value=i))
+                for i, shape in enumerate(axes)]
     with np.errstate(all="ignore"):
-        results = formula(*operands, **{name: symbol(recorder, name, value) for name, value in options.items()})
+        results = formula(
+            *operands, **{name: symbol(recorder, name, value) for name, value in options.items()})
     if not isinstance(results, tuple):
         raise Untraceable("returns no tuple (value, slope)")
     return Recording([recorder.take(x) for x in results], recorder.conditions)

@@ -17,10 +17,12 @@ from ..core.tensor import Tensor, as_tensor, narrow, record, total, wide
 class Activation:
     """Base class of the activations: call one with a Tensor, or with what makes one.
 
-    Subclasses have a `formula`: from an array to the value, and to the slope of each element, or to a function from
+    Subclasses have a `formula`: from an array to the value, and to the slope of each element, or to
+    a function from
     the gradient of the value to that of the input.
 
-    - Shapes: `input` any; returns its shape, in its dtype if that is a floating-point one, else in float32.
+    - Shapes: `input` any; returns its shape, in its dtype if that is a floating-point one, else in
+      float32.
     - Errors: TypeError for what holds no real numbers.
 
     Example:
@@ -115,7 +117,8 @@ def gelu_tanh(x):
     "Value and slope of the approximation of GELU by tanh."
     near, scale = np.clip(x, -50, 50), 2 * math.sqrt(2 / math.pi)
     value, slope = sigmoid(scale * (near + 0.044715 * near ** 3))
-    return np.maximum(x, -50) * value, value + near * slope * scale * (1 + 3 * 0.044715 * near * near)
+    return (np.maximum(x, -50) * value,
+            value + near * slope * scale * (1 + 3 * 0.044715 * near * near))
 
 class GELU(Activation):
     """x times the probability that a standard normal number is below x.
@@ -142,7 +145,8 @@ class GELU(Activation):
 
 # %% ../../nbs/02_activations/activations_dev.ipynb #ba48a026
 class Softmax(Activation):
-    """Probabilities from logits: exp(x) divided by its sum along an axis. A logit of -inf has probability 0.
+    """Probabilities from logits: exp(x) divided by its sum along an axis. A logit of -inf has
+    probability 0.
 
     - `dim`: the axis of the classes, whose probabilities sum to 1.
     - Range: 0 to 1.
@@ -167,7 +171,8 @@ class Softmax(Activation):
         return f"{type(self).__name__}(dim={self.dim})"
 
 class LogSoftmax(Softmax):
-    """Logarithm of the softmax, from the logits: right also where a probability is too small for its dtype.
+    """Logarithm of the softmax, from the logits: right also where a probability is too small for
+    its dtype.
 
     - Range: at most 0.
 
@@ -181,4 +186,5 @@ class LogSoftmax(Softmax):
         "The log-probabilities, and the function that sends a gradient back."
         shifted = x - x.max(axis=self.dim, keepdims=True)
         log_p = shifted - np.log(total(np.exp(shifted), self.dim, keepdims=True))
-        return log_p, lambda gradient: gradient - np.exp(log_p) * total(wide(gradient), self.dim, keepdims=True)
+        return log_p, lambda gradient: gradient - np.exp(log_p) * total(
+            wide(gradient), self.dim, keepdims=True)

@@ -21,9 +21,12 @@ from .losses import CrossEntropyLoss, log_softmax
 def locate(target, cutoffs):
     """The cluster of each class, and the class of the head that leads to it.
 
-    - `target`: classes, whole numbers (N,). `cutoffs`: where clusters begin, increasing; the first is the size of the head.
-    - Returns `(cluster, head class)`; the cluster is 0 for the head, 1 for the first cluster, and so on.
-    - Example: with the cutoffs (10, 30), the classes 3, 10 and 40 give the clusters (0, 1, 2) and the head classes (3, 10, 11).
+    - `target`: classes, whole numbers (N,). `cutoffs`: where clusters begin, increasing; the first
+      is the size of the head.
+    - Returns `(cluster, head class)`; the cluster is 0 for the head, 1 for the first cluster, and
+      so on.
+    - Example: with the cutoffs (10, 30), the classes 3, 10 and 40 give the clusters (0, 1, 2) and
+      the head classes (3, 10, 11).
     """
     ### BEGIN SOLUTION
     cluster = np.searchsorted(cutoffs, target, side="right")
@@ -34,13 +37,17 @@ def locate(target, cutoffs):
 def joint(head, clusters):
     """The log-probabilities of all classes.
 
-    - `head`: log-probabilities (N, H + clusters): of the H classes of the head, then of each cluster
+    - `head`: log-probabilities (N, H + clusters): of the H classes of the head, then of each
+      cluster
     - `clusters`: for each cluster, the log-probabilities of its classes (N, size).
     - Returns an array (N, H + all sizes).
     - Example: head (-0.5, -1) and a cluster (-2, -3) give (-0.5, -3, -4).
     """
     short = head.shape[1] - len(clusters)
-    return np.concatenate([head[:, :short], *(head[:, short + i, None] + inside for i, inside in enumerate(clusters))], axis=1)
+    return np.concatenate([head[:, :short],
+                           *(head[:, short + i, None] + inside
+                             for i, inside in enumerate(clusters))],
+                          axis=1)
 
 # %% ../../nbs/04_losses/adaptive_softmax_dev.ipynb #a5dbee8f
 def whole(name: str, option: str, value, low: int) -> int:
@@ -53,12 +60,16 @@ def whole(name: str, option: str, value, low: int) -> int:
 
 
 def increasing(name: str, cutoffs, n_classes: int) -> list:
-    "`cutoffs` as a list of ints; an error unless they increase and leave no cluster without classes."
+    """`cutoffs` as a list of ints; an error unless they increase and leave no cluster without
+    classes.
+    """
     try:
         given = [c.item() if isinstance(c, np.generic) else c for c in cutoffs]
     except TypeError:
-        raise TypeError(f"{name}: cutoffs is {cutoffs!r}, but it must be a list of whole numbers, such as [100, 1000].") from None
-    right = sorted({c for c in given if isinstance(c, int) and not isinstance(c, bool) and 0 < c < n_classes})
+        raise TypeError(f"{name}: cutoffs is {cutoffs!r}, but it must be a list of "
+                        "whole numbers, such as [100, 1000].") from None
+    right = sorted({c for c in given
+                    if isinstance(c, int) and not isinstance(c, bool) and 0 < c < n_classes})
     if not right or given != right:
         raise ValueError(f"{name}: cutoffs is {given}, but it must hold increasing whole numbers from 1 to n_classes - 1 = {n_classes - 1}, "
                          f"at least one. {f'Pass {right}.' if right else 'Without clusters use Linear and CrossEntropyLoss.'}")
@@ -71,7 +82,8 @@ def hidden_sizes(name: str, in_features: int, clusters: int, div_value: float) -
     try:
         sizes = [int(in_features // float(div_value) ** (i + 1)) for i in range(clusters)]
     except ArithmeticError:
-        raise ValueError(f"{name}: div_value is {div_value}, which cannot be raised to the power of {clusters}. The default is 4.") from None
+        raise ValueError(f"{name}: div_value is {div_value}, which cannot be raised to "
+                         f"the power of {clusters}. The default is 4.") from None
     if 0 in sizes:
         raise ValueError(f"{name}: with in_features={in_features} and div_value={div_value} cluster {sizes.index(0)} has hidden states of length 0. "
                          "Use fewer cutoffs or a smaller div_value.")
@@ -79,20 +91,27 @@ def hidden_sizes(name: str, in_features: int, clusters: int, div_value: float) -
 
 # %% ../../nbs/04_losses/adaptive_softmax_dev.ipynb #89b18f52
 def features(name: str, input, in_features: int, dimensions=(2,)) -> Tensor:
-    "`input` as a Tensor; an error unless it is (N, in_features) or, with 1 among `dimensions`, (in_features,)."
+    """`input` as a Tensor; an error unless it is (N, in_features) or, with 1 among `dimensions`,
+    (in_features,).
+    """
     as_array(name, "input", input)
     input = as_tensor(input)
     if input.ndim not in dimensions or input.shape[-1] != in_features:
-        shapes = " or ".join((f"({in_features},)", f"(N, {in_features})")[n - 1] for n in dimensions)
-        raise ValueError(f"{name}: input has shape {input.shape}, but it needs {shapes}; the last axis is in_features.")
+        shapes = " or ".join((f"({in_features},)", f"(N, {in_features})")[n - 1]
+                             for n in dimensions)
+        raise ValueError(f"{name}: input has shape {input.shape}, but it needs {shapes}; the last "
+                         "axis is in_features.")
     return input
 
 
 def classes_of(name: str, target, shape: tuple, n_classes: int) -> np.ndarray:
-    "`target`, of one class for each row of an input of `shape`, as indices (N,); errors name what is no class."
+    """`target`, of one class for each row of an input of `shape`, as indices (N,); errors name
+    what is no class.
+    """
     target = as_array(name, "target", target)
     if target.shape != shape[:-1]:
-        raise ValueError(f"{name}: input has shape {shape}, but target has shape {target.shape}; {shape[:-1]} is needed.")
+        raise ValueError(f"{name}: input has shape {shape}, but target has shape {target.shape}; "
+                         f"{shape[:-1]} is needed.")
     outside = (target < 0) | (target >= n_classes)
     if outside.any():
         where, value = first(target, outside)
@@ -124,17 +143,24 @@ def scattered(values, rows, length: int):
 
 # %% ../../nbs/04_losses/adaptive_softmax_dev.ipynb #38faf46d
 class AdaptiveLogSoftmaxWithLoss(Module):
-    """An output layer with an adaptive softmax, and its loss: the mean negative log-probability of the targets.
+    """An output layer with an adaptive softmax, and its loss: the mean negative log-probability of
+    the targets.
 
-    - `in_features`: the length of a hidden state. `n_classes`: how many classes, numbered by frequency, the most frequent first.
+    - `in_features`: the length of a hidden state. `n_classes`: how many classes, numbered by
+      frequency, the most frequent first.
     - `cutoffs`: where clusters begin, increasing whole numbers from 1 to `n_classes - 1`.
-    - `div_value`: cluster i (from 0) works with hidden states of `in_features // div_value**(i + 1)` numbers.
+    - `div_value`: cluster i (from 0) works with hidden states of `in_features // div_value**(i +
+      1)` numbers.
     - `head_bias`: whether the head has a bias.
-    - Attributes: `head`, a Linear; `tail`, for each cluster a Sequential of two Linears without bias.
-    - Shapes: `input` (N, in_features) or (in_features,); `target` class indices (N,) or (). Returns `ASMoutput(output, loss)`,
+    - Attributes: `head`, a Linear; `tail`, for each cluster a Sequential of two Linears without
+      bias.
+    - Shapes: `input` (N, in_features) or (in_features,); `target` class indices (N,) or (). Returns
+      `ASMoutput(output, loss)`,
       the log-probability of each target and minus their mean. The mean of no samples is 0.
-    - Range: classes 0 to `n_classes - 1`; the output at most 0, the loss from 0 to infinity, in nats.
-    - Errors: ValueError for options or shapes that do not fit, and classes that are not whole numbers; IndexError for classes
+    - Range: classes 0 to `n_classes - 1`; the output at most 0, the loss from 0 to infinity, in
+      nats.
+    - Errors: ValueError for options or shapes that do not fit, and classes that are not whole
+      numbers; IndexError for classes
       out of range; TypeError for what is no number.
     - Source: Grave, Joulin, Cissé, Grangier and Jégou (2017), arXiv:1609.04309.
 
@@ -144,26 +170,32 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         >>> layer.log_prob(np.ones((2, 16))).shape, layer(np.ones((2, 16)), [3, 70]).output.shape
         ((2, 100), (2,))
     """
-    def __init__(self, in_features: int, n_classes: int, cutoffs, div_value: float = 4.0, head_bias: bool = False):
+    def __init__(self, in_features: int, n_classes: int, cutoffs, div_value: float = 4.0,
+                 head_bias: bool = False):
         super().__init__()
         name = type(self).__name__
-        self.in_features, self.n_classes = whole(name, "in_features", in_features, 1), whole(name, "n_classes", n_classes, 2)
+        self.in_features, self.n_classes = (whole(name, "in_features", in_features, 1),
+                                            whole(name, "n_classes", n_classes, 2))
         self.cutoffs = [*increasing(name, cutoffs, n_classes), self.n_classes]
         self.div_value, self.head_bias = div_value, bool(head_bias)
         self.shortlist_size, self.n_clusters = self.cutoffs[0], len(self.cutoffs) - 1
         self.head_size = self.shortlist_size + self.n_clusters
         sizes = hidden_sizes(name, self.in_features, self.n_clusters, div_value)
         self.head = Linear(self.in_features, self.head_size, bias=self.head_bias)
-        self.tail = [Sequential(Linear(self.in_features, size, bias=False), Linear(size, high - low, bias=False))
+        self.tail = [Sequential(Linear(self.in_features, size, bias=False),
+                                Linear(size, high - low, bias=False))
                      for size, low, high in zip(sizes, self.cutoffs, self.cutoffs[1:])]
 
     def forward(self, input, target, sample_weight=None) -> ASMoutput:
         "The log-probability of each target, and minus their mean."
-        name, input = type(self).__name__, features(type(self).__name__, input, self.in_features, (1, 2))
-        weight = np.ones(input.shape[:-1]) if sample_weight is None else sample_weights(name, sample_weight, input.shape[:-1])
+        name, input = (type(self).__name__,
+                       features(type(self).__name__, input, self.in_features, (1, 2)))
+        weight = (np.ones(input.shape[:-1]) if sample_weight is None
+                  else sample_weights(name, sample_weight, input.shape[:-1]))
         if sample_weight is not None:                     # a skipped sample may hold anything
             target = np.where(weight == 0, 0, as_array(name, "target", target))
-        classes, batch = classes_of(name, target, input.shape, self.n_classes), input.reshape(-1, self.in_features)
+        classes, batch = (classes_of(name, target, input.shape, self.n_classes),
+                          input.reshape(-1, self.in_features))
         used, weight = np.flatnonzero(weight), weight.reshape(-1).astype(np.float64)
         each = self._surprise(batch, classes) if len(used) == len(classes) else scattered(
             self._surprise(batch[used], classes[used]), used, len(classes))
@@ -182,7 +214,9 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         for i, layer in enumerate(self.tail):
             rows = np.nonzero(cluster == i + 1)[0]
             if len(rows):
-                each = each + scattered(surprise(layer(batch[rows]), classes[rows] - self.cutoffs[i]), rows, len(classes))
+                each = (each
+                        + scattered(surprise(layer(batch[rows]), classes[rows] - self.cutoffs[i]),
+                                    rows, len(classes)))
         return each
 
     def log_prob(self, input) -> Tensor:
@@ -199,14 +233,17 @@ class AdaptiveLogSoftmaxWithLoss(Module):
 
         def backward(gradient):
             short, *parts = np.split(gradient, self.cutoffs[:-1], axis=1)
-            return np.concatenate([short, *(part.sum(axis=1, keepdims=True) for part in parts)], axis=1), *parts
+            return np.concatenate([short, *(part.sum(axis=1, keepdims=True) for part in parts)],
+                                  axis=1), *parts
 
-        return Tensor.from_op(joint(head.data, [x.data for x in clusters]), (head, *clusters), backward)
+        return Tensor.from_op(joint(head.data, [x.data for x in clusters]), (head, *clusters),
+                              backward)
 
     def predict(self, input) -> Tensor:
         """The most probable class of each row, as whole numbers (N,).
 
-        If a class of the head is the most probable of the head's, it is also the most probable of all. Otherwise all classes are compared.
+        If a class of the head is the most probable of the head's, it is also the most probable of
+        all. Otherwise all classes are compared.
 
         - `input`: hidden states, (N, in_features).
 

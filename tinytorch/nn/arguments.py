@@ -24,7 +24,10 @@ from ..core.tensor import Tensor, is_float, lost_from, numbers_from
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #3c16e328
 def as_array(name: str, argument: str, value) -> np.ndarray:
-    "Return the numbers of `value` in the machine's byte order. Raise TypeError for anything but real numbers."
+    """Return the numbers of `value` in the machine's byte order.
+
+    Raise TypeError for anything but real numbers.
+    """
     if isinstance(value, Tensor):
         return value.data
     if type(value) is np.ndarray and value.dtype.kind in "fiub" and value.dtype.isnative:
@@ -34,16 +37,20 @@ def as_array(name: str, argument: str, value) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"{name}: the rows of {argument} have different lengths. Make them equally long.") from error
+        raise ValueError(f"{name}: the rows of {argument} have different lengths. Make "
+                         "them equally long.") from error
     if advice := numbers_from(array):
-        raise TypeError(f"{name}: {argument} has dtype {array.dtype}, but a loss needs real numbers. {advice}")
-    if array.dtype == np.float64 and not isinstance(value, (np.ndarray, np.generic)) and not hasattr(value, "dtype"):
+        raise TypeError(f"{name}: {argument} has dtype {array.dtype}, but a loss needs real "
+                        f"numbers. {advice}")
+    if array.dtype == np.float64 and not isinstance(
+        value, (np.ndarray, np.generic)) and not hasattr(value, "dtype"):
         return array.astype(np.float32)       # lists and Python numbers, as in Tensor
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #0d685bb3
 def float_dtype(*arrays: np.ndarray) -> np.dtype:
-    """Return the dtype of a loss: the widest floating point among its arguments, float64 if all are integers.
+    """Return the dtype of a loss: the widest floating point among its arguments, float64 if all are
+    integers.
 
     float16 and bfloat16 together give float32, the smallest that holds both.
     """
@@ -54,10 +61,12 @@ def float_dtype(*arrays: np.ndarray) -> np.dtype:
 def widest(*dtypes: np.dtype) -> np.dtype:
     "Return the `float_dtype` of arrays with these dtypes."
     floats = {dtype for dtype in dtypes if is_float(dtype)} or {np.dtype(np.float64)}
-    return floats.pop() if len(floats) == 1 else functools.reduce(np.promote_types, floats, np.dtype(np.float32))
+    return (floats.pop() if len(floats) == 1
+            else functools.reduce(np.promote_types, floats, np.dtype(np.float32)))
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #0ce634ea
-def check_same_shape(name: str, first: np.ndarray, other: np.ndarray, names=("input", "target")) -> None:
+def check_same_shape(name: str, first: np.ndarray, other: np.ndarray,
+                     names=("input", "target")) -> None:
     "Raise ValueError, with both arguments and both shapes, unless these are equal."
     if first.shape == other.shape:
         return
@@ -90,7 +99,10 @@ def spread(name: str, option: str, array: np.ndarray, shape: tuple) -> np.ndarra
 
 
 def sample_weights(name: str, value, shape: tuple) -> np.ndarray:
-    "Return one weight for each sample. Raise ValueError for a shape that does not fit, and for negative or infinite weights."
+    """Return one weight for each sample.
+
+    Raise ValueError for a shape that does not fit, and for negative or infinite weights.
+    """
     weight = option_array(name, "sample_weight", value)
     if weight.shape != shape[:weight.ndim]:
         raise ValueError(f"{name}: sample_weight has shape {weight.shape}, but the samples have shape {shape}. "
@@ -98,7 +110,8 @@ def sample_weights(name: str, value, shape: tuple) -> np.ndarray:
     wrong = ~((weight >= 0) & (weight < inf))
     if wrong.any():
         where, number = first(weight, wrong)
-        raise ValueError(f"{name}: sample_weight{where} is {number:.6g}, but a weight is finite and at least 0.")
+        raise ValueError(f"{name}: sample_weight{where} is {number:.6g}, but a weight is finite "
+                         "and at least 0.")
     return np.broadcast_to(weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim)), shape)
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #bae4f95c
@@ -109,7 +122,8 @@ class Domain:
     low: float = -inf
     high: float = inf
     ends: bool = False             # `low` and `high` themselves, and nothing between
-    advice: tuple = ("",)          # pairs (test of the array, what to do), and at last what to do else
+    # pairs (test of the array, what to do), and at last what to do else
+    advice: tuple = ("",)
     sample: Callable | None = None   # (rng, shape) -> numbers; None: from within the bounds
     edges: tuple | None = None     # numbers at the edge
     whole: bool = False            # whole numbers, which say which class, and not how much
@@ -117,7 +131,9 @@ class Domain:
 
     @property
     def bounds(self) -> tuple | None:
-        "The smallest and the largest number, and whether only these two are in it; None for any number."
+        """The smallest and the largest number, and whether only these two are in it; None for any
+        number.
+        """
         low, high = self.low - self.rounding, self.high + self.rounding
         return None if low == -inf and high == inf else (low, high, self.ends)
 
@@ -139,7 +155,8 @@ class Domain:
             return f"be {self.low:g} or {self.high:g}"
         if self.low == -inf:
             return f"be at most {self.high:g}"
-        return f"be at least {self.low:g}" if self.high == inf else f"lie in [{self.low:g}, {self.high:g}]"
+        return (f"be at least {self.low:g}" if self.high == inf
+                else f"lie in [{self.low:g}, {self.high:g}]")
 
     def __repr__(self):
         return self.name
@@ -156,7 +173,9 @@ def up_to(high) -> Callable:
 
 
 def whole(array) -> bool:
-    "Return whether all numbers of an array are whole, not negative, and more than two different ones."
+    """Return whether all numbers of an array are whole, not negative, and more than two different
+    ones.
+    """
     return bool((array == np.floor(array)).all() and array.min() >= 0 and len(np.unique(array)) > 2)
 
 
@@ -166,14 +185,17 @@ TO_LABELS = ((among(-1, 1), "Labels of -1 and 1 become 0 and 1 by (target + 1) /
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #e42b7d65
 IS_CLASS = (whole, "Whole numbers that name classes are for CrossEntropyLoss.")
-IS_BYTES = (lambda x: x.max(initial=0) == 255 and x.min(initial=0) >= 0, "Numbers from 0 to 255 are divided by 255.")
+IS_BYTES = (lambda x: x.max(initial=0) == 255 and x.min(initial=0) >= 0,
+            "Numbers from 0 to 255 are divided by 255.")
 IS_PER_CENT = (up_to(100), "Per cent are divided by 100.")
 LOGITS = "For scores before a sigmoid or softmax use the loss that takes logits."
 
 REAL = Domain("real", edges=(0, 1e-30, -1e4, 1e4, -1e30, 1e30))
-PROBABILITY = Domain("probability", 0, 1, edges=(0, 1e-30, 0.5, 1 - 1e-7, 1), advice=(IS_BYTES, LOGITS))
-TARGET_PROBABILITY = Domain("target probability", 0, 1, edges=(0, 0.3, 1), advice=(
-    *TO_LABELS, IS_BYTES, IS_CLASS, IS_PER_CENT, "A target is a probability; for any numbers use MSELoss."))
+PROBABILITY = Domain("probability", 0, 1, edges=(0, 1e-30, 0.5, 1 - 1e-7, 1),
+                     advice=(IS_BYTES, LOGITS))
+TARGET_PROBABILITY = Domain("target probability", 0, 1, edges=(0, 0.3, 1),
+                            advice=(*TO_LABELS, IS_BYTES, IS_CLASS, IS_PER_CENT,
+                                    "A target is a probability; for any numbers use MSELoss."))
 CLASS_PROBABILITIES = Domain("class probabilities", 0, 1, advice=(
     "Divide each row by its sum; class indices have no class axis.",))
 LABEL = Domain("label", 0, 1, ends=True, edges=(0, 1), advice=(
@@ -186,18 +208,24 @@ SIGN = Domain("sign", -1, 1, ends=True, edges=(-1, 1), advice=(
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #2e1498bc
 NOT_NEGATIVE = dict(low=0, edges=(0, 1e-30, 1, 1e4))
-SHARE = Domain("share", **NOT_NEGATIVE, advice=("Pass probabilities, or log-probabilities with log_target=True.",))
+SHARE = Domain("share", **NOT_NEGATIVE,
+               advice=("Pass probabilities, or log-probabilities with log_target=True.",))
 COUNT = Domain("count", **NOT_NEGATIVE, advice=("Counts are not negative.",))
-RATE = Domain("rate", **NOT_NEGATIVE, advice=("Rates are not negative; for their logarithms set log_input=True.",))
+RATE = Domain("rate", **NOT_NEGATIVE,
+              advice=("Rates are not negative; for their logarithms set log_input=True.",))
 VARIANCE = Domain("variance", **NOT_NEGATIVE, advice=("Make it positive, for example by exp().",))
-NON_NEGATIVE = Domain("non-negative", **NOT_NEGATIVE, advice=("Negative numbers have no meaning here.",))
-COSINE = Domain("cosine", -1, 1, rounding=1 / 64, edges=(-1, -0.9, 0, 0.5, 1), advice=(     # in bfloat16
+NON_NEGATIVE = Domain("non-negative", **NOT_NEGATIVE,
+                      advice=("Negative numbers have no meaning here.",))
+# in bfloat16
+COSINE = Domain("cosine", -1, 1, rounding=1 / 64, edges=(-1, -0.9, 0, 0.5, 1), advice=(
     "Divide the vectors by their lengths before they are multiplied.",))
 AMOUNT = Domain("amount", 0, edges=(0, 1e-30, 1, 1e4, 1e30), advice=(
     "Amounts are not negative. Let the model end with exp() or softplus().",))
-POSITIVE = Domain("positive", 1e-30, edges=(1e-10, 1, 1e4), advice=(
-    "Its logarithm is needed. Give a mean by its logarithm, with log_input=True; targets of 0 need a power below 2.",))
-LOG_RATE = Domain("log-rate", edges=(0, -1e4, -1e30, 80), sample=lambda rng, shape: rng.normal(0, 1, shape))
+POSITIVE = Domain("positive", 1e-30, edges=(1e-10, 1, 1e4),
+                  advice=("Its logarithm is needed. Give a mean by its logarithm, with "
+                          "log_input=True; targets of 0 need a power below 2.",))
+LOG_RATE = Domain("log-rate", edges=(0, -1e4, -1e30, 80),
+                  sample=lambda rng, shape: rng.normal(0, 1, shape))
 LOG_MEAN = Domain("log-mean", edges=(0, -30, 30), sample=lambda rng, shape: rng.normal(0, 1, shape))
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #898d57d6
@@ -207,7 +235,8 @@ def log_probabilities(rng, shape):
 
 def label_lists(rng, shape: tuple) -> np.ndarray:
     "Return lists of distinct class indices, ended by -1."
-    lists, length = np.argsort(rng.random(shape), axis=-1), rng.integers(0, shape[-1] + 1, (*shape[:-1], 1))
+    lists, length = (np.argsort(rng.random(shape), axis=-1),
+                     rng.integers(0, shape[-1] + 1, (*shape[:-1], 1)))
     return np.where(np.arange(shape[-1]) < length, lists, -1)
 
 
@@ -225,11 +254,15 @@ GROUP = Domain("group", whole=True)
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #ce1272d9
 def check_domain(name: str, argument: str, array: np.ndarray, domain: Domain, used=True) -> None:
-    "Raise ValueError for the first number of `array` outside its domain. `used`: which numbers count."
+    """Raise ValueError for the first number of `array` outside its domain.
+
+    `used`: which numbers count.
+    """
     outside = domain.outside(array) & used
     if outside.any():
         where, value = first(array, outside)
-        raise ValueError(f"{name}: {argument}{where} is {value:.6g}, but it must {domain.rule}. {domain.advise(array)}")
+        raise ValueError(f"{name}: {argument}{where} is {value:.6g}, but it must {domain.rule}. "
+                         f"{domain.advise(array)}")
 
 
 def first(array: np.ndarray, mask: np.ndarray):
@@ -244,34 +277,43 @@ REDUCTIONS = ("none", "mean", "sum")
 def check_reduction(name: str, reduction: str, allowed=REDUCTIONS) -> None:
     "Raise ValueError unless `reduction` is one of `allowed`."
     if not isinstance(reduction, str) or reduction not in allowed:
-        raise ValueError(f"{name}: reduction is {reduction!r}, but it must be one of {', '.join(map(repr, allowed))}.")
+        raise ValueError(f"{name}: reduction is {reduction!r}, but it must be one of "
+                         f"{', '.join(map(repr, allowed))}.")
 
 
-def check_number(name: str, option: str, value, low: float, high: float = np.inf, open: bool = False) -> None:
+def check_number(name: str, option: str, value, low: float, high: float = np.inf,
+                 open: bool = False) -> None:
     "Raise ValueError unless `value` is a number from `low` (excluded if `open`) to `high`."
     if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
         raise TypeError(f"{name}: {option} is {value!r}, but it must be a number.")
     if not (low < value if open else low <= value) or not value <= high:
-        limits = f"{'greater than' if open else 'at least'} {low:g}" + (f" and at most {high:g}" if high < np.inf else "")
+        limits = (f"{'greater than' if open else 'at least'} {low:g}"
+                  + (f" and at most {high:g}" if high < np.inf else ""))
         raise ValueError(f"{name}: {option} is {value}, but it must be {limits}.")
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #d3541539
 def check_not_called(name: str, arguments: list, given: tuple) -> None:
     "Raise TypeError if what should be options are the arguments of the loss."
     arrays = [isinstance(x, (Tensor, np.ndarray, list)) for x in given]
-    if len(given) > 1 and all(arrays[:2]) or arrays[:1] == [True] and isinstance(given[0], Tensor) and given[0].requires_grad:
+    if len(given) > 1 and all(arrays[:2]) or arrays[:1] == [True] and isinstance(
+        given[0], Tensor) and given[0].requires_grad:
         raise TypeError(f"{name}: options come in the first call, arguments in the second. "
                         f"Write {name}()({', '.join(arguments)}).")
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #929c8b89
 class ClassIndexError(IndexError, ValueError):
-    "A class index out of range: an IndexError, as in PyTorch, and a ValueError, as every bad argument here."
+    """A class index out of range: an IndexError, as in PyTorch, and a ValueError, as every bad
+    argument here.
+    """
 
 
 def check_classes(name: str, shape: tuple, axis: int, least: int = 2) -> None:
-    "Raise ValueError unless an input of `shape` has classes along `axis`; of a single one nothing can be learned."
+    """Raise ValueError unless an input of `shape` has classes along `axis`; of a single one
+    nothing can be learned.
+    """
     if not shape or shape[axis] == 0:
-        raise ValueError(f"{name}: input has shape {shape}, but it needs a class axis: (C,), (N, C) or (N, C, d1, ...).")
+        raise ValueError(f"{name}: input has shape {shape}, but it needs a class axis: (C,), (N, "
+                         "C) or (N, C, d1, ...).")
     if shape[axis] < least:
         raise ValueError(f"{name}: input has shape {shape}, so there is one class, whose probability is always 1: nothing "
                          f"can be learned. For one score for each sample, and targets of 0 and 1, use BCEWithLogitsLoss.")
@@ -291,7 +333,8 @@ def check_index_shape(name: str, target: np.ndarray, shape: tuple) -> None:
     if target.shape == expected:
         return
     probabilities = f" and class probabilities {shape}" if name == "CrossEntropyLoss" else ""
-    exchanged = " Are input and target exchanged?" if shape == target.shape[:1] + target.shape[2:] else ""
+    exchanged = (" Are input and target exchanged?" if shape == target.shape[:1] + target.shape[2:]
+                 else "")
     raise ValueError(f"{name}: target has shape {target.shape}, but for an input of shape {shape} class indices have "
                      f"shape {expected}{probabilities}.{exchanged}")
 
@@ -302,24 +345,28 @@ def outside_classes(name: str, target, shape: tuple, classes: int, ignored, igno
     if outside.any():
         where, value = first(target, outside)
         kept = target[~ignored]
-        fix = ("If your labels start at 1, subtract 1." if kept.min() >= 1 and kept.max() == classes else
-               f"To leave samples out, set ignore_index={value:.0f}." if value < 0 and ignore_index is not None else
-               "Give the input one score for each class.")
+        fix = ("If your labels start at 1, subtract 1." if kept.min() >= 1 and kept.max() == classes
+               else f"To leave samples out, set ignore_index={value:.0f}."
+               if value < 0 and ignore_index is not None
+               else "Give the input one score for each class.")
         raise ClassIndexError(f"{name}: target{where} is {value:.0f}, but an input of shape {shape} has "
                               f"classes 0..{classes - 1}. {fix}")
 
 
 def class_indices(name: str, target: np.ndarray, shape: tuple, ignore_index: int | None = None):
-    """Return `target` as indices into the classes of an input of `shape`, and a mask of the ignored samples or None.
+    """Return `target` as indices into the classes of an input of `shape`, and a mask of the ignored
+    samples or None.
 
-    Ignored samples get index 0. Raise ValueError for what is not a whole number, IndexError for what is out of range.
+    Ignored samples get index 0. Raise ValueError for what is not a whole number, IndexError for
+    what is out of range.
     """
     check_index_shape(name, target, shape)
     classes, kind = shape[min(1, len(shape) - 1)], target.dtype.kind
     if kind not in "iu":
         check_whole(name, target)
     if kind == "i" and target.size and (ignore_index is None or not 0 <= ignore_index < classes):
-        if target.view(f"u{target.dtype.itemsize}").max() < classes:       # negative: large without its sign
+        # negative: large without its sign
+        if target.view(f"u{target.dtype.itemsize}").max() < classes:
             return target.astype(np.intp, copy=False), None
     ignored = np.zeros(target.shape, bool) if ignore_index is None else target == ignore_index
     outside_classes(name, target, shape, classes, ignored, ignore_index)

@@ -34,8 +34,10 @@ def poly(logits, target, *, epsilon):
 class PolyLoss(ClassLoss):
     """Cross-entropy with a weight for the first term of its series: `-log(p) + epsilon * (1 - p)`.
 
-    - `epsilon`: the weight of the first term, at least -1; 0 is `CrossEntropyLoss`. `weight`, `ignore_index`, `reduction`: as for `CrossEntropyLoss`.
-    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1, ...).
+    - `epsilon`: the weight of the first term, at least -1; 0 is `CrossEntropyLoss`. `weight`,
+      `ignore_index`, `reduction`: as for `CrossEntropyLoss`.
+    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1,
+      ...).
     - Range: the loss from 0 to infinity.
     - Errors: as for `CrossEntropyLoss`; ValueError if `epsilon` is below -1.
     - Source: Leng and others (2022), arXiv:2204.12511.
@@ -48,7 +50,8 @@ class PolyLoss(ClassLoss):
     formula = poly
     variants = ({"epsilon": 2.0}, {"epsilon": -0.5, "weight": "each class"}, {"ignore_index": 1})
 
-    def __init__(self, epsilon: float = 1.0, weight=None, ignore_index: int = -100, reduction: str = "mean"):
+    def __init__(self, epsilon: float = 1.0, weight=None, ignore_index: int = -100,
+                 reduction: str = "mean"):
         super().__init__(weight, ignore_index, reduction)
         check_number(type(self).__name__, "epsilon", epsilon, low=-1)
         self.epsilon = epsilon
@@ -72,11 +75,14 @@ def generalized_cross_entropy(logits, target, *, q):
 
 # %% ../../nbs/04_losses/classification_losses_dev.ipynb #4d7619ab
 class GeneralizedCrossEntropyLoss(ClassLoss):
-    """A loss between cross-entropy and the absolute error, robust to wrong labels: `(1 - p**q) / q`.
+    """A loss between cross-entropy and the absolute error, robust to wrong labels: `(1 - p**q) /
+    q`.
 
-    - `q`: the power of the probability, above 0 up to 1; near 0 the loss is `CrossEntropyLoss`, 1 the absolute error.
+    - `q`: the power of the probability, above 0 up to 1; near 0 the loss is `CrossEntropyLoss`, 1
+      the absolute error.
     - `weight`, `ignore_index`, `reduction`: as for `CrossEntropyLoss`.
-    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1, ...).
+    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1,
+      ...).
     - Range: 0 to 1 / q.
     - Errors: as for `CrossEntropyLoss`; ValueError if `q` is not above 0 and at most 1.
     - Source: Zhang and Sabuncu (2018), arXiv:1805.07836.
@@ -89,7 +95,8 @@ class GeneralizedCrossEntropyLoss(ClassLoss):
     formula = generalized_cross_entropy
     variants = ({"q": 1.0}, {"q": 0.1, "weight": "each class"}, {"ignore_index": 1})
 
-    def __init__(self, q: float = 0.7, weight=None, ignore_index: int = -100, reduction: str = "mean"):
+    def __init__(self, q: float = 0.7, weight=None, ignore_index: int = -100,
+                 reduction: str = "mean"):
         super().__init__(weight, ignore_index, reduction)
         check_number(type(self).__name__, "q", q, low=0, high=1, open=True)
         self.q = q
@@ -114,9 +121,11 @@ def sparsemax_loss(logits, target):
     "The sparsemax loss of each row of logits, and its slope."
     samples = np.arange(len(target))
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    tau = threshold(np.maximum(shifted, -1))      # no share below -1; far below, the sums would overflow
+    # no share below -1; far below, the sums would overflow
+    tau = threshold(np.maximum(shifted, -1))
     share = np.maximum(shifted - tau, 0)
-    value = 0.5 + 0.5 * np.where(share > 0, share * (shifted + tau), 0).sum(axis=-1) - shifted[samples, target]
+    value = (0.5 + 0.5 * np.where(share > 0, share * (shifted + tau), 0).sum(axis=-1)
+             - shifted[samples, target])
     share[samples, target] -= 1
     return np.maximum(value, 0), share
 
@@ -125,7 +134,8 @@ class SparsemaxLoss(ClassLoss):
     """The loss of sparsemax, a softmax with exact zeros.
 
     - `weight`, `ignore_index`, `reduction`: as for `CrossEntropyLoss`.
-    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1, ...).
+    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1,
+      ...).
     - Range: 0 (the target leads by 1 or more) to infinity.
     - Errors: as for `CrossEntropyLoss`.
     - Source: Martins and Astudillo (2016), arXiv:1602.02068.

@@ -24,8 +24,10 @@ def weighted_sum(values, weights):
     """The weighted sum of several losses, and its slope with respect to each.
 
     - `values`: array (terms, samples). `weights`: array (terms,).
-    - Returns `(total, slopes)`, arrays (samples,) and (terms,). A term of weight 0 counts nothing, even if it is infinite.
-    - Example: the values 3 and 5 of one sample with the weights 2 and 0.5 give the total 8.5 and the slopes 2 and 0.5.
+    - Returns `(total, slopes)`, arrays (samples,) and (terms,). A term of weight 0 counts nothing,
+      even if it is infinite.
+    - Example: the values 3 and 5 of one sample with the weights 2 and 0.5 give the total 8.5 and
+      the slopes 2 and 0.5.
     """
     ### BEGIN SOLUTION
     used = weights != 0
@@ -34,7 +36,8 @@ def weighted_sum(values, weights):
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #b816e021
 class Term(NamedTuple):
-    """What a term of a combined loss came to in a call, as plain numbers; with `reduction='none'` the means over the samples.
+    """What a term of a combined loss came to in a call, as plain numbers; with `reduction='none'`
+    the means over the samples.
 
     - `value`: the loss by itself. `weight`: the weight that it had. `part`: its part of the total.
 
@@ -57,7 +60,8 @@ def fixed_term(value: float, weight: float) -> Term:
 
 def mean(array: np.ndarray) -> float:
     "The mean of an array as a Python number; 0 if it is empty."
-    return float(array.item() if array.size == 1 else array.mean(dtype=np.float64) if array.size else 0)
+    return float(array.item() if array.size == 1 else array.mean(dtype=np.float64) if array.size
+                 else 0)
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #9edf401b
 def term_name(loss) -> str:
@@ -95,16 +99,22 @@ def add_up(owner: str, values: dict, weights) -> Tensor:
     with np.errstate(all="ignore"):
         total, slopes = weighted_sum(rows, np.array(weights, rows.dtype))
     return record(cast(total.reshape(shape), float_dtype(*arrays)),
-                  *[(x, lambda gradient, slope=slope: gradient * slope) for x, slope in zip(values.values(), slopes)])
+                  *[(x, lambda gradient, slope=slope: gradient * slope)
+                    for x, slope in zip(values.values(), slopes)])
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #4c9104db
 def check_weight(what: str, weight) -> float:
-    "`weight` as a float. A TypeError unless it is a number, a ValueError if it is negative or not finite."
+    """`weight` as a float. A TypeError unless it is a number, a ValueError if it is negative or
+    not finite.
+    """
     if isinstance(weight, bool) or not isinstance(weight, (int, float, np.integer, np.floating)):
-        learned = " Weights that learn are in MultiTaskLoss(..., learned=...)." if isinstance(weight, Tensor) else ""
-        raise TypeError(f"{what} is {weight!r}, but it must be a number, as in 0.5 * loss.{learned}")
+        learned = (" Weights that learn are in MultiTaskLoss(..., learned=...)."
+                   if isinstance(weight, Tensor) else "")
+        raise TypeError(f"{what} is {weight!r}, but it must be a number, as in 0.5 * "
+                        f"loss.{learned}")
     if not 0 <= weight < inf:
-        negative = " To make something large, such as an entropy, let a FunctionLoss return its negative." if weight < 0 else ""
+        negative = (" To make something large, such as an entropy, let a FunctionLoss return its "
+                    "negative." if weight < 0 else "")
         raise ValueError(f"{what} is {weight}, but it must be finite and at least 0.{negative}")
     return float(weight)
 
@@ -160,7 +170,8 @@ class FunctionLoss(Combining, Module):
     """
     def __init__(self, function):
         if not callable(function):
-            raise TypeError(f"FunctionLoss: function is {function!r}, but it must be a function or a Module that returns a Tensor.")
+            raise TypeError(f"FunctionLoss: function is {function!r}, but it must be a function "
+                            "or a Module that returns a Tensor.")
         self.function = function
 
     def forward(self, *inputs, **named) -> Tensor:
@@ -168,7 +179,8 @@ class FunctionLoss(Combining, Module):
         try:
             return as_tensor(result)
         except TypeError:
-            raise TypeError(f"{self!r}: the function returned {result!r}, but it must return a Tensor.") from None
+            raise TypeError(f"{self!r}: the function returned {result!r}, but it must "
+                            "return a Tensor.") from None
 
     def __repr__(self) -> str:
         return f"FunctionLoss({getattr(self.function, '__name__', repr(self.function))})"
@@ -177,14 +189,18 @@ class FunctionLoss(Combining, Module):
 class WeightedSum(Combining, Module):
     """The sum of `losses`, each times its weight: what `0.7 * MSELoss() + 0.3 * L1Loss()` makes.
 
-    Call it with the arguments of the losses. After a call `.terms` has a `Term` (value, weight, part of the total) of each
-    loss by the name of its class, plain numbers for logs. Sums within sums are taken apart. The losses are shared, not
+    Call it with the arguments of the losses. After a call `.terms` has a `Term` (value, weight,
+    part of the total) of each
+    loss by the name of its class, plain numbers for logs. Sums within sums are taken apart. The
+    losses are shared, not
     copied; the list `.weights` is the sum's own and may be changed between calls.
 
-    - `losses`: the losses, sums of losses among them. `weights`: numbers from 0, one for each loss; None: all 1.
+    - `losses`: the losses, sums of losses among them. `weights`: numbers from 0, one for each loss;
+      None: all 1.
     - Shapes: those of the losses, whose results must have the same shape.
     - Range: that of the losses, if the weights add up to 1.
-    - Errors: TypeError for a term that is no loss (wrap functions in `FunctionLoss`) or a weight that is no number;
+    - Errors: TypeError for a term that is no loss (wrap functions in `FunctionLoss`) or a weight
+      that is no number;
       ValueError for no terms, negative or infinite weights, and results of different shapes.
 
     Example:
@@ -209,26 +225,32 @@ class WeightedSum(Combining, Module):
             inner = zip(loss.losses, loss.weights) if isinstance(loss, WeightedSum) else [(loss, 1)]
             for part, factor in inner:
                 self.losses.append(part)
-                self.weights.append(check_weight(f"WeightedSum: the weight of {part!r}", weight * factor))
+                self.weights.append(check_weight(f"WeightedSum: the weight of {part!r}",
+                                                 weight * factor))
 
     def forward(self, *inputs, **named) -> Tensor:
-        values = dict(zip(term_names(self.losses), [loss(*inputs, **named) for loss in self.losses]))
+        values = dict(zip(term_names(self.losses),
+                          [loss(*inputs, **named) for loss in self.losses]))
         total = add_up("WeightedSum", values, self.weights)
-        self.terms = {name: fixed_term(mean(x.data), weight) for (name, x), weight in zip(values.items(), self.weights)}
+        self.terms = {name: fixed_term(mean(x.data), weight)
+                      for (name, x), weight in zip(values.items(), self.weights)}
         return total
 
     def __repr__(self) -> str:
         bare = len(self.losses) > 1
-        return " + ".join(repr(loss) if bare and weight == 1 else f"{weight!r}".removesuffix(".0") + f" * {loss!r}"
+        return " + ".join(repr(loss) if bare and weight == 1
+                          else f"{weight!r}".removesuffix(".0") + f" * {loss!r}"
                           for loss, weight in zip(self.losses, self.weights))
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #e91edb87
 def uncertainty(value, log_variance, *, factor):
     """The part of a task's loss in a total whose weights are learned, and its slopes.
 
-    - `value`: array, the task's loss. `log_variance`: array of the same shape, the logarithm of the variance.
+    - `value`: array, the task's loss. `log_variance`: array of the same shape, the logarithm of the
+      variance.
     - `factor`: 0.5 for a regression, 1 for a classification.
-    - Returns `(part, slope, slope)`, arrays of that shape; the slopes are with respect to `value` and to `log_variance`.
+    - Returns `(part, slope, slope)`, arrays of that shape; the slopes are with respect to `value`
+      and to `log_variance`.
     - Example: value 3, log-variance 0 and factor 0.5 give the part 1.5 and the slopes 0.5 and -1.
     """
     ### BEGIN SOLUTION
@@ -255,10 +277,14 @@ def quoted(names) -> str:
 
 
 def check_names(what: str, given, expected, every: bool = True) -> None:
-    "A TypeError unless `given` is a dictionary, a ValueError unless it has the names `expected`, or with `every=False` some of them."
+    """A TypeError unless `given` is a dictionary, a ValueError unless it has the names `expected`,
+    or with `every=False` some of them.
+    """
     if not isinstance(given, dict):
-        raise TypeError(f"MultiTaskLoss: {what} is a {type(given).__name__}, but it must be a dictionary with the names {quoted(expected)}.")
-    missing, unknown = [name for name in expected if every and name not in given], [name for name in given if name not in expected]
+        raise TypeError(f"MultiTaskLoss: {what} is a {type(given).__name__}, but it must be a "
+                        f"dictionary with the names {quoted(expected)}.")
+    missing, unknown = ([name for name in expected if every and name not in given],
+                        [name for name in given if name not in expected])
     if missing or unknown:
         raise ValueError(f"MultiTaskLoss: {what} has the names {quoted(given)}, but needs {'' if every else 'some of '}{quoted(expected)}. "
                          f"Missing: {quoted(missing)}. Unknown: {quoted(unknown)}.")
@@ -267,17 +293,24 @@ def check_names(what: str, given, expected, every: bool = True) -> None:
 class MultiTaskLoss(Combining, Module):
     """The losses of several tasks in one: call it with two dictionaries, `loss(outputs, targets)`.
 
-    After a call `.terms` has a `Term` (value, weight, part of the total) of each task by name, plain numbers for logs.
+    After a call `.terms` has a `Term` (value, weight, part of the total) of each task by name,
+    plain numbers for logs.
 
-    - `losses`: a dictionary from the name of a task to its loss, or any function of (output, target) that returns a Tensor.
-    - `weights`: a dictionary from the names of tasks to numbers from 0; None: all 1. It may be changed between calls.
-    - `learned`: a dictionary from the names of tasks whose weight is learned instead to their kind. With the variance v
-      a loss L counts `L / (2 * v) + log(v) / 2` if it is `"regression"`, `L / v + log(v) / 2` if it is `"classification"`.
-      The parameters are the `log(v)`, by name in `.log_variances`. They start at 0; `balance(outputs, targets)` finds a
+    - `losses`: a dictionary from the name of a task to its loss, or any function of (output,
+      target) that returns a Tensor.
+    - `weights`: a dictionary from the names of tasks to numbers from 0; None: all 1. It may be
+      changed between calls.
+    - `learned`: a dictionary from the names of tasks whose weight is learned instead to their kind.
+      With the variance v
+      a loss L counts `L / (2 * v) + log(v) / 2` if it is `"regression"`, `L / v + log(v) / 2` if it
+      is `"classification"`.
+      The parameters are the `log(v)`, by name in `.log_variances`. They start at 0;
+      `balance(outputs, targets)` finds a
       better start. L must not be negative.
     - Shapes: as the losses want them; the results of all losses must have the same shape.
     - Range: 0 to infinity with weights; with learned weights any number.
-    - Errors: ValueError for names that are missing or unknown, negative weights and unknown kinds; TypeError for what is
+    - Errors: ValueError for names that are missing or unknown, negative weights and unknown kinds;
+      TypeError for what is
       no dictionary, function or number.
     - Source: Kendall, Gal and Cipolla (2018), doi:10.1109/CVPR.2018.00781, arXiv:1705.07115.
 
@@ -298,30 +331,39 @@ class MultiTaskLoss(Combining, Module):
         check_names("learned", learned, losses, every=False)
         for name, kind in learned.items():
             if kind not in KINDS:
-                raise ValueError(f"MultiTaskLoss: learned[{name!r}] is {kind!r}, but it must be one of {quoted(KINDS)}.")
+                raise ValueError(f"MultiTaskLoss: learned[{name!r}] is {kind!r}, but it must be "
+                                 f"one of {quoted(KINDS)}.")
         fixed = [name for name in losses if name not in learned]
         weights = dict.fromkeys(fixed, 1) if weights is None else weights
         check_names("weights", weights, fixed)
-        self.losses = {name: loss if isinstance(loss, (Loss, Combining)) else FunctionLoss(loss) for name, loss in losses.items()}
+        self.losses = {name: loss if isinstance(loss, (Loss, Combining)) else FunctionLoss(loss)
+                       for name, loss in losses.items()}
         self.learned, self.terms = dict(learned), {}
-        self.weights = {name: check_weight(f"MultiTaskLoss: the weight of {name!r}", weights[name]) for name in fixed}
-        self.log_variances = {name: Tensor(0.0, requires_grad=True) for name in losses if name in learned}
+        self.weights = {name: check_weight(f"MultiTaskLoss: the weight of {name!r}", weights[name])
+                        for name in fixed}
+        self.log_variances = {name: Tensor(0.0, requires_grad=True) for name in losses
+                              if name in learned}
 
     def forward(self, outputs: dict, targets: dict, sample_weight=None) -> Tensor:
         check_names("outputs", outputs, self.losses)
         check_names("targets", targets, self.losses)
-        weights = sample_weight if isinstance(sample_weight, dict) else dict.fromkeys(self.losses, sample_weight)
+        weights = (sample_weight if isinstance(sample_weight, dict)
+                   else dict.fromkeys(self.losses, sample_weight))
         check_names("sample_weight", weights, self.losses, every=False)
-        named = {name: {"sample_weight": weight} for name, weight in weights.items() if weight is not None}
-        values = {name: loss(outputs[name], targets[name], **named.get(name, {})) for name, loss in self.losses.items()}
+        named = {name: {"sample_weight": weight} for name, weight in weights.items()
+                 if weight is not None}
+        values = {name: loss(outputs[name], targets[name], **named.get(name, {}))
+                  for name, loss in self.losses.items()}
         check_shapes("MultiTaskLoss", values)
-        parts = {name: learned_part(x, self.log_variances[name], self.learned[name]) if name in self.learned else x for name, x in values.items()}
+        parts = {name: learned_part(x, self.log_variances[name], self.learned[name])
+                 if name in self.learned else x for name, x in values.items()}
         total = add_up("MultiTaskLoss", parts, [self.weights.get(name, 1.0) for name in parts])
         self.terms = {name: self.term(name, mean(x.data)) for name, x in values.items()}
         return total
 
     def balance(self, outputs: dict, targets: dict) -> None:
-        """Set each learned log-variance to where the total of these outputs is lowest: a good start, whatever the units.
+        """Set each learned log-variance to where the total of these outputs is lowest: a good
+        start, whatever the units.
 
         - `outputs`, `targets`: the outputs and targets of the tasks by name, as in a call.
 
@@ -341,7 +383,9 @@ class MultiTaskLoss(Combining, Module):
         "The Term of a task whose loss is `value`."
         if name in self.weights:
             return fixed_term(value, self.weights[name])
-        part, weight, _ = uncertainty(np.float64(value), np.float64(self.log_variances[name].item()), factor=KINDS[self.learned[name]])
+        part, weight, _ = uncertainty(np.float64(value),
+                                      np.float64(self.log_variances[name].item()),
+                                      factor=KINDS[self.learned[name]])
         return Term(value, float(weight), float(part))
 
     def __repr__(self) -> str:

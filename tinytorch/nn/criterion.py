@@ -16,14 +16,16 @@ import numpy as np
 from ..core.engine import Problem
 from ..core.tensor import Tensor, is_float, narrow, wide
 from ..core.trace import Traced
-from .arguments import (
-    CLASS_INDEX, CLASS_PROBABILITIES, REAL, REDUCTIONS, as_array, check_classes, check_domain, check_not_called,
-    check_reduction, check_same_shape, class_indices, float_dtype, option_array, spread)
+from .arguments import (CLASS_INDEX, CLASS_PROBABILITIES, REAL, REDUCTIONS, as_array,
+                                    check_classes, check_domain, check_not_called, check_reduction,
+                                    check_same_shape, class_indices, float_dtype, option_array,
+                                    spread)
 from .evaluation import Evaluation
 from .layers import Module
 
 # %% ../../nbs/machinery/criterion_dev.ipynb #7e58969a
-LOSSES: dict[str, type] = {}     # every loss of the package by name; tests, benchmarks and tables walk over it
+# every loss of the package by name; tests, benchmarks and tables walk over it
+LOSSES: dict[str, type] = {}
 
 
 @functools.cache
@@ -39,11 +41,14 @@ def array_options(formula, arguments) -> tuple:
     return tuple([p.name for p in parameters if p.kind is not p.KEYWORD_ONLY][len(arguments):])
 
 
-STATING = ("problem", "state", "option", "samples_first", "sample_shape", "target_weight", "operand", "check_rows")
+STATING = ("problem", "state", "option", "samples_first", "sample_shape", "target_weight",
+           "operand", "check_rows")
 
 
 def by_shapes(method):
-    "Mark a method of `STATING` that looks at shapes and dtypes alone, or uses `but` where it looks at numbers."
+    """Mark a method of `STATING` that looks at shapes and dtypes alone, or uses `but` where it
+    looks at numbers.
+    """
     method.by_shapes = True
     return method
 
@@ -51,7 +56,8 @@ def by_shapes(method):
 def states_by_shapes(cls) -> bool:
     "Return whether all methods that state the problem of a loss are the criterion's, or marked."
     methods = [getattr(cls, name) for name in STATING if hasattr(cls, name)]
-    return all(method.__module__ == Loss.__module__ or hasattr(method, "by_shapes") for method in methods)
+    return all(method.__module__ == Loss.__module__ or hasattr(method, "by_shapes")
+               for method in methods)
 
 
 def bounds_of(domain):
@@ -80,20 +86,26 @@ def combining(name: str):
 
 # %% ../../nbs/machinery/criterion_dev.ipynb #7610e942
 class Loss(Module):
-    """A measure of how wrong predictions are: call it with `(input, target)`, get a Tensor, call `backward()`.
+    """A measure of how wrong predictions are: call it with `(input, target)`, get a Tensor, call
+    `backward()`.
 
-    `reduction`: `"mean"` over the samples (0 if there are none), `"sum"`, or `"none"` for the loss of each.
+    `reduction`: `"mean"` over the samples (0 if there are none), `"sum"`, or `"none"` for the loss
+    of each.
 
-    A call takes `sample_weight`, one number for each sample or for each along the first axes: a sample counts as
-    often as it says. One of weight 0 is skipped, whatever it holds. The mean then divides by the sum of the weights,
+    A call takes `sample_weight`, one number for each sample or for each along the first axes: a
+    sample counts as
+    often as it says. One of weight 0 is skipped, whatever it holds. The mean then divides by the
+    sum of the weights,
     times the class weights where a loss divides by these.
     """
     family = False             # a base class of losses, and none itself
     formula = None             # blocks of the arguments -> value, slope, ...
     fitted = False             # whether `fit` has something to do
-    options = spreads = ()     # names of the options of the formula: numbers, and arrays that are cut with the samples
+    # names of the options of the formula: numbers, and arrays that are cut with the samples
+    options = spreads = ()
     rows = False               # a row formula has one more axis: of classes or features
-    difference = False         # depends on input - target alone: the target's slope is minus the input's
+    # depends on input - target alone: the target's slope is minus the input's
+    difference = False
     domain = {"input": REAL, "target": REAL}      # of each argument, in order
     constant = ()              # arguments that have no gradient, such as labels
     stretch = ()               # arguments of which one number may stand for all samples
@@ -101,17 +113,20 @@ class Loss(Module):
     reductions = REDUCTIONS
     variants = ()              # further options worth testing, as keyword arguments
     task = "regression"        # what it is for, in the words of the chooser
-    function = ""              # the name of its functional form, where that is not its own in snake_case
+    # the name of its functional form, where that is not its own in snake_case
+    function = ""
     least_classes = 2          # of a loss of classes: with fewer there is nothing to learn
     weight = None              # an option of some losses: factors for elements or classes
     columns = "classes"        # what the features of a row formula are, for messages
     __signature__ = Signature()
     __array_ufunc__ = None     # so that `np.float32(2) * loss` asks the loss
-    __add__, __radd__, __mul__, __rmul__, __truediv__ = map(combining, ("__add__", "__radd__", "__mul__", "__rmul__", "__truediv__"))
+    __add__, __radd__, __mul__, __rmul__, __truediv__ = map(
+        combining, ("__add__", "__radd__", "__mul__", "__rmul__", "__truediv__"))
 
     def __init_subclass__(cls):
         if cls.formula is not None:
-            cls.options, cls.spreads = keyword_options(cls.formula), array_options(cls.formula, cls.domain)
+            cls.options, cls.spreads = (keyword_options(cls.formula),
+                                        array_options(cls.formula, cls.domain))
         cls.bounds = tuple([bounds_of(domain) for domain in cls.domain.values()])
         cls.fitted = bool(cls.stretch) or cls.fit is not Loss.fit
         cls.by_shapes = states_by_shapes(cls)
@@ -154,21 +169,27 @@ class Loss(Module):
             inputs = self.bind(inputs, named)
         call = Evaluation(self, inputs, sample_weight)
         result = call.run()
-        return Tensor.from_op(result, [x for x, want in zip(inputs, call.wanted) if want], call.backward)
+        return Tensor.from_op(result, [x for x, want in zip(inputs, call.wanted) if want],
+                              call.backward)
 
     def bind(self, inputs: tuple, named: dict) -> tuple:
         "Return the arguments in order. Raise TypeError for a missing or unknown one."
         try:
             return inspect.signature(self).bind(*inputs, **named).args
         except TypeError as error:
-            raise TypeError(f"{type(self).__name__}: {error}. It is called with ({', '.join(self.domain)}).") from None
+            raise TypeError(f"{type(self).__name__}: {error}. It is called with "
+                            f"({', '.join(self.domain)}).") from None
 
     def __repr__(self) -> str:
-        options = (f"{name}={getattr(self, name)!r}" for name in inspect.signature(type(self)).parameters)
+        options = (f"{name}={getattr(self, name)!r}"
+                   for name in inspect.signature(type(self)).parameters)
         return f"{type(self).__name__}({', '.join(options)})"
 
     def samples_first(self, array: np.ndarray, wide: bool = True) -> np.ndarray:
-        "Return a view of an argument with its sample axes first, at least one. `wide`: it has the features of each sample."
+        """Return a view of an argument with its sample axes first, at least one.
+
+        `wide`: it has the features of each sample.
+        """
         return array if array.ndim else array[None]
 
     def sample_shape(self, input: np.ndarray) -> tuple:
@@ -177,37 +198,50 @@ class Loss(Module):
 
     def fit(self, *arrays: np.ndarray) -> tuple:
         "Return the arguments; of those that `stretch` names, one number stands for all."
-        shapes = [self.sample_shape(arrays[0]) if argument in self.per_row else arrays[0].shape for argument in self.domain]
+        shapes = [self.sample_shape(arrays[0]) if argument in self.per_row else arrays[0].shape
+                  for argument in self.domain]
         return tuple([np.broadcast_to(x, shape) if x.size == 1 and argument in self.stretch else x
                       for x, argument, shape in zip(arrays, self.domain, shapes)])
 
     def problem(self, *arrays: np.ndarray) -> Problem:
-        "State what the engine is to run for these arrays. Raise ValueError where their shapes do not fit."
+        """State what the engine is to run for these arrays.
+
+        Raise ValueError where their shapes do not fit.
+        """
         name, (first, *others) = type(self).__name__, self.domain
         for argument, array in zip(others, arrays[1:]):
             check_same_shape(name, arrays[0], array, (first, argument))
         operands = [self.samples_first(x) for x in arrays]
-        weight = None if self.weight is None else spread(name, "weight", self.weight, operands[0].shape)
+        weight = (None if self.weight is None
+                  else spread(name, "weight", self.weight, operands[0].shape))
         count = arrays[0].size if self.reduction != "batchmean" else len(operands[0])
         return self.state(*operands, weight=weight, divisor=count, repeatable=weight is None)
 
     def state(self, *operands, formula=None, repeatable=False, **fields) -> Problem:
         """State a formula and its options as a Problem over `operands`, samples first.
 
-        float16 and bfloat16 are computed in float32. `repeatable`: arguments of these shapes give this problem.
+        float16 and bfloat16 are computed in float32. `repeatable`: arguments of these shapes give
+        this problem.
         """
         dtype, formula = float_dtype(*operands), formula or type(self).formula
         dtype = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
-        spreads = [name for name in self.spreads if getattr(self, name) is not None] if self.spreads else []
-        more = [spread(type(self).__name__, name, getattr(self, name), operands[0].shape) for name in spreads]
-        options = {name: self.option(name, operands[0].shape, dtype) for name in keyword_options(formula)}
-        plain = not more and not any([x is not getattr(self, name) or isinstance(x, np.ndarray) for name, x in options.items()])
+        spreads = ([name for name in self.spreads if getattr(self, name) is not None]
+                   if self.spreads else [])
+        more = [spread(type(self).__name__, name, getattr(self, name), operands[0].shape)
+                for name in spreads]
+        options = {name: self.option(name, operands[0].shape, dtype)
+                   for name in keyword_options(formula)}
+        plain = not more and not any([x is not getattr(self, name) or isinstance(x, np.ndarray)
+                                      for name, x in options.items()])
         samples = operands[0].shape[:-1] if self.rows else operands[0].shape
         return Problem(formula, (*operands, *more), samples, dtype, options, rows=self.rows,
-                       repeatable=repeatable and plain and self.by_shapes, **{"bounds": self.bounds} | fields)
+                       repeatable=repeatable and plain and self.by_shapes,
+                       **{"bounds": self.bounds} | fields)
 
     def option(self, name: str, shape: tuple, dtype):
-        "Return the value of a formula's option: a number, or one number for each class of an input of `shape`."
+        """Return the value of a formula's option: a number, or one number for each class of an
+        input of `shape`.
+        """
         value = getattr(self, name)
         if not isinstance(value, np.ndarray):
             return 1.0 if value is None and name == "weight" else value
@@ -217,14 +251,19 @@ class Loss(Module):
         return value.astype(dtype, copy=False)
 
     def check(self, arrays, weight=None) -> None:
-        "Raise ValueError for the first number outside its domain that counts. Called if the engine has met NaN."
+        """Raise ValueError for the first number outside its domain that counts.
+
+        Called if the engine has met NaN.
+        """
         for array, argument in zip(arrays, self.domain):
             domain = self.domain_of(argument, array, arrays[0])
             used = True if weight is None else self.spread_samples(weight != 0, array.shape)
             check_domain(type(self).__name__, argument, array, domain, used)
 
     def domain_of(self, argument: str, array, input):
-        "Return the domain of an argument, of two the one that its shape asks for: indices, or numbers like the input."
+        """Return the domain of an argument, of two the one that its shape asks for: indices, or
+        numbers like the input.
+        """
         domain = self.domain[argument]
         if not isinstance(domain, tuple):
             return domain
@@ -239,10 +278,13 @@ class Loss(Module):
         return result
 
     def skip(self, arrays, skipped):
-        "Return the arguments with index 0 at skipped samples, whose own indices may be out of range."
+        """Return the arguments with index 0 at skipped samples, whose own indices may be out of
+        range.
+        """
         if not skipped.any():
             return arrays
-        whole = [self.domain_of(argument, x, arrays[0]).whole for argument, x in zip(self.domain, arrays)]
+        whole = [self.domain_of(argument, x, arrays[0]).whole
+                 for argument, x in zip(self.domain, arrays)]
         return tuple([np.where(self.spread_samples(skipped, x.shape), 0, x) if is_index else x
                       for x, is_index in zip(arrays, whole)])
 
@@ -260,9 +302,11 @@ def split_dim(array, args, options) -> tuple:
 
 
 def differentiable(backward):
-    """Decorator for a function of one array: given a Tensor it returns a Tensor. 16-bit numbers are computed in float32.
+    """Decorator for a function of one array: given a Tensor it returns a Tensor. 16-bit numbers are
+    computed in float32.
 
-    `backward(gradient, input, result, **options)` is the gradient of the input. A function whose first option is `dim`
+    `backward(gradient, input, result, **options)` is the gradient of the input. A function whose
+    first option is `dim`
     works along that axis.
     """
     def decorate(function):
@@ -272,7 +316,8 @@ def differentiable(backward):
         def call(input, *args, **options):
             if isinstance(input, Traced):
                 return function(input, *args, **options)
-            given = input.data if isinstance(input, Tensor) else as_array(function.__name__, "input", input)
+            given = (input.data if isinstance(input, Tensor)
+                     else as_array(function.__name__, "input", input))
             array, dim = wide(given), -1
             if has_dim and (args or "dim" in options):
                 dim, args, options = split_dim(array, args, options)
@@ -287,7 +332,8 @@ def differentiable(backward):
 
             def back(gradient):
                 gradient = wide(turned(gradient, array.ndim, dim, -1))
-                return (turned(backward(gradient, array, result, *args, **options), array.ndim, -1, dim),)
+                return (turned(backward(gradient, array, result, *args, **options), array.ndim, -1,
+                               dim),)
 
             return Tensor.from_op(data, (input,), back)
         return call
@@ -303,7 +349,8 @@ class ClassLoss(Loss):
     rows = True
     domain = {"input": REAL, "target": CLASS_INDEX}
     task = "multi-class classification"
-    soft = None                # a formula for targets that are probabilities of the classes, or smoothed
+    # a formula for targets that are probabilities of the classes, or smoothed
+    soft = None
     label_smoothing = 0.0
 
     def __init__(self, weight=None, ignore_index: int = -100, reduction: str = "mean"):
@@ -328,16 +375,19 @@ class ClassLoss(Loss):
         self.check_weight(input.shape, rows.shape[-1])
         if self.soft is not None and target.shape == input.shape:
             self.check_probabilities(input, target)
-            return self.state(rows, self.samples_first(target), formula=type(self).soft, divisor=rows.size // rows.shape[-1],
+            return self.state(rows, self.samples_first(target), formula=type(self).soft,
+                              divisor=rows.size // rows.shape[-1],
                               bounds=(None, CLASS_PROBABILITIES.bounds))
         indices, ignored = class_indices(name, target, input.shape, self.ignore_index)
         operands = rows, indices.reshape(rows.shape[:-1])
         weight, divisor = self.target_weight(indices, ignored)
         if self.label_smoothing:               # the class weights are in the formula
             used = None if ignored is None else np.atleast_1d(~ignored)
-            return self.state(*operands, formula=type(self).soft, weight=used, counts=weight, divisor=divisor)
+            return self.state(*operands, formula=type(self).soft, weight=used, counts=weight,
+                              divisor=divisor)
         repeatable = self.weight is None and not 0 <= self.ignore_index < rows.shape[-1]
-        return self.state(*operands, weight=weight, counts=weight, divisor=divisor, repeatable=repeatable)
+        return self.state(*operands, weight=weight, counts=weight, divisor=divisor,
+                          repeatable=repeatable)
 
     def check_weight(self, shape, classes):
         "Raise ValueError unless there is one weight for each class."
@@ -346,7 +396,9 @@ class ClassLoss(Loss):
                              f"{classes} classes. Give one weight for each class.")
 
     def check_probabilities(self, input, target):
-        "Raise ValueError for a target that may be meant as indices, and if indices are to be ignored."
+        """Raise ValueError for a target that may be meant as indices, and if indices are to be
+        ignored.
+        """
         name, shape = type(self).__name__, input.shape
         if input.ndim == 1 and not is_float(target.dtype):
             raise ValueError(f"{name}: input and target both have shape {shape}, and target holds whole numbers. As the class "
@@ -365,7 +417,8 @@ class ClassLoss(Loss):
     def target_weight(self, indices, ignored):
         "Return the weight of each sample (None if all count once) and their sum."
         if self.weight is not None:
-            weight, divisor = self.weigh(indices, self.weight, np.zeros(indices.shape, bool) if ignored is None else ignored)
+            weight, divisor = self.weigh(
+                indices, self.weight, np.zeros(indices.shape, bool) if ignored is None else ignored)
         elif ignored is not None:
             weight, divisor = ~ignored, indices.size - np.count_nonzero(ignored)
         else:
@@ -391,11 +444,16 @@ class RowLoss(Loss):
     def check_rows(self, argument, input):
         "Raise ValueError unless `input` holds rows of at least one number."
         if input.ndim not in self.dimensions or input.shape[-1] == 0:
-            shapes = " or ".join(("(D,)", "(N, D)", "(N, d1, D)", "(N, d1, d2, D)")[n - 1] for n in self.dimensions)
-            raise ValueError(f"{type(self).__name__}: {argument} has shape {input.shape}, but it needs {shapes}, with D at least 1.")
+            shapes = " or ".join(("(D,)", "(N, D)", "(N, d1, D)", "(N, d1, d2, D)")[n - 1]
+                                 for n in self.dimensions)
+            raise ValueError(f"{type(self).__name__}: {argument} has shape {input.shape}, but it "
+                             f"needs {shapes}, with D at least 1.")
 
     def operand(self, argument, array, first, input, dtype):
-        "Return an argument as the engine wants it. Raise ValueError where its shape does not fit that of the first, `input`."
+        """Return an argument as the engine wants it.
+
+        Raise ValueError where its shape does not fit that of the first, `input`.
+        """
         name = type(self).__name__
         if self.domain[argument] is CLASS_INDEX:
             check_classes(name, input.shape, -1, self.least_classes)
@@ -412,5 +470,6 @@ class RowLoss(Loss):
         first, input = next(iter(self.domain)), arrays[0]
         self.check_rows(first, input)
         dtype = float_dtype(*arrays)
-        operands = [self.operand(argument, array, first, input, dtype) for argument, array in zip(self.domain, arrays)]
+        operands = [self.operand(argument, array, first, input, dtype)
+                    for argument, array in zip(self.domain, arrays)]
         return self.state(*operands, divisor=prod(input.shape[:-1]), repeatable=True)

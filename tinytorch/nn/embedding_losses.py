@@ -25,9 +25,11 @@ from .margin_losses import MarginRankingLoss, SoftMarginLoss
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #dbcdb5f2
 def rescaled(input, dim):
-    """Vectors along axis `dim`, each divided by its largest number, so that no square overflows or vanishes.
+    """Vectors along axis `dim`, each divided by its largest number, so that no square overflows or
+    vanishes.
 
-    Returns them, these numbers (1 for a vector of zeros), and their lengths, 1 or more (0 for zeros).
+    Returns them, these numbers (1 for a vector of zeros), and their lengths, 1 or more (0 for
+    zeros).
     """
     largest = np.abs(input).max(axis=dim, keepdims=True)
     scale = np.where(largest == 0, 1, largest)
@@ -59,7 +61,8 @@ def cosine_of(a, b):
 
 
 def unit(rows):
-    """The direction of each row, and its length as a column; the squares neither overflow nor vanish.
+    """The direction of each row, and its length as a column; the squares neither overflow nor
+    vanish.
 
     A row of zeros has the direction 0, and a length of infinity: divided by it, its slope is 0.
     """
@@ -100,8 +103,10 @@ def together(name, x1, x2):
     try:
         shape = np.broadcast_shapes(x1.shape, x2.shape)
     except ValueError:
-        raise ValueError(f"{name}: x1 has shape {x1.shape} and x2 {x2.shape}, which do not fit. Make them equal, or 1 where they differ.") from None
-    return [record(np.broadcast_to(x.data, shape), (x, lambda gradient: gradient)) for x in (x1, x2)]
+        raise ValueError(f"{name}: x1 has shape {x1.shape} and x2 {x2.shape}, which do "
+                         "not fit. Make them equal, or 1 where they differ.") from None
+    return [record(np.broadcast_to(x.data, shape), (x, lambda gradient: gradient))
+            for x in (x1, x2)]
 
 
 def vectors(*tensors):
@@ -192,7 +197,8 @@ class CosineSimilarity(Module):
 def cosine_embedding(input1, input2, target, *, margin):
     """The loss of the angle of each pair of vectors, and its slopes.
 
-    - `input1`, `input2`: arrays (rows, features). `target`: 1 for similar pairs, -1 for others, array (rows,).
+    - `input1`, `input2`: arrays (rows, features). `target`: 1 for similar pairs, -1 for others,
+      array (rows,).
     - `margin`: the cosine that others may have.
     - Returns `(value, slope of input1, slope of input2)`.
     - Example with margin 0: (1, 0) and (1, 1) give value 0.293 if similar, else 0.707.
@@ -202,18 +208,22 @@ def cosine_embedding(input1, input2, target, *, margin):
     cosine, label = cosine_of(a, b), np.expand_dims(target, -1)
     pull = np.where(label > 0, -label, -label * (cosine >= margin))
     value = np.where(label > 0, 1 - cosine, np.maximum(cosine - margin, 0) + 0 * label)
-    return np.squeeze(value, -1), pull * (b - cosine * a) / length1, pull * (a - cosine * b) / length2
+    return (np.squeeze(value, -1), pull * (b - cosine * a) / length1,
+            pull * (a - cosine * b) / length2)
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #c4fcb595
 class CosineEmbeddingLoss(RowLoss):
-    """The angle of pairs of embeddings: `1 - cos` for similar pairs, `max(0, cos - margin)` for others.
+    """The angle of pairs of embeddings: `1 - cos` for similar pairs, `max(0, cos - margin)` for
+    others.
 
     - `margin`: the cosine that others may have, from -1 to 1; 0 to 0.5 is usual.
     - Shapes: `input1`, `input2` (D,) or (N, D); `target` () or (N,), or one number for all.
     - Range: `target` 1 or -1; the loss from 0 to 2. A vector of zeros has cosine 0 and slope 0.
-    - Errors: ValueError if shapes differ, a target is neither -1 nor 1, or `margin` is outside [-1, 1].
-    - Source: Chopra, Hadsell and LeCun (2005), doi:10.1109/CVPR.2005.202, for pairs; the cosine as in PyTorch.
+    - Errors: ValueError if shapes differ, a target is neither -1 nor 1, or `margin` is outside [-1,
+      1].
+    - Source: Chopra, Hadsell and LeCun (2005), doi:10.1109/CVPR.2005.202, for pairs; the cosine as
+      in PyTorch.
 
     Example:
 
@@ -271,31 +281,36 @@ def triplet_margin(anchor, positive, negative, *, margin, p, eps, swap):
     - `margin`: the lead that is asked for. `p`: of the norm. `eps`: added to differences.
     - `swap`: whether the distance from positive to negative may take the place of the anchor's.
     - Returns `(value, slope of anchor, slope of positive, slope of negative)`.
-    - Example with margin 1 and p 2: anchor (0, 0), positive (3, 4), negative (0, 5.5) give value 0.5.
+    - Example with margin 1 and p 2: anchor (0, 0), positive (3, 4), negative (0, 5.5) give value
+      0.5.
     """
     ### BEGIN SOLUTION
     near, to_near = distance(anchor - positive + eps, p)
     far, to_far = distance(anchor - negative + eps, p)
-    between = 0 * to_far
+    cross = 0 * to_far
     if swap:
         other, to_other = distance(positive - negative + eps, p)
         share = np.where(other < far, 1, np.where(other == far, 0.5, 0 * far))
-        far, to_far, between = np.minimum(far, other), (1 - share) * to_far, share * to_other
+        far, to_far, cross = np.minimum(far, other), (1 - share) * to_far, share * to_other
     short = margin + near - far
-    active = short >= 0
-    return np.squeeze(np.maximum(short, 0), -1), active * (to_near - to_far), active * (-to_near - between), active * (to_far + between)
+    value, active = np.squeeze(np.maximum(short, 0), -1), short >= 0
+    return value, active * (to_near - to_far), active * (-to_near - cross), active * (to_far + cross)
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #6dd328f1
 class TripletMarginLoss(RowLoss):
     """Triplets: the mean of `max(0, d(anchor, positive) - d(anchor, negative) + margin)`.
 
-    - `margin`: the lead that is asked for, above 0. `p`: the norm, above 0 or infinite. `eps`: added to differences.
-    - `swap`: whether the distance from positive to negative counts if it is smaller than the anchor's.
-    - Shapes: `anchor`, `positive`, `negative` equal: (D,), (N, D) or more axes with the features last.
+    - `margin`: the lead that is asked for, above 0. `p`: the norm, above 0 or infinite. `eps`:
+      added to differences.
+    - `swap`: whether the distance from positive to negative counts if it is smaller than the
+      anchor's.
+    - Shapes: `anchor`, `positive`, `negative` equal: (D,), (N, D) or more axes with the features
+      last.
     - Range: 0 to infinity. Where two embeddings coincide the slope of their distance is 0.
     - Errors: ValueError if shapes differ or an option is out of its range.
-    - Source: Weinberger and Saul (2009); Schroff, Kalenichenko and Philbin (2015), doi:10.1109/CVPR.2015.7298682.
+    - Source: Weinberger and Saul (2009); Schroff, Kalenichenko and Philbin (2015),
+      doi:10.1109/CVPR.2015.7298682.
 
     Example:
 
@@ -305,10 +320,12 @@ class TripletMarginLoss(RowLoss):
     formula = triplet_margin
     dimensions = (1, 2, 3, 4)
     domain = {"anchor": REAL, "positive": REAL, "negative": REAL}
-    variants = ({"swap": True}, {"p": 1.0}, {"p": 3.0, "margin": 2.0}, {"p": float("inf")}, {"swap": True, "p": 1.5, "eps": 1e-3})
+    variants = ({"swap": True}, {"p": 1.0}, {"p": 3.0, "margin": 2.0}, {"p": float("inf")},
+                {"swap": True, "p": 1.5, "eps": 1e-3})
     task = "embeddings"
 
-    def __init__(self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False, reduction: str = "mean"):
+    def __init__(self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False,
+                 reduction: str = "mean"):
         super().__init__(reduction)
         name = type(self).__name__
         check_number(name, "margin", margin, low=0, open=True)
@@ -318,19 +335,25 @@ class TripletMarginLoss(RowLoss):
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #eb56f4c8
 def smaller(a, b):
-    "The smaller of two Tensors at every place; where they are equal, half of the slope goes to each."
+    """The smaller of two Tensors at every place; where they are equal, half of the slope goes to
+    each.
+    """
     share = np.where(a.data < b.data, 1, np.where(a.data == b.data, 0.5, 0 * a.data))
-    return record(np.minimum(a.data, b.data), (a, lambda gradient: gradient * share), (b, lambda gradient: gradient * (1 - share)))
+    return record(np.minimum(a.data, b.data), (a, lambda gradient: gradient * share),
+                  (b, lambda gradient: gradient * (1 - share)))
 
 
 class TripletMarginWithDistanceLoss(Loss):
-    """Triplets with a distance of your own: the mean of `max(0, d(anchor, positive) - d(anchor, negative) + margin)`.
+    """Triplets with a distance of your own: the mean of `max(0, d(anchor, positive) - d(anchor,
+    negative) + margin)`.
 
-    - `distance_function`: takes two Tensors, returns a Tensor with one number for each sample; `pairwise_distance` if None.
+    - `distance_function`: takes two Tensors, returns a Tensor with one number for each sample;
+      `pairwise_distance` if None.
     - `margin`: the lead that is asked for, above 0. `swap`: as for `TripletMarginLoss`.
     - Shapes: what `distance_function` takes; the three equal.
     - Range: 0 to infinity.
-    - Errors: ValueError if shapes differ or `margin` is not above 0, TypeError if `distance_function` cannot be called or returns no Tensor.
+    - Errors: ValueError if shapes differ or `margin` is not above 0, TypeError if
+      `distance_function` cannot be called or returns no Tensor.
     - Source: as for `TripletMarginLoss`.
 
     Example:
@@ -343,11 +366,13 @@ class TripletMarginWithDistanceLoss(Loss):
     domain = {"anchor": REAL, "positive": REAL, "negative": REAL}
     task = "embeddings"
 
-    def __init__(self, *, distance_function=None, margin: float = 1.0, swap: bool = False, reduction: str = "mean"):
+    def __init__(self, *, distance_function=None, margin: float = 1.0, swap: bool = False,
+                 reduction: str = "mean"):
         super().__init__(reduction)
         check_number(type(self).__name__, "margin", margin, low=0, open=True)
         if distance_function is not None and not callable(distance_function):
-            raise TypeError(f"{type(self).__name__}: distance_function is {distance_function!r}, but it must be a function of two Tensors.")
+            raise TypeError(f"{type(self).__name__}: distance_function is {distance_function!r}, "
+                            "but it must be a function of two Tensors.")
         self.distance_function, self.margin, self.swap = distance_function, margin, bool(swap)
 
     def measure(self, a, b):
@@ -365,7 +390,8 @@ class TripletMarginWithDistanceLoss(Loss):
         near, far = self.measure(anchor, positive), self.measure(anchor, negative)
         if self.swap:
             far = smaller(far, self.measure(positive, negative))
-        return MarginRankingLoss(self.margin, self.reduction)(far, near, 1.0, sample_weight=sample_weight)
+        return MarginRankingLoss(self.margin, self.reduction)(
+            far, near, 1.0, sample_weight=sample_weight)
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #7ae99362
 def direction_backward(gradient, input, result):
@@ -385,7 +411,8 @@ def similarities(a, b, temperature):
 
 def stacked(a, b):
     "Two tensors of rows, one below the other."
-    return Tensor.from_op(np.concatenate([a.data, b.data]), (a, b), lambda gradient: (gradient[:len(a.data)], gradient[len(a.data):]))
+    return Tensor.from_op(np.concatenate([a.data, b.data]), (a, b),
+                          lambda gradient: (gradient[:len(a.data)], gradient[len(a.data):]))
 
 
 def recast(tensor, dtype):
@@ -394,7 +421,10 @@ def recast(tensor, dtype):
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #951a2180
 def contrast(logits, target):
-    "Return the cross-entropy of each row. In a batch of one there is a single class, and nothing to tell apart."
+    """Return the cross-entropy of each row.
+
+    In a batch of one there is a single class, and nothing to tell apart.
+    """
     loss = CrossEntropyLoss(reduction="none")
     loss.least_classes = 1
     return loss(logits, target)
@@ -408,20 +438,27 @@ def placed(values, places, length: int):
 
 
 class BatchLoss(Loss):
-    "A loss that compares the rows of embeddings (N, D), some with labels (N,), with each other: `compare` returns the loss of each."
+    """A loss that compares the rows of embeddings (N, D), some with labels (N,), with each other:
+
+    `compare` returns the loss of each.
+    """
     family = True
     task = "embeddings"
 
     def forward(self, *inputs, sample_weight=None, **named):
         inputs = self.bind(inputs, named)
-        name, real = type(self).__name__, [argument for argument, domain in self.domain.items() if domain is REAL]
-        embeddings = [x if isinstance(x, Tensor) else Tensor(as_array(name, argument, x)) for argument, x in zip(real, inputs)]
+        name, real = (type(self).__name__,
+                      [argument for argument, domain in self.domain.items() if domain is REAL])
+        embeddings = [x if isinstance(x, Tensor) else Tensor(as_array(name, argument, x))
+                      for argument, x in zip(real, inputs)]
         labels = [np.asarray(x.data if isinstance(x, Tensor) else x) for x in inputs[len(real):]]
         self.check_shapes(real, embeddings, labels)
         count = len(embeddings[0].data)
-        weight = np.ones(count) if sample_weight is None else sample_weights(name, sample_weight, (count,))
+        weight = (np.ones(count) if sample_weight is None
+                  else sample_weights(name, sample_weight, (count,)))
         used = np.flatnonzero(weight)
-        if len(used) < count:                      # a sample of weight 0 is no rival of the others either
+        # a sample of weight 0 is no rival of the others either
+        if len(used) < count:
             embeddings, labels = [x[used] for x in embeddings], [x[used] for x in labels]
         dtype = float_dtype(*[x.data for x in embeddings])
         wide = [recast(x, np.promote_types(dtype, np.float32)) for x in embeddings]
@@ -434,7 +471,11 @@ class BatchLoss(Loss):
         return 1.0
 
     def reduce(self, each, weight, used, counted):
-        "Return the reduced loss. `each`: the losses of the samples in `used`, or of several views of them, one after the other."
+        """Return the reduced loss.
+
+        `each`: the losses of the samples in `used`, or of several views of them, one after the
+        other.
+        """
         views = each.size // max(len(used), 1)
         factors = np.tile(weight[used], views)
         total = each if (factors == 1).all() else each * factors.astype(each.dtype)
@@ -448,7 +489,8 @@ class BatchLoss(Loss):
         "A ValueError that names what does not fit."
         name, shape = type(self).__name__, embeddings[0].shape
         if len(shape) != 2 or shape[1] == 0:
-            raise ValueError(f"{name}: {names[0]} has shape {shape}, but it needs (N, D), with D at least 1: one embedding a row.")
+            raise ValueError(f"{name}: {names[0]} has shape {shape}, but it needs (N, D), with D "
+                             "at least 1: one embedding a row.")
         for other, x in zip(names[1:], embeddings[1:]):
             check_same_shape(name, embeddings[0].data, x.data, (names[0], other))
         for target in labels:
@@ -463,7 +505,8 @@ class BatchLoss(Loss):
 class InfoNCELoss(BatchLoss):
     """Contrast of two batches: row i of `query` belongs to row i of `key`, and to no other.
 
-    - `temperature`: cosines are divided by it; small ones look at the hardest negatives only. Above 0.
+    - `temperature`: cosines are divided by it; small ones look at the hardest negatives only. Above
+      0.
     - `symmetric`: whether to ask in both directions and take the mean, as CLIP does.
     - Shapes: `query`, `key` (N, D); the loss is a number, or (N,) with `reduction="none"`.
     - Range: 0 to infinity, in nats; log(N) for embeddings that say nothing.
@@ -489,10 +532,12 @@ class InfoNCELoss(BatchLoss):
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #2384e915
 class NTXentLoss(InfoNCELoss):
-    """Contrast of two views of the same samples: each looks for its other view among all 2N - 1 others.
+    """Contrast of two views of the same samples: each looks for its other view among all 2N - 1
+    others.
 
     - `temperature`: cosines are divided by it, above 0.
-    - Shapes: `input1`, `input2` (N, D), two views of the same N samples; the loss is a number, or (2N,) with `reduction="none"`.
+    - Shapes: `input1`, `input2` (N, D), two views of the same N samples; the loss is a number, or
+      (2N,) with `reduction="none"`.
     - Range: 0 to infinity, in nats; log(2N - 1) for embeddings that say nothing.
     - Errors: as for `InfoNCELoss`.
     - Source: Chen, Kornblith, Norouzi and Hinton (2020), arXiv:2002.05709.
@@ -509,7 +554,8 @@ class NTXentLoss(InfoNCELoss):
 
     def compare(self, input1, input2):
         both, n = stacked(input1, input2), len(input1.data)
-        logits = similarities(both, both, self.temperature) + np.where(np.eye(2 * n), -np.inf, 0).astype(both.dtype)
+        logits = (similarities(both, both, self.temperature)
+                  + np.where(np.eye(2 * n), -np.inf, 0).astype(both.dtype))
         return contrast(logits, (np.arange(2 * n) + n) % (2 * n))
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #16807cca
@@ -517,8 +563,10 @@ class SupConLoss(BatchLoss):
     """Contrast with labels: every sample of the same class is a partner, all others are not.
 
     - `temperature`: cosines are divided by it, above 0.
-    - Shapes: `input` (N, D), `target` class labels (N,), numbers or words; the loss is a number, or (N,) with `reduction="none"`.
-    - Range: 0 to infinity, in nats. A sample without a partner in the batch costs 0, and the mean leaves it out.
+    - Shapes: `input` (N, D), `target` class labels (N,), numbers or words; the loss is a number, or
+      (N,) with `reduction="none"`.
+    - Range: 0 to infinity, in nats. A sample without a partner in the batch costs 0, and the mean
+      leaves it out.
     - Errors: ValueError for shapes that do not fit, or a `temperature` that is not above 0.
     - Source: Khosla and others (2020), arXiv:2004.11362.
 
@@ -543,16 +591,20 @@ class SupConLoss(BatchLoss):
         partners = (labels[:, None] == labels) & ~itself
         count = partners.sum(axis=1, keepdims=True)
         alone = len(labels) == 1                           # then nothing is left to compare with
-        logits = similarities(input, input, self.temperature) + np.where(itself & (not alone), -np.inf, 0).astype(input.dtype)
+        logits = (similarities(input, input, self.temperature)
+                  + np.where(itself & (not alone), -np.inf, 0).astype(input.dtype))
         shares = (partners / np.maximum(count, 1)).astype(input.dtype)
         return contrast(logits, shares)
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #6c4f8f31
 class CircleLoss(BatchLoss):
-    """The circle loss of a batch with labels: similarities far from where they should be are pulled harder.
+    """The circle loss of a batch with labels: similarities far from where they should be are pulled
+    harder.
 
-    - `gamma`: the scale, above 0. `margin`: how near 1 and 0 the similarities should come, from 0 to 1.
-    - Shapes: `input` (N, D), `target` class labels (N,); the loss is a number, or (N,) with `reduction="none"`.
+    - `gamma`: the scale, above 0. `margin`: how near 1 and 0 the similarities should come, from 0
+      to 1.
+    - Shapes: `input` (N, D), `target` class labels (N,); the loss is a number, or (N,) with
+      `reduction="none"`.
     - Range: 0 to infinity. A sample without a partner, or without others, in the batch costs 0.
     - Errors: ValueError for shapes or options that do not fit.
     - Source: Sun and others (2020), doi:10.1109/CVPR42600.2020.00643.
@@ -577,9 +629,11 @@ class CircleLoss(BatchLoss):
         near = self.gamma * np.maximum(1 + self.margin - s.data, 0)
         far = self.gamma * np.maximum(s.data + self.margin, 0)
         left_out = np.array(-1e30, s.dtype)                # not -infinity, whose slope is none
-        partners = s * -near + np.where(alike & ~np.eye(len(labels), dtype=bool), near * (1 - self.margin), left_out)
+        partners = s * -near + np.where(alike & ~np.eye(len(labels), dtype=bool),
+                                        near * (1 - self.margin), left_out)
         others = s * far + np.where(alike, left_out, -far * self.margin)
-        return SoftMarginLoss("none")(logsumexp(partners) + logsumexp(others), -np.ones(len(labels), s.dtype))
+        return SoftMarginLoss("none")(logsumexp(partners) + logsumexp(others),
+                                      -np.ones(len(labels), s.dtype))
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #c61e7fa1
 def arcface(input, target, *, margin, scale):
@@ -596,20 +650,23 @@ def arcface(input, target, *, margin, scale):
     sin = np.sqrt(np.maximum((1 - cos) * (1 + cos), 1e-12))
     wide = cos <= -np.cos(margin)
     logits = scale * input
-    logits[each, target] = scale * np.where(wide, cos - margin * np.sin(margin), cos * np.cos(margin) - sin * np.sin(margin))
+    logits[each, target] = scale * np.where(wide, cos - margin * np.sin(margin),
+                                            cos * np.cos(margin) - sin * np.sin(margin))
     value, pull = cross_entropy(logits, target)
-    pull = scale * pull
-    pull[each, target] = pull[each, target] * np.where(wide, 1, np.cos(margin) + cos / sin * np.sin(margin))
-    return value, pull
+    pull[each, target] *= np.where(wide, 1, np.cos(margin) + cos / sin * np.sin(margin))
+    return value, scale * pull
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #d4ee14eb
 class ArcFaceLoss(RowLoss):
     """Cross-entropy of cosines with an angular margin for the target's class.
 
-    - `margin`: the angle by which the target's class must lead, in radians, 0 to pi / 2. `scale`: cosines are multiplied by it, above 0.
-    - Shapes: `input` (C,) or (N, C): the cosines of each embedding with the direction of each class; `target` class indices () or (N,).
-    - Range: `input` in [-1, 1], rounding errors beyond are cut off; the loss from 0 to infinity, in nats.
+    - `margin`: the angle by which the target's class must lead, in radians, 0 to pi / 2. `scale`:
+      cosines are multiplied by it, above 0.
+    - Shapes: `input` (C,) or (N, C): the cosines of each embedding with the direction of each
+      class; `target` class indices () or (N,).
+    - Range: `input` in [-1, 1], rounding errors beyond are cut off; the loss from 0 to infinity, in
+      nats.
     - Errors: ValueError for shapes or options that do not fit, IndexError for indices out of range.
     - Source: Deng, Guo, Xue and Zafeiriou (2019), doi:10.1109/CVPR.2019.00482.
 

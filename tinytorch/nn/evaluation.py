@@ -65,7 +65,8 @@ def compiled_call(problem, arrays, made, scale, result):
         return None
     loop = engine.loop_of(problem, made)
     pairs = zip(arrays, problem.operands)
-    direct = loop is not None and all([as_stated(*pair, problem.dtype, problem.rows) for pair in pairs])
+    direct = (loop is not None
+              and all([as_stated(*pair, problem.dtype, problem.rows) for pair in pairs]))
     return CompiledCall(loop, arrays, made, scale, problem, result) if direct else None
 
 # %% ../../nbs/machinery/evaluation_dev.ipynb #de34956a

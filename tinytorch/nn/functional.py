@@ -34,11 +34,13 @@ def _made(loss_class, options: dict):
     "A loss with these options."
     try:
         return _kept(loss_class, tuple(options.items()))
-    except TypeError:                       # an array, which cannot be looked up, or a wrong option, which is named now
+    # an array, which cannot be looked up, or a wrong option, which is named now
+    except TypeError:
         return loss_class(**options)
 
 # %% ../../nbs/04_losses/functional_dev.ipynb #d1489cfe
-_WEIGHTED = {"MSELoss": "the sum of the weights", "L1Loss": "the sum of the weights", "HuberLoss": "the number of elements"}
+_WEIGHTED = {"MSELoss": "the sum of the weights", "L1Loss": "the sum of the weights",
+             "HuberLoss": "the number of elements"}
 
 
 def _weighted(loss_class, weight, options: dict, arguments: list):
@@ -50,15 +52,19 @@ def _weighted(loss_class, weight, options: dict, arguments: list):
     product = each * weight
     if reduction != "mean":
         return product if reduction == "none" else product.sum()
-    divisor = weight.sum() if _WEIGHTED[loss_class.__name__] == "the sum of the weights" else as_tensor(weight.dtype.type(weight.size))
+    divisor = (weight.sum() if _WEIGHTED[loss_class.__name__] == "the sum of the weights"
+               else as_tensor(weight.dtype.type(weight.size)))
     return product.sum() / divisor if divisor.data else product.sum() * 0.0
 
 # %% ../../nbs/04_losses/functional_dev.ipynb #f41f1f40
 def _function(loss_class):
     "The functional form of a loss."
-    arguments = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in loss_class.domain]
-    options = [p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in inspect.signature(loss_class).parameters.values()]
-    more = [inspect.Parameter("weight", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)] * (loss_class.__name__ in _WEIGHTED)
+    arguments = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+                 for name in loss_class.domain]
+    options = [p.replace(kind=p.POSITIONAL_OR_KEYWORD)
+               for p in inspect.signature(loss_class).parameters.values()]
+    more = ([inspect.Parameter("weight", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)]
+            * (loss_class.__name__ in _WEIGHTED))
     sample = inspect.Parameter("sample_weight", inspect.Parameter.KEYWORD_ONLY, default=None)
     signature = inspect.Signature([*arguments, *options, *more, sample])
     names, wanted = [p.name for p in arguments], {p.name for p in options}
@@ -73,15 +79,18 @@ def _function(loss_class):
 
     function.__name__ = function.__qualname__ = _name(loss_class)
     function.__module__, function.__signature__ = __name__, signature
-    function.__doc__ = f"`{loss_class.__name__}` as a function.\n\n" + inspect.cleandoc(loss_class.__doc__ or "").partition("\nExample:")[0]
+    function.__doc__ = (f"`{loss_class.__name__}` as a function.\n\n"
+                        + inspect.cleandoc(loss_class.__doc__ or "").partition("\nExample:")[0])
     if more:
         function.__doc__ += (f"- `weight`: a factor for each element, of the input's shape; "
                              f"the mean then divides by {_WEIGHTED[loss_class.__name__]}.\n")
-    function.__doc__ += "- `sample_weight`: one number for each sample; 0 skips it, and the mean divides by their sum.\n"
+    function.__doc__ += ("- `sample_weight`: one number for each sample; 0 skips it, and the mean "
+                         "divides by their sum.\n")
     return function
 
 # %% ../../nbs/04_losses/functional_dev.ipynb #361091db
-_OTHERS = ("cosine_similarity", "linear_cross_entropy", "log_softmax", "logsumexp", "pairwise_distance")
+_OTHERS = ("cosine_similarity", "linear_cross_entropy", "log_softmax", "logsumexp",
+           "pairwise_distance")
 
 
 def _functions() -> dict:
@@ -93,14 +102,17 @@ def _functions() -> dict:
 
 def _home(name: str):
     "The module that defines a function of `_OTHERS`."
-    return next((module for module in vars(nn).values() if inspect.ismodule(module) and name in getattr(module, "__all__", ())), None)
+    return next((module for module in vars(nn).values()
+                 if inspect.ismodule(module) and name in getattr(module, "__all__", ())),
+                None)
 
 
 def _attribute(name):
     "A function, made when it is asked for the first time."
     functions = {} if name.startswith("__") else _functions()
     if name not in functions:
-        near = [f" Did you mean {close!r}?" for close in difflib.get_close_matches(name, functions, 1)]
+        near = [f" Did you mean {close!r}?"
+                for close in difflib.get_close_matches(name, functions, 1)]
         raise AttributeError(f"module {__name__!r} has no function {name!r}." + "".join(near))
     make, *arguments = functions[name]
     globals()[name] = make(*arguments)
@@ -111,4 +123,5 @@ def _names() -> list:
     return sorted(_functions())
 
 
-__getattr__, __dir__ = _attribute, _names       # what Python calls for a name that a module lacks (PEP 562)
+# what Python calls for a name that a module lacks (PEP 562)
+__getattr__, __dir__ = _attribute, _names

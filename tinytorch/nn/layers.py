@@ -14,7 +14,10 @@ from ..core.tensor import Tensor, as_tensor
 
 # %% ../../nbs/03_layers/layers_dev.ipynb #cb91718c
 def walk(value, name, seen):
-    "Every Tensor and Module in `value`, itself included, as pairs (dotted name, it), each once. `seen` collects their ids."
+    """Every Tensor and Module in `value`, itself included, as pairs (dotted name, it), each once.
+
+    `seen` collects their ids.
+    """
     if isinstance(value, (Tensor, Module)):
         if id(value) in seen:
             return
@@ -58,7 +61,8 @@ class Module:
         >>> Sequential(abs).forward(Tensor([-1.0]))
         Tensor([1.])
         """
-        raise NotImplementedError(f"{type(self).__name__} has no forward(). Write `def forward(self, input):` in that class.")
+        raise NotImplementedError(f"{type(self).__name__} has no forward(). Write `def "
+                                  "forward(self, input):` in that class.")
 
     def named_parameters(self) -> list:
         """Pairs (name, Tensor) in order of definition, each Tensor once.
@@ -66,7 +70,8 @@ class Module:
         >>> [name for name, _ in Sequential(Linear(2, 1)).named_parameters()]
         ['layers.0.weight', 'layers.0.bias']
         """
-        return [(name, x) for name, x in walk(self, "", set()) if isinstance(x, Tensor) and x.requires_grad and x.is_leaf]
+        return [(name, x) for name, x in walk(self, "", set())
+                if isinstance(x, Tensor) and x.requires_grad and x.is_leaf]
 
     def parameters(self) -> list:
         """The Tensors that training changes, in order of definition, each once.
@@ -114,13 +119,17 @@ class Module:
         return describe(self, vars(self))
 
 def describe(module, parts) -> str:
-    "Text for `module`: its class, and indented the layers and functions among `parts` (a dict), lists of them included."
-    lists = {name: dict(enumerate(part)) for name, part in parts.items() if isinstance(part, (list, tuple))}
+    """Text for `module`: its class, and indented the layers and functions among `parts` (a dict),
+    lists of them included.
+    """
+    lists = {name: dict(enumerate(part)) for name, part in parts.items()
+             if isinstance(part, (list, tuple))}
     flat = {f"{name}.{i}": x for name, part in lists.items() for i, x in part.items()}
     callables = {name: x for name, x in {**parts, **flat}.items() if callable(x)}
     if not callables:
         return f"{type(module).__name__}()"
-    lines = [f"({name}): {getattr(x, '__name__', repr(x))}".replace("\n", "\n  ") for name, x in callables.items()]
+    lines = [f"({name}): {getattr(x, '__name__', repr(x))}".replace("\n", "\n  ")
+             for name, x in callables.items()]
     return "\n  ".join([f"{type(module).__name__}(", *lines]) + "\n)"
 
 # %% ../../nbs/03_layers/layers_dev.ipynb #2d5175ae
@@ -149,14 +158,17 @@ def generator(rng=None) -> np.random.Generator:
 class Linear(Module):
     """A linear layer, `input @ weight.T + bias`.
 
-    `weight` (out_features, in_features) and `bias` (out_features,), or None without `bias`, are float32 and start
+    `weight` (out_features, in_features) and `bias` (out_features,), or None without `bias`, are
+    float32 and start
     uniform in ±1/sqrt(in_features).
 
-    - `in_features`: the length of the input's last axis. `out_features`: the length of the output's.
+    - `in_features`: the length of the input's last axis. `out_features`: the length of the
+      output's.
     - `bias`: whether to add one.
     - `rng`: a NumPy generator or a seed; None shares the one of `manual_seed`.
     - Shapes: `input` (..., in_features); returns (..., out_features).
-    - Errors: ValueError for a length below 1, and for an input whose last axis is not `in_features` long.
+    - Errors: ValueError for a length below 1, and for an input whose last axis is not `in_features`
+      long.
 
     Example:
 
@@ -166,14 +178,19 @@ class Linear(Module):
     """
     def __init__(self, in_features, out_features, bias=True, rng=None):
         if in_features < 1 or out_features < 1:
-            raise ValueError(f"Linear: in_features is {in_features} and out_features is {out_features}; both must be at least 1.")
+            raise ValueError(f"Linear: in_features is {in_features} and out_features is "
+                             f"{out_features}; both must be at least 1.")
         bound, rng = in_features ** -0.5, generator(rng)
-        draw = lambda *shape: Tensor(rng.uniform(-bound, bound, shape).astype(np.float32), requires_grad=True)
+        draw = lambda *shape: Tensor(rng.uniform(-bound, bound, shape).astype(np.float32),
+                                     requires_grad=True)
         self.weight = draw(out_features, in_features)
         self.bias = draw(out_features) if bias else None
 
     def forward(self, input):
-        "The output, of shape (..., out_features). Raises ValueError if the last axis of `input` is not `in_features` long."
+        """The output, of shape (..., out_features).
+
+        Raises ValueError if the last axis of `input` is not `in_features` long.
+        """
         input, (out_features, in_features) = as_tensor(input), self.weight.shape
         if input.shape[-1:] != (in_features,):
             raise ValueError(f"Linear: input has shape {input.shape}, but weight has shape {self.weight.shape}. "
@@ -183,7 +200,8 @@ class Linear(Module):
 
     def __repr__(self):
         out_features, in_features = self.weight.shape
-        return f"Linear(in_features={in_features}, out_features={out_features}, bias={self.bias is not None})"
+        return (f"Linear(in_features={in_features}, out_features={out_features}, "
+                f"bias={self.bias is not None})")
 
 # %% ../../nbs/03_layers/layers_dev.ipynb #7b77b92d
 class Sequential(Module):
@@ -221,7 +239,8 @@ class Sequential(Module):
 
 # %% ../../nbs/03_layers/layers_dev.ipynb #a6e13e82
 class Dropout(Module):
-    """In training: each element is 0 with probability `p`, else divided by `1 - p`. In evaluation: the input.
+    """In training: each element is 0 with probability `p`, else divided by `1 - p`. In evaluation:
+    the input.
 
     - `p`: the probability to drop an element, from 0 to 1.
     - `rng`: a NumPy generator or a seed; None shares the one of `manual_seed`.
@@ -236,7 +255,8 @@ class Dropout(Module):
     """
     def __init__(self, p=0.5, rng=None):
         if not 0 <= p <= 1:
-            raise ValueError(f"Dropout: p is {p}; it is the probability to drop an element and must be between 0 and 1.")
+            raise ValueError(f"Dropout: p is {p}; it is the probability to drop an element and "
+                             "must be between 0 and 1.")
         self.p, self.rng = p, generator(rng)
 
     def forward(self, input):

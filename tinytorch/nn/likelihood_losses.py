@@ -19,7 +19,9 @@ from .criterion import Loss
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #e43b7406
 def stirling(count):
-    "Stirling's approximation of the logarithm of `count` factorial, and its slope; 0 for counts up to 1."
+    """Stirling's approximation of the logarithm of `count` factorial, and its slope; 0 for counts
+    up to 1.
+    """
     logs = np.log(count)
     value = (count + 0.5) * logs - count + 0.5 * log(2 * pi)
     return np.where(count > 1, value, 0), np.where(count > 1, logs + 0.5 / count, 0)
@@ -33,7 +35,8 @@ def poisson_nll(input, target, *, log_input, full, eps):
     - `full`: whether to add `stirling(target)`.
     - `eps`: what is added to rates before the logarithm.
     - Returns `(value, slope of input, slope of target)`.
-    - Example: log-rate 0 and count 2 give value 1 and slope -1; rate 2 and count 2 give 2 - 2 log 2 and 0.
+    - Example: log-rate 0 and count 2 give value 1 and slope -1; rate 2 and count 2 give 2 - 2 log 2
+      and 0.
     """
     ### BEGIN SOLUTION
     rate, log_rate = (np.exp(input), input) if log_input else (input, np.log(input + eps))
@@ -47,15 +50,20 @@ def poisson_nll(input, target, *, log_input, full, eps):
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #3ec7778b
 class PoissonNLLLoss(Loss):
-    """Negative log-likelihood of counts under a Poisson distribution: the mean of `exp(input) - target * input`.
+    """Negative log-likelihood of counts under a Poisson distribution: the mean of `exp(input) -
+    target * input`.
 
-    - `log_input`: `input` is the logarithm of the rate; otherwise the rate, and the loss is `input - target * log(input + eps)`.
-    - `full`: add Stirling's approximation of the logarithm of `target` factorial, for targets above 1.
+    - `log_input`: `input` is the logarithm of the rate; otherwise the rate, and the loss is `input
+      - target * log(input + eps)`.
+    - `full`: add Stirling's approximation of the logarithm of `target` factorial, for targets above
+      1.
     - `eps`: added to rates before the logarithm, if `log_input` is False; 0 or more.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`.
     - Range: targets and rates are not negative; they need not be whole. The loss may be negative.
       It is lowest at the mean of the targets.
-    - Errors: ValueError if the shapes differ, a target or rate is negative, or `eps` or `reduction` is wrong.
+    - Errors: ValueError if the shapes differ, a target or rate is negative, or `eps` or `reduction`
+      is wrong.
     - Source: Nelder and Wedderburn (1972), doi:10.2307/2344614.
 
     Example:
@@ -66,9 +74,11 @@ class PoissonNLLLoss(Loss):
     formula = poisson_nll
     task = "counts"
     domain = {"input": LOG_RATE, "target": COUNT}
-    variants = ({"full": True}, {"log_input": False}, {"log_input": False, "full": True, "eps": 0.1})
+    variants = ({"full": True}, {"log_input": False},
+                {"log_input": False, "full": True, "eps": 0.1})
 
-    def __init__(self, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: str = "mean"):
+    def __init__(self, log_input: bool = True, full: bool = False, eps: float = 1e-8,
+                 reduction: str = "mean"):
         super().__init__(reduction)
         check_number("PoissonNLLLoss", "eps", eps, low=0)
         self.log_input, self.full, self.eps = log_input, full, eps
@@ -98,15 +108,20 @@ def gaussian_nll(input, target, var, *, full, eps):
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #e9974f90
 class GaussianNLLLoss(Loss):
-    """Negative log-likelihood of numbers under normal distributions: the mean of `(log(var) + (input - target)**2 / var) / 2`.
+    """Negative log-likelihood of numbers under normal distributions: the mean of `(log(var) +
+    (input - target)**2 / var) / 2`.
 
     - `full`: add the constant, half the logarithm of 2 pi.
     - `eps`: smaller variances count as this one; their slope is that at `eps`.
-    - Shapes: `input` any shape, `target` equal, or with length 1 in some axes. `var`: a number, or an array of
-      the input's shape, of that without the last axis, or with length 1 in some axes. Gradients have the shapes
+    - Shapes: `input` any shape, `target` equal, or with length 1 in some axes. `var`: a number, or
+      an array of
+      the input's shape, of that without the last axis, or with length 1 in some axes. Gradients
+      have the shapes
       of their arguments. The loss is a number, or has the shape of `input` with `reduction="none"`.
-    - Range: variances are not negative. The loss may be negative; it is lowest at the mean and the variance of the targets.
-    - Errors: ValueError if shapes do not fit, a variance is negative, or `eps` or `reduction` is wrong.
+    - Range: variances are not negative. The loss may be negative; it is lowest at the mean and the
+      variance of the targets.
+    - Errors: ValueError if shapes do not fit, a variance is negative, or `eps` or `reduction` is
+      wrong.
     - Source: Nix and Weigend (1994), doi:10.1109/ICNN.1994.374138.
 
     Example:
@@ -125,7 +140,8 @@ class GaussianNLLLoss(Loss):
         self.full, self.eps = full, eps
 
     def forward(self, input, target, var, sample_weight=None):
-        x, t = as_array("GaussianNLLLoss", "input", input), as_array("GaussianNLLLoss", "target", target)
+        x, t = (as_array("GaussianNLLLoss", "input", input),
+                as_array("GaussianNLLLoss", "target", target))
         if isinstance(var, (int, float)):
             var = np.asarray(var, float_dtype(x, t))
         elif x.ndim and (v := as_array("GaussianNLLLoss", "var", var)).shape == x.shape[:-1]:
@@ -134,7 +150,8 @@ class GaussianNLLLoss(Loss):
 
     def fit(self, input, target, var):
         def fits(x):
-            return x.ndim in (0, input.ndim) and all(n in (1, m) for n, m in zip(x.shape, input.shape))
+            return (x.ndim in (0, input.ndim)
+                    and all(n in (1, m) for n, m in zip(x.shape, input.shape)))
 
         if not fits(var):
             raise ValueError(f"GaussianNLLLoss: var has shape {var.shape}, but for input of shape {input.shape} it must be a number, "
@@ -148,7 +165,8 @@ def kl_divergence(input, target, *, log_target):
     - `input`: log-probabilities of the model
     - `target`: probabilities, or with `log_target=True` their logarithms; arrays of the same shape.
     - Returns `(value, slope of input, slope of target)`.
-    - Example: log-probability -2 and probability 0.5 give value 0.5 * (log 0.5 + 2) = 0.653 and slope -0.5.
+    - Example: log-probability -2 and probability 0.5 give value 0.5 * (log 0.5 + 2) = 0.653 and
+      slope -0.5.
     """
     ### BEGIN SOLUTION
     share, log_share = (np.exp(target), target) if log_target else (target, np.log(target))
@@ -161,14 +179,20 @@ def kl_divergence(input, target, *, log_target):
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #104bbdf7
 class KLDivLoss(Loss):
-    """Kullback-Leibler divergence of distributions from a model's log-probabilities: the sum of `target * (log(target) - input)`.
+    """Kullback-Leibler divergence of distributions from a model's log-probabilities: the sum of
+    `target * (log(target) - input)`.
 
-    - `reduction`: `"batchmean"` is the divergence, a sum over classes and a mean over the first axis;
-      `"mean"`, the default as in PyTorch, divides by the number of all elements; `"sum"`; `"none"` for the loss of each.
+    - `reduction`: `"batchmean"` is the divergence, a sum over classes and a mean over the first
+      axis;
+      `"mean"`, the default as in PyTorch, divides by the number of all elements; `"sum"`; `"none"`
+      for the loss of each.
     - `log_target`: the target holds log-probabilities.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
-    - Range: targets are not negative; where one is 0, the loss and its slopes are 0. The sum over a distribution is at least 0.
-    - Errors: ValueError if the shapes differ, a target is negative (unless `log_target`) or `reduction` is unknown.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`.
+    - Range: targets are not negative; where one is 0, the loss and its slopes are 0. The sum over a
+      distribution is at least 0.
+    - Errors: ValueError if the shapes differ, a target is negative (unless `log_target`) or
+      `reduction` is unknown.
     - Source: Kullback and Leibler (1951), doi:10.1214/aoms/1177729694.
 
     Example:
@@ -196,15 +220,18 @@ def tweedie_deviance(input, target, *, power, log_input):
     - `target`: amounts; arrays of the same shape.
     - `power`: from 1 (Poisson) to 2 (gamma).
     - Returns `(value, slope)`; the slope is that of `input`.
-    - Example with power 1.5: mean 4 and target 1 give value 2, and slope 0.75 for the mean, 3 for its logarithm.
+    - Example with power 1.5: mean 4 and target 1 give value 2, and slope 0.75 for the mean, 3 for
+      its logarithm.
     """
     ### BEGIN SOLUTION
     a, b = power - 1, 2 - power
     log_mean = input if log_input else np.log(input)
     log_target = np.maximum(np.log(target), -1e30)
     gap = np.abs(log_mean - log_target)
-    rise = np.exp(b * np.maximum(log_mean, log_target)) * (-np.expm1(-b * gap) / b if b > 0 else gap)
-    fall = target * np.exp(-a * np.minimum(log_mean, log_target)) * (-np.expm1(-a * gap) / a if a > 0 else gap)
+    rise = (np.exp(b * np.maximum(log_mean, log_target))
+            * (-np.expm1(-b * gap) / b if b > 0 else gap))
+    fall = (target * np.exp(-a * np.minimum(log_mean, log_target))
+            * (-np.expm1(-a * gap) / a if a > 0 else gap))
     value = 2 * np.sign(log_mean - log_target) * (rise - np.where(target == 0, 0, fall))
     slope = 2 * (np.exp(b * log_mean) - np.where(target == 0, 0, target * np.exp(-a * log_mean)))
     return value, slope if log_input else slope / input
@@ -212,13 +239,18 @@ def tweedie_deviance(input, target, *, power, log_input):
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #ee34860f
 class TweedieDevianceLoss(Loss):
-    """Deviance of amounts under Tweedie's distributions, for targets that are never negative and often 0.
+    """Deviance of amounts under Tweedie's distributions, for targets that are never negative and
+    often 0.
 
-    - `power`: the variance grows with this power of the mean, from 1 (Poisson, counts) to 2 (gamma, no zeros).
+    - `power`: the variance grows with this power of the mean, from 1 (Poisson, counts) to 2 (gamma,
+      no zeros).
     - `log_input`: `input` is the logarithm of the mean; otherwise the mean.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
-    - Range: 0 (equal) to infinity; lowest at the mean of the targets. Targets are observations: they get no gradient.
-    - Errors: ValueError if the shapes differ, a target is negative (or 0 with `power=2`), a mean is not positive,
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`.
+    - Range: 0 (equal) to infinity; lowest at the mean of the targets. Targets are observations:
+      they get no gradient.
+    - Errors: ValueError if the shapes differ, a target is negative (or 0 with `power=2`), a mean is
+      not positive,
       or `power` or `reduction` is wrong.
     - Source: Tweedie (1984); Jørgensen (1987), doi:10.1111/j.2517-6161.1987.tb01685.x.
 
@@ -230,10 +262,12 @@ class TweedieDevianceLoss(Loss):
     formula = tweedie_deviance
     domain = {"input": LOG_MEAN, "target": NON_NEGATIVE}
     constant = ("target",)
-    variants = ({"power": 1.0}, {"power": 2}, {"power": 1.2, "log_input": False}, {"power": 2.0, "log_input": False})
+    variants = ({"power": 1.0}, {"power": 2}, {"power": 1.2, "log_input": False},
+                {"power": 2.0, "log_input": False})
 
     def __init__(self, power: float = 1.5, log_input: bool = True, reduction: str = "mean"):
         super().__init__(reduction)
         check_number("TweedieDevianceLoss", "power", power, low=1, high=2)
         self.power, self.log_input = power, log_input
-        self.restrict(input=LOG_MEAN if log_input else POSITIVE, target=POSITIVE if power == 2 else NON_NEGATIVE)
+        self.restrict(input=LOG_MEAN if log_input else POSITIVE,
+                      target=POSITIVE if power == 2 else NON_NEGATIVE)

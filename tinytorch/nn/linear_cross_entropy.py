@@ -17,15 +17,17 @@ import numpy as np
 from ..core import engine
 from ..core.engine import LARGE, Part, Problem
 from ..core.tensor import Tensor, is_float
-from .arguments import (
-    CLASS_PROBABILITIES, ClassIndexError, as_array, check_domain, first, float_dtype, sample_weights)
+from .arguments import (CLASS_PROBABILITIES, ClassIndexError, as_array, check_domain,
+                                    first, float_dtype, sample_weights)
 from .evaluation import cast, check_not_spent, small
 from .layers import Linear
 from .losses import CrossEntropyLoss, cross_entropy
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #1d505496
 def slices(length: int, width: int) -> list:
-    "Slices that cut `length` rows of `width` numbers into pieces of at least `engine.LARGE` numbers, the last one excepted."
+    """Slices that cut `length` rows of `width` numbers into pieces of at least `engine.LARGE`
+    numbers, the last one excepted.
+    """
     step = ceil(LARGE / max(1, width))
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
@@ -49,14 +51,16 @@ def scores(hidden, weight, bias, out):
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #2c5d3960
 def add_gradients(slope, hidden, weight, hidden_gradient, weight_gradient, bias_gradient):
-    """Add what the samples of a chunk give to the gradients; a gradient that is None is not wanted and costs nothing.
+    """Add what the samples of a chunk give to the gradients; a gradient that is None is not wanted
+    and costs nothing.
 
     - `slope`: array (rows, classes), of the loss with respect to the scores
     - `hidden`, `hidden_gradient`: arrays (rows, features)
     - `weight`, `weight_gradient`: arrays (classes, features)
     - `bias_gradient`: array (classes,).
     - Returns nothing: what is added goes into the gradients that were given.
-    - Example: slope (1, -1), hidden (2) and a weight of (3) and (4) add (-1), (2) and (-2), and (1, -1).
+    - Example: slope (1, -1), hidden (2) and a weight of (3) and (4) add (-1), (2) and (-2), and (1,
+      -1).
     """
     ### BEGIN SOLUTION
     for part in slices(*weight.shape):
@@ -83,16 +87,21 @@ def part_of(problem: Problem, rows: slice, scores: np.ndarray) -> Problem:
                        weight=None if problem.weight is None else problem.weight[rows])
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #b8a9b837
-def slide(problem: Problem, window: np.ndarray, rows: slice, step: int, want: bool, target_gradient, values, scale: float) -> float:
-    """Turn the scores of the samples `rows`, in `window[step:]`, into slopes in `window[:-step]`; returns the sum of their losses.
+def slide(problem: Problem, window: np.ndarray, rows: slice, step: int, want: bool, target_gradient,
+          values, scale: float) -> float:
+    """Turn the scores of the samples `rows`, in `window[step:]`, into slopes in `window[:-step]`;
+    returns the sum of their losses.
 
-    `want`: whether slopes are wanted. `target_gradient`, `values`: arrays to fill for all samples of `problem`, or None.
+    `want`: whether slopes are wanted. `target_gradient`, `values`: arrays to fill for all samples
+    of `problem`, or None.
     """
     positions, total = problem.samples[1:], 0.0
     for start in range(0, rows.stop - rows.start, step):
         here = slice(rows.start + start, min(rows.start + start + step, rows.stop))
-        old, new = window[start + step:][:here.stop - here.start], window[start:][:here.stop - here.start]
-        gradients = by_sample(new, positions) if want else None, None if target_gradient is None else target_gradient[here]
+        old, new = (window[start + step:][:here.stop - here.start],
+                    window[start:][:here.stop - here.start])
+        gradients = (by_sample(new, positions) if want else None,
+                     None if target_gradient is None else target_gradient[here])
         part = engine.run(part_of(problem, here, by_sample(old, positions)), gradients,
                           None if values is None else values[here], scale)
         total += part.total
@@ -113,11 +122,14 @@ class LinearCrossEntropyOptions:
     """How linear cross-entropy cuts its samples; as in PyTorch.
 
     - `batch_chunk_size`: rows of scores in a chunk; None leaves it to `chunking_method`.
-    - `chunking_method`: `"auto"` for as many as fit into 72 MiB (in float32), `"aspect_ratio"` for as many as take the
-      memory of the hidden states, `"aspect_ratio:N"` for the N-th part of those, None for all in one chunk.
+    - `chunking_method`: `"auto"` for as many as fit into 72 MiB (in float32), `"aspect_ratio"` for
+      as many as take the
+      memory of the hidden states, `"aspect_ratio:N"` for the N-th part of those, None for all in
+      one chunk.
     - `allow_retain_graph`: keep large gradients, so that `backward()` may be called again.
     - `acc_policy`, `acc_dtype`: accepted without effect: sums are always taken in float32 or wider.
-    - Errors: TypeError for what is no whole number, ValueError for a size below 1 or an unknown method or policy.
+    - Errors: TypeError for what is no whole number, ValueError for a size below 1 or an unknown
+      method or policy.
 
     Example:
 
@@ -141,24 +153,31 @@ class LinearCrossEntropyOptions:
     def _check_words(self, size) -> None:
         "A ValueError for words that PyTorch does not know either, and for two sizes."
         name, method = type(self).__name__, self.chunking_method
-        if method not in (None, "auto") and not re.fullmatch(r"aspect_ratio(:0*[1-9]\d*)?", str(method)):
-            raise ValueError(f'{name}: chunking_method is {method!r}, but it must be "auto", "aspect_ratio", "aspect_ratio:2" or None.')
+        if method not in (None, "auto") and not re.fullmatch(
+            r"aspect_ratio(:0*[1-9]\d*)?", str(method)):
+            raise ValueError(f'{name}: chunking_method is {method!r}, but it must be "auto", '
+                             '"aspect_ratio", "aspect_ratio:2" or None.')
         if size is not None and method not in (None, "auto"):
-            raise ValueError(f"{name}: batch_chunk_size is {size} and chunking_method {method!r}. Give one of them.")
+            raise ValueError(f"{name}: batch_chunk_size is {size} and chunking_method {method!r}. "
+                             "Give one of them.")
         if self.acc_policy not in (policies := ("auto", "accurate", "balanced", "compact")):
-            raise ValueError(f"{name}: acc_policy is {self.acc_policy!r}, but it must be one of {', '.join(map(repr, policies))}.")
+            raise ValueError(f"{name}: acc_policy is {self.acc_policy!r}, but it must be one of "
+                             f"{', '.join(map(repr, policies))}.")
         if self.acc_dtype is not None and np.dtype(self.acc_dtype) != np.float32:
             raise ValueError(f"{name}: acc_dtype is {self.acc_dtype!r}, but sums are taken in float32, "
                              f"or in float64 for arguments of float64. Leave it out.")
 
     def rows(self, samples: int, width: int, features: int = 1) -> tuple:
-        "The rows in a chunk and in a step, for `samples` rows of `features` numbers that give `width` scores each."
+        """The rows in a chunk and in a step, for `samples` rows of `features` numbers that give
+        `width` scores each.
+        """
         step, method = ceil(LARGE / max(1, width)), self.chunking_method
         most = (STEPS - 1) * step
         if self.batch_chunk_size is not None or method is None:
             chunk = self.batch_chunk_size or samples
         else:
-            chunk = most // TILE * TILE or most if method == "auto" else aspect_ratio(method, samples, width, features)
+            chunk = (most // TILE * TILE or most if method == "auto"
+                     else aspect_ratio(method, samples, width, features))
         chunk = min(chunk, max(1, samples)) or 1
         return chunk, min(step, chunk)
 
@@ -166,8 +185,10 @@ class LinearCrossEntropyOptions:
 def check_shapes(name: str, input, weight, bias, target) -> None:
     "A ValueError that names the argument whose shape does not fit."
     if input.ndim not in (1, 2):
-        advice = f" Reshape it with its target: input.reshape(-1, {input.shape[-1]}) and target.reshape(-1)." if input.ndim else ""
-        raise ValueError(f"{name}: input has shape {input.shape}, but it must be (in_features,) or (N, in_features).{advice}")
+        advice = (f" Reshape it with its target: input.reshape(-1, {input.shape[-1]}) and "
+                  "target.reshape(-1)." if input.ndim else "")
+        raise ValueError(f"{name}: input has shape {input.shape}, but it must be (in_features,) "
+                         f"or (N, in_features).{advice}")
     if weight.ndim < 2 or 0 in weight.shape[:-1]:
         raise ValueError(f"{name}: linear_weight has shape {weight.shape}, but it must be (num_classes, in_features) or "
                          f"(num_classes, d1, ..., in_features), with at least one class.")
@@ -187,15 +208,22 @@ def check_shapes(name: str, input, weight, bias, target) -> None:
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #721ded39
 class LinearCrossEntropy(CrossEntropyLoss):
-    "What `linear_cross_entropy` runs: `CrossEntropyLoss` of the scores of a linear layer, which are never held together."
+    """What `linear_cross_entropy` runs:
+
+    `CrossEntropyLoss` of the scores of a linear layer, which are never held together.
+    """
     family, formula = True, None
     arguments = "input", "linear_weight", "linear_bias", "target"
 
-    def __init__(self, weight=None, reduction="mean", ignore_index=None, label_smoothing=0.0, options=None):
-        super().__init__(weight, -100 if ignore_index is None else ignore_index, reduction, label_smoothing)
+    def __init__(self, weight=None, reduction="mean", ignore_index=None, label_smoothing=0.0,
+                 options=None):
+        super().__init__(weight, -100 if ignore_index is None else ignore_index, reduction,
+                         label_smoothing)
         if options is not None and not isinstance(options, LinearCrossEntropyOptions):
-            raise TypeError(f"{type(self).__name__}: options is {options!r}, but it must be LinearCrossEntropyOptions(...) or None.")
-        self.ignores, self.chunking = ignore_index is not None, options or LinearCrossEntropyOptions()
+            raise TypeError(f"{type(self).__name__}: options is {options!r}, but it must be "
+                            "LinearCrossEntropyOptions(...) or None.")
+        self.ignores, self.chunking = (ignore_index is not None,
+                                       options or LinearCrossEntropyOptions())
 
     def problem(self, input, linear_weight, linear_bias, target):
         "The problem for all samples, with a stand-in for the scores; checks the arguments."
@@ -209,7 +237,9 @@ class LinearCrossEntropy(CrossEntropyLoss):
         return super().state(*operands, formula=formula or cross_entropy, **fields)
 
     def check_options(self, linear_weight, target, probabilities: bool) -> None:
-        "A ValueError for class weights or targets that do not fit the classes, an IndexError for an index that is none of them."
+        """A ValueError for class weights or targets that do not fit the classes, an IndexError for
+        an index that is none of them.
+        """
         name, classes = type(self).__name__, len(linear_weight)
         if self.weight is not None and self.weight.shape != (classes,):
             raise ValueError(f"{name}: weight has shape {self.weight.shape}, but a linear_weight of shape {linear_weight.shape} has "
@@ -234,20 +264,24 @@ class LinearEvaluation:
 
     def __init__(self, loss: LinearCrossEntropy, inputs: tuple, sample_weight=None):
         self.loss, name = loss, type(loss).__name__
-        self.arrays = [None if x is None and argument == "linear_bias" else as_array(name, argument, x)
+        self.arrays = [None if x is None and argument == "linear_bias"
+                       else as_array(name, argument, x)
                        for argument, x in zip(loss.arguments, inputs)]
         if sample_weight is not None:
             shape = self.arrays[0].shape[:-1] + self.arrays[1].shape[1:-1]
             sample_weight = sample_weights(name, sample_weight, shape)
-            if self.arrays[3].shape == shape:                  # the class of a skipped sample may be anything
+            # the class of a skipped sample may be anything
+            if self.arrays[3].shape == shape:
                 self.arrays[3] = np.where(sample_weight == 0, 0, self.arrays[3])
         self.problem = loss.problem(*self.arrays)
         if sample_weight is not None:
             self.problem = self.problem.weighted(sample_weight.reshape(self.problem.samples))
         self.wanted = [isinstance(x, Tensor) and x.requires_grad for x in inputs]
-        self.wanted[3] &= is_float(self.problem.operands[1].dtype)           # class indices have no slope
+        # class indices have no slope
+        self.wanted[3] &= is_float(self.problem.operands[1].dtype)
         self.inputs = tuple(x for x, want in zip(inputs, self.wanted) if want)
-        if loss.reduction == "none" and self.inputs:           # `backward` computes from what they are now
+        # `backward` computes from what they are now
+        if loss.reduction == "none" and self.inputs:
             self.arrays = [None if x is None else x.copy() for x in self.arrays]
 
     def run(self) -> np.ndarray:
@@ -255,7 +289,8 @@ class LinearEvaluation:
         problem, reduction = self.problem, self.loss.reduction
         values = np.empty(problem.samples, problem.dtype) if reduction == "none" else None
         part = self.sweep(problem, values, any(self.wanted) and values is None)
-        if np.isnan(part.total) and is_float(problem.operands[1].dtype):           # perhaps a target outside its domain
+        # perhaps a target outside its domain
+        if np.isnan(part.total) and is_float(problem.operands[1].dtype):
             check_domain(type(self.loss).__name__, "target", self.arrays[3], CLASS_PROBABILITIES)
         if values is not None:
             result = values.reshape(self.arrays[0].shape[:-1] + self.arrays[1].shape[1:-1])
@@ -280,13 +315,18 @@ class LinearEvaluation:
         return gradients
 
     def sweep(self, problem: Problem, values, want: bool) -> Part:
-        "One pass over all samples: fills `values`, makes `gradients` if `want`, returns the sum of the losses."
+        """One pass over all samples: fills `values`, makes `gradients` if `want`, returns the sum
+        of the losses.
+        """
         input, weight, bias, target = self.arrays
-        full = [np.zeros(x.shape, problem.dtype) if want and wanted else None for x, wanted in zip(self.arrays, self.wanted)]
-        self.gradients = tuple(gradient for gradient in full if gradient is not None) if want else None
+        full = [np.zeros(x.shape, problem.dtype) if want and wanted else None
+                for x, wanted in zip(self.arrays, self.wanted)]
+        self.gradients = (tuple(gradient for gradient in full if gradient is not None) if want
+                          else None)
         hidden, weight = input.reshape(-1, input.shape[-1]), weight.reshape(-1, weight.shape[-1])
-        hidden_gradient, weight_gradient, bias_gradient = (None if gradient is None else gradient.reshape(shape)
-                                                           for gradient, shape in zip(full, (hidden.shape, weight.shape, -1)))
+        hidden_gradient, weight_gradient, bias_gradient = (
+            None if gradient is None else gradient.reshape(shape)
+            for gradient, shape in zip(full, (hidden.shape, weight.shape, -1)))
         target_gradient = None if full[3] is None else self.loss.samples_first(full[3])
         scale = 1 / problem.divisor if self.loss.reduction == "mean" and problem.divisor else 1.0
         chunk, step = self.loss.chunking.rows(*hidden.shape[:1], *weight.shape)
@@ -298,32 +338,41 @@ class LinearEvaluation:
                 if problem.weight is not None:                 # a skipped sample may hold NaN
                     used = (problem.weight[rows] != 0).reshape(len(part), -1).any(axis=1)
                     part = part if used.all() else np.where(used[:, None], part, 0)
-                scores(part, weight, None if bias is None else bias.ravel(), window[step:][:len(part)])
+                scores(part, weight, None if bias is None else bias.ravel(),
+                       window[step:][:len(part)])
                 total += slide(problem, window, rows, step, want, target_gradient, values, scale)
-                add_gradients(window[:len(part)], part, weight, None if hidden_gradient is None else hidden_gradient[rows],
+                add_gradients(window[:len(part)], part, weight,
+                              None if hidden_gradient is None else hidden_gradient[rows],
                               weight_gradient, bias_gradient)
         return Part(total, problem.divisor)
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #ee9a735f
-def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weight=None, reduction: str = "mean",
-                         ignore_index: int | None = None, label_smoothing: float = 0.0,
-                         options: LinearCrossEntropyOptions | None = None, sample_weight=None) -> Tensor:
-    """Cross-entropy of the scores `input @ linear_weight.T + linear_bias`, in chunks of samples: the scores are never held together.
+def linear_cross_entropy(
+    input, linear_weight, target, *, linear_bias=None, weight=None, reduction: str = "mean",
+    ignore_index: int | None = None, label_smoothing: float = 0.0,
+    options: LinearCrossEntropyOptions | None = None, sample_weight=None) -> Tensor:
+    """Cross-entropy of the scores `input @ linear_weight.T + linear_bias`, in chunks of samples:
+    the scores are never held together.
 
-    Equal to `CrossEntropyLoss(weight, ignore_index, reduction, label_smoothing)` of these scores, with the gradients of
+    Equal to `CrossEntropyLoss(weight, ignore_index, reduction, label_smoothing)` of these scores,
+    with the gradients of
     `input`, `linear_weight`, `linear_bias` and of a `target` of probabilities.
 
-    - `input`: the hidden states. `linear_weight`: the weight of the layer. `linear_bias`: its bias; None for none.
+    - `input`: the hidden states. `linear_weight`: the weight of the layer. `linear_bias`: its bias;
+      None for none.
     - `target`: the classes.
     - `weight`, `label_smoothing`, `reduction`: as for `CrossEntropyLoss`.
     - `ignore_index`: a target index that marks samples to skip; None for none.
-    - Shapes: `input` (H,) or (N, H); `linear_weight` (C, H) or (C, d1, ..., H); `linear_bias` (C,) or (C, d1, ...);
-      `target` class indices (), (N,) or (N, d1, ...), or class probabilities (C,), (N, C) or (N, C, d1, ...).
+    - Shapes: `input` (H,) or (N, H); `linear_weight` (C, H) or (C, d1, ..., H); `linear_bias` (C,)
+      or (C, d1, ...);
+      `target` class indices (), (N,) or (N, d1, ...), or class probabilities (C,), (N, C) or (N, C,
+      d1, ...).
       The loss is a number, or has the shape of the indices with `reduction="none"`.
     - `options`: a `LinearCrossEntropyOptions`, how many rows to take at a time.
     - `sample_weight`: one number for each sample; 0 skips it, and the mean divides by their sum.
     - Range: indices 0 to C - 1, probabilities in [0, 1]; the loss from 0 to infinity, in nats.
-    - Errors: ValueError for shapes that do not fit, indices that are not whole numbers and probabilities outside [0, 1];
+    - Errors: ValueError for shapes that do not fit, indices that are not whole numbers and
+      probabilities outside [0, 1];
       IndexError for indices out of range.
     - Source: Wijmans and others (2024), arXiv:2411.09009; Hsu and others (2024), arXiv:2410.10989.
 
@@ -337,15 +386,19 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #21bce9ca
 class LinearCrossEntropyLoss(LinearCrossEntropy):
-    """A linear layer and the cross-entropy of its scores, which are never held together: the head of a language model.
+    """A linear layer and the cross-entropy of its scores, which are never held together: the head
+    of a language model.
 
-    `.linear` is the layer, with the weight (num_classes * d1 * ..., in_features); all else is as in `linear_cross_entropy`.
+    `.linear` is the layer, with the weight (num_classes * d1 * ..., in_features); all else is as in
+    `linear_cross_entropy`.
 
     - `in_features`: the length of a hidden state. `num_classes`: how many classes.
     - `out_features`: (d1, ...), for several positions with scores of their own in each sample.
     - `bias`: whether the layer has one.
-    - `weight`, `label_smoothing`, `reduction`, `ignore_index`, `options`: as for `linear_cross_entropy`.
-    - Shapes: `input` (in_features,) or (N, in_features); `target` class indices (), (N,) or (N, d1, ...), or class probabilities.
+    - `weight`, `label_smoothing`, `reduction`, `ignore_index`, `options`: as for
+      `linear_cross_entropy`.
+    - Shapes: `input` (in_features,) or (N, in_features); `target` class indices (), (N,) or (N, d1,
+      ...), or class probabilities.
     - Range, Errors, Source: as for `linear_cross_entropy`.
 
     Example:
@@ -356,11 +409,13 @@ class LinearCrossEntropyLoss(LinearCrossEntropy):
     """
     function = "linear_cross_entropy"
 
-    def __init__(self, in_features: int, num_classes: int, *, out_features: tuple = (), bias: bool = False, reduction: str = "mean",
-                 weight=None, ignore_index: int | None = None, label_smoothing: float = 0.0,
+    def __init__(self, in_features: int, num_classes: int, *, out_features: tuple = (),
+                 bias: bool = False, reduction: str = "mean", weight=None,
+                 ignore_index: int | None = None, label_smoothing: float = 0.0,
                  options: LinearCrossEntropyOptions | None = None):
         super().__init__(weight, reduction, ignore_index, label_smoothing, options)
-        self.in_features, self.num_classes, self.out_features, self.bias = in_features, num_classes, tuple(out_features), bias
+        self.in_features, self.num_classes, self.out_features, self.bias = (
+            in_features, num_classes, tuple(out_features), bias)
         if self.weight is not None and self.weight.shape != (num_classes,):
             raise ValueError(f"LinearCrossEntropyLoss: weight has shape {self.weight.shape}, but num_classes is {num_classes}. "
                              f"Give one weight for each class.")
@@ -370,7 +425,8 @@ class LinearCrossEntropyLoss(LinearCrossEntropy):
         weight, bias = self.linear.weight, self.linear.bias
         if self.out_features:
             shape = self.num_classes, *self.out_features
-            weight, bias = weight.reshape(*shape, self.in_features), bias if bias is None else bias.reshape(*shape)
+            weight, bias = (weight.reshape(*shape, self.in_features),
+                            bias if bias is None else bias.reshape(*shape))
         return super().forward(input, weight, bias, target, sample_weight=sample_weight)
 
     def __repr__(self) -> str:

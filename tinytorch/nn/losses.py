@@ -12,8 +12,8 @@ __all__ = ['squared_error', 'MSELoss', 'absolute_error', 'L1Loss', 'huber', 'Hub
 # %% ../../nbs/04_losses/losses_dev.ipynb #3d9284bd
 import numpy as np
 
-from .arguments import (
-    CLASS_INDEX, CLASS_PROBABILITIES, LOG_PROBABILITY, PROBABILITY, REAL, TARGET_PROBABILITY, check_number, option_array)
+from .arguments import (CLASS_INDEX, CLASS_PROBABILITIES, LOG_PROBABILITY, PROBABILITY,
+                                    REAL, TARGET_PROBABILITY, check_number, option_array)
 from .criterion import ClassLoss, Loss, differentiable
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #651ddb90
@@ -21,7 +21,8 @@ def squared_error(input, target):
     """The squared error of each prediction, and its slope.
 
     - `input`, `target`: arrays of the same shape.
-    - Returns `(value, slope)`, arrays of that shape; the slope is the derivative with respect to `input`.
+    - Returns `(value, slope)`, arrays of that shape; the slope is the derivative with respect to
+      `input`.
     - Example: input 4, target 1 gives value 9 and slope 6.
     """
     ### BEGIN SOLUTION
@@ -33,7 +34,8 @@ def squared_error(input, target):
 class MSELoss(Loss):
     """Mean squared error, the loss of regression: the mean of `(input - target)**2`.
 
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`.
     - Range: 0 (equal) to infinity, in the square of the target's unit.
     - Errors: ValueError if the shapes differ (they are never broadcast) or `reduction` is unknown.
     - Source: Legendre (1805); Gauss (1809).
@@ -63,7 +65,8 @@ def absolute_error(input, target):
 class L1Loss(Loss):
     """Mean absolute error: the mean of `|input - target|`; robust to outliers.
 
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`.
     - Range: 0 (equal) to infinity, in the target's unit. The slope at 0 is 0.
     - Errors: ValueError if the shapes differ or `reduction` is unknown.
     - Source: Boscovich (1757); Laplace (1793).
@@ -96,7 +99,8 @@ class HuberLoss(Loss):
     """Huber's loss: half the square of errors up to `delta`, and a line of slope `delta` beyond.
 
     - `delta`: the error at which the square turns into the line, above 0.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`.
     - Range: 0 (equal) to infinity; the slope stays within `-delta` and `delta`.
     - Errors: ValueError if the shapes differ, `delta` is not positive or `reduction` is unknown.
     - Source: Huber (1964), doi:10.1214/aoms/1177703732.
@@ -138,7 +142,8 @@ class SmoothL1Loss(Loss):
     Equal to `HuberLoss(delta=beta) / beta`, and to `L1Loss` for `beta=0`.
 
     - `beta`: the error at which the square turns into the line, 0 or more.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`.
     - Range: 0 (equal) to infinity; the slope stays within -1 and 1.
     - Errors: ValueError if the shapes differ, `beta` is negative or `reduction` is unknown.
     - Source: Girshick (2015), doi:10.1109/ICCV.2015.169.
@@ -176,13 +181,17 @@ def binary_cross_entropy(input, target):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #3ea267be
 class BCELoss(Loss):
-    """Binary cross-entropy of probabilities. For scores before the sigmoid, `BCEWithLogitsLoss` is more exact.
+    """Binary cross-entropy of probabilities. For scores before the sigmoid, `BCEWithLogitsLoss` is
+    more exact.
 
-    - `weight`: factors for the losses, of any shape that broadcasts to `input`; a sample of weight 0 is skipped.
+    - `weight`: factors for the losses, of any shape that broadcasts to `input`; a sample of weight
+      0 is skipped.
       The mean divides by the number of samples, not by the sum of the weights.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`.
     - Range: `input` and `target` in [0, 1]; the loss from 0 to 100, in nats.
-    - Errors: ValueError if the shapes differ, a value lies outside [0, 1], or `weight` does not fit.
+    - Errors: ValueError if the shapes differ, a value lies outside [0, 1], or `weight` does not
+      fit.
     - Source: Good (1952), doi:10.1111/j.2517-6161.1952.tb00104.x.
 
     Example:
@@ -232,9 +241,12 @@ class BCEWithLogitsLoss(BCELoss):
     - `weight`: as for `BCELoss`.
     - `pos_weight`: the factor for targets of 1, of any shape that broadcasts to `input`,
       usually one number for each column; above 1 it favours recall, below 1 precision.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
-    - Range: `target` in [0, 1]; the loss from 0 to infinity, in nats. Logits of plus or minus infinity are allowed.
-    - Errors: ValueError if the shapes differ, a target lies outside [0, 1], or a weight does not fit.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`.
+    - Range: `target` in [0, 1]; the loss from 0 to infinity, in nats. Logits of plus or minus
+      infinity are allowed.
+    - Errors: ValueError if the shapes differ, a target lies outside [0, 1], or a weight does not
+      fit.
     - Source: Cox (1958), doi:10.1111/j.2517-6161.1958.tb00292.x.
 
     Example:
@@ -246,7 +258,8 @@ class BCEWithLogitsLoss(BCELoss):
     function = "binary_cross_entropy_with_logits"
     task = "binary classification"
     domain = {"input": REAL, "target": TARGET_PROBABILITY}
-    variants = ({"weight": "each element"}, {"pos_weight": "each column"}, {"weight": "each column", "pos_weight": "each column"})
+    variants = ({"weight": "each element"}, {"pos_weight": "each column"},
+                {"weight": "each column", "pos_weight": "each column"})
 
     def __init__(self, weight=None, reduction: str = "mean", pos_weight=None):
         super().__init__(weight, reduction)
@@ -256,7 +269,8 @@ class BCEWithLogitsLoss(BCELoss):
 def shift(input, dim):
     """`input` minus its largest number along axis `dim`, and that number.
 
-    - `input`: array. Returns `(shifted, largest)`; `largest` keeps axis `dim` with length 1, and is 0 where it would not be finite.
+    - `input`: array. Returns `(shifted, largest)`; `largest` keeps axis `dim` with length 1, and is
+      0 where it would not be finite.
     - Example: (1, 3) gives (-2, 0) and (3).
     """
     ### BEGIN SOLUTION
@@ -324,7 +338,8 @@ def nll(log_probs, target):
     - `log_probs`: array (rows, classes)
     - `target`: class indices, array (rows,).
     - Returns `(value, slope)` of shapes (rows,) and (rows, classes).
-    - Example: log-probabilities (-0.4, -1.6, -2.3) and target 1 give value 1.6 and slope (0, -1, 0).
+    - Example: log-probabilities (-0.4, -1.6, -2.3) and target 1 give value 1.6 and slope (0, -1,
+      0).
     """
     ### BEGIN SOLUTION
     rows = np.arange(len(target))
@@ -353,10 +368,14 @@ class NLLLoss(ClassLoss):
     """Negative log-likelihood of log-probabilities: minus the log-probability of each target.
 
     - `weight`: a factor for each class; the mean then divides by the sum of the targets' weights.
-    - `ignore_index`: a target that marks samples to skip. If all are skipped the mean and its gradient are 0.
-    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1, ...).
-    - Range: `target` 0 to C - 1; the loss from 0 to infinity, in nats, if `input` are log-probabilities.
-    - Errors: ValueError for shapes that do not fit or indices that are not whole numbers, IndexError for those out of range.
+    - `ignore_index`: a target that marks samples to skip. If all are skipped the mean and its
+      gradient are 0.
+    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1,
+      ...).
+    - Range: `target` 0 to C - 1; the loss from 0 to infinity, in nats, if `input` are
+      log-probabilities.
+    - Errors: ValueError for shapes that do not fit or indices that are not whole numbers,
+      IndexError for those out of range.
     - Source: Fisher (1922), doi:10.1098/rsta.1922.0009.
 
     Example:
@@ -403,7 +422,8 @@ def soft_cross_entropy(logits, target):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #d1a5ad7b
 def smooth_labels(target, label_smoothing):
-    """`target`, array (rows, classes), with a share `label_smoothing` spread evenly over the classes.
+    """`target`, array (rows, classes), with a share `label_smoothing` spread evenly over the
+    classes.
 
     - Returns an array of the same shape; its rows still sum to 1 if the target's do.
     - Example: (0, 1) smoothed by 0.2 is (0.1, 0.9).
@@ -421,29 +441,37 @@ def one_hot(target, logits):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #b7b9eb41
 def smoothed_cross_entropy(logits, target, *, weight, label_smoothing):
-    "`soft_cross_entropy` of a target, class indices or probabilities, that is smoothed and weighed by class."
+    """`soft_cross_entropy` of a target, class indices or probabilities, that is smoothed and
+    weighed by class.
+    """
     if target.ndim == 1:
         target = one_hot(target, logits)
-    value, slope, target_slope = soft_cross_entropy(logits, weight * smooth_labels(target, label_smoothing))
+    value, slope, target_slope = soft_cross_entropy(logits,
+                                                    weight * smooth_labels(target, label_smoothing))
     return value, slope, (1 - label_smoothing) * weight * target_slope
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #3586b606
 class CrossEntropyLoss(ClassLoss):
-    """Cross-entropy of logits against class indices, or against probabilities of the classes (also one-hot).
+    """Cross-entropy of logits against class indices, or against probabilities of the classes (also
+    one-hot).
 
     A target of the input's shape is read as probabilities, any other as indices.
 
     - `weight`: a factor for each class.
     - `ignore_index`: a target index that marks samples to skip.
     - `label_smoothing`: the share of each target that is spread evenly over all classes.
-    - `reduction`: `"mean"`, `"sum"` or `"none"`; the mean divides by the sum of the targets' weights for indices, by the number of samples for probabilities.
+    - `reduction`: `"mean"`, `"sum"` or `"none"`; the mean divides by the sum of the targets'
+      weights for indices, by the number of samples for probabilities.
       If all samples are skipped the mean and its gradient are 0.
-    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...); `target` indices (), (N,) or (N, d1, ...), or as `input`.
+    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...); `target` indices (), (N,) or (N, d1, ...), or
+      as `input`.
     - Range: indices 0 to C - 1, probabilities in [0, 1]; the loss from 0 to infinity, in nats.
       A logit of -infinity gives its class probability 0.
-    - Errors: ValueError for shapes that do not fit, indices that are not whole numbers and probabilities outside [0, 1];
+    - Errors: ValueError for shapes that do not fit, indices that are not whole numbers and
+      probabilities outside [0, 1];
       IndexError for indices out of range.
-    - Source: Shannon (1948), doi:10.1002/j.1538-7305.1948.tb01338.x; Bridle (1990), doi:10.1007/978-3-642-76153-9_28.
+    - Source: Shannon (1948), doi:10.1002/j.1538-7305.1948.tb01338.x; Bridle (1990),
+      doi:10.1007/978-3-642-76153-9_28.
 
     Example:
 
@@ -460,7 +488,8 @@ class CrossEntropyLoss(ClassLoss):
     variants = ({"weight": "each class"}, {"ignore_index": 1}, {"label_smoothing": 0.1},
                 {"weight": "each class", "label_smoothing": 0.3, "ignore_index": 0})
 
-    def __init__(self, weight=None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0):
+    def __init__(self, weight=None, ignore_index: int = -100, reduction: str = "mean",
+                 label_smoothing: float = 0.0):
         super().__init__(weight, ignore_index, reduction)
         check_number(type(self).__name__, "label_smoothing", label_smoothing, low=0, high=1)
         self.label_smoothing = label_smoothing

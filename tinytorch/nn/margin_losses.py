@@ -36,7 +36,8 @@ def hinge(input, target):
 class HingeLoss(Loss):
     """The hinge loss of support vector machines: the mean of `max(0, 1 - target * input)`.
 
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`.
     - Range: `target` -1 or 1; the loss from 0 (every score leads by 1) to infinity.
     - Errors: ValueError if the shapes differ or a target is neither -1 nor 1.
     - Source: Cortes and Vapnik (1995), doi:10.1007/BF00994018.
@@ -68,7 +69,8 @@ def squared_hinge(input, target):
 class SquaredHingeLoss(HingeLoss):
     """The squared hinge loss: the mean of `max(0, 1 - target * input)**2`.
 
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`.
     - Range: `target` -1 or 1; the loss from 0 to infinity.
     - Errors: as for `HingeLoss`.
     - Source: Lee and Mangasarian (2001), doi:10.1023/A:1011215321374.
@@ -90,8 +92,10 @@ def perceptron(input, target):
 class PerceptronLoss(HingeLoss):
     """The perceptron's loss: the mean of `max(0, -target * input)`, a hinge without a margin.
 
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
-    - Range: `target` -1 or 1; the loss from 0 to infinity. At a score of 0 the slope is `-target`, so that learning can start there.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`.
+    - Range: `target` -1 or 1; the loss from 0 to infinity. At a score of 0 the slope is `-target`,
+      so that learning can start there.
     - Errors: as for `HingeLoss`.
     - Source: Rosenblatt (1958), doi:10.1037/h0042519.
 
@@ -120,7 +124,8 @@ def soft_margin(input, target):
 class SoftMarginLoss(HingeLoss):
     """The logistic loss for labels of -1 and 1: the mean of `log(1 + exp(-target * input))`.
 
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`.
     - Range: `target` -1 or 1; the loss from 0 to infinity, in nats.
     - Errors: as for `HingeLoss`.
     - Source: Cox (1958), doi:10.1111/j.2517-6161.1958.tb00292.x.
@@ -136,9 +141,11 @@ class SoftMarginLoss(HingeLoss):
 def margin_ranking(input1, input2, target, *, margin):
     """What the lead of one score over the other lacks to the margin, and its slopes.
 
-    - `input1`, `input2`: scores. `target`: 1 if the first should be larger, -1 if the second; arrays of the same shape.
+    - `input1`, `input2`: scores. `target`: 1 if the first should be larger, -1 if the second;
+      arrays of the same shape.
     - `margin`: the lead that is asked for.
-    - Returns `(value, slope of input1, slope of input2, slope of target)`; at exactly the margin the slopes are not 0.
+    - Returns `(value, slope of input1, slope of input2, slope of target)`; at exactly the margin
+      the slopes are not 0.
     - Example with margin 1: scores 2 and 1.5 and target 1 give value 0.5 and slopes -1, 1 and -0.5.
     """
     ### BEGIN SOLUTION
@@ -152,9 +159,11 @@ class MarginRankingLoss(Loss):
     """A ranking of pairs: the mean of `max(0, margin - target * (input1 - input2))`.
 
     - `margin`: the lead that is asked for; with 0, equal scores cost nothing.
-    - Shapes: `input1`, `input2`, `target` equal, any shape; one number as target stands for all pairs.
+    - Shapes: `input1`, `input2`, `target` equal, any shape; one number as target stands for all
+      pairs.
     - Range: `target` 1 (the first should be larger) or -1; the loss from 0 to infinity.
-    - Errors: ValueError if the shapes differ or a target is neither -1 nor 1, TypeError if `margin` is no number.
+    - Errors: ValueError if the shapes differ or a target is neither -1 nor 1, TypeError if `margin`
+      is no number.
     - Source: Herbrich, Graepel and Obermayer (2000); Joachims (2002), doi:10.1145/775047.775067.
 
     Example:
@@ -180,7 +189,8 @@ def hinge_embedding(input, target, *, margin):
     - `input`: distances. `target`: 1 for similar things, -1 for others; arrays of the same shape.
     - `margin`: how far apart others should be.
     - Returns `(value, slope)`.
-    - Example with margin 1: distance 0.25 gives 0.25 and slope 1 if similar, else 0.75 and slope -1.
+    - Example with margin 1: distance 0.25 gives 0.25 and slope 1 if similar, else 0.75 and slope
+      -1.
     """
     ### BEGIN SOLUTION
     near = margin - input
@@ -193,7 +203,8 @@ class HingeEmbeddingLoss(HingeLoss):
     """The loss of a distance: itself for similar things, `max(0, margin - input)` for others.
 
     - `margin`: how far apart others should be.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`.
     - Range: `target` 1 (similar) or -1; distances are not negative, but that is not checked.
     - Errors: as for `HingeLoss`; TypeError if `margin` is no number.
     - Source: Hadsell, Chopra and LeCun (2006), doi:10.1109/CVPR.2006.100.
@@ -219,7 +230,8 @@ def multi_margin(input, target, *, p, margin):
     - `input`: scores, array (rows, classes). `target`: class indices, array (rows,).
     - `p`: 1, or 2 for squares. `margin`: the lead that is asked for.
     - Returns `(value, slope)` of shapes (rows,) and (rows, classes).
-    - Example with p 1 and margin 1: scores (1, 0.5, 2) and target 0 give value (0.5 + 2) / 3 and slope (-2, 1, 1) / 3.
+    - Example with p 1 and margin 1: scores (1, 0.5, 2) and target 0 give value (0.5 + 2) / 3 and
+      slope (-2, 1, 1) / 3.
     """
     ### BEGIN SOLUTION
     rows, classes = np.arange(len(target)), input.shape[-1]
@@ -239,14 +251,19 @@ def row_of(name, argument, x):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #4bc3b3ea
 class MultiMarginLoss(RowLoss):
-    """A margin over all other classes: the mean of `sum(max(0, margin - input[target] + input[i])**p) / C` over the rivals i.
+    """A margin over all other classes: the mean of `sum(max(0, margin - input[target] +
+    input[i])**p) / C` over the rivals i.
 
-    - `p`: the power of what is missing from the margin, 1 or 2. `margin`: the lead that is asked for.
-    - `weight`: a factor for each class. The mean divides by the number of samples, not by the sum of the weights.
-    - Shapes: `input` (C,) or (N, C); `target` class indices () or (N,). As in PyTorch a number is the
+    - `p`: the power of what is missing from the margin, 1 or 2. `margin`: the lead that is asked
+      for.
+    - `weight`: a factor for each class. The mean divides by the number of samples, not by the sum
+      of the weights.
+    - Shapes: `input` (C,) or (N, C); `target` class indices () or (N,). As in PyTorch a number is
+      the
       score of one class, and for (C,) a target (1,) gives (1,) with `reduction="none"`.
     - Range: `target` 0 to C - 1; the loss from 0 to infinity.
-    - Errors: ValueError for shapes that do not fit, another `p`, or weights that do not fit; IndexError for indices out of range.
+    - Errors: ValueError for shapes that do not fit, another `p`, or weights that do not fit;
+      IndexError for indices out of range.
     - Source: Weston and Watkins (1999).
 
     Example:
@@ -258,7 +275,8 @@ class MultiMarginLoss(RowLoss):
     least_classes = 1          # as in PyTorch
     per_row = ("target",)
     domain = {"input": REAL, "target": CLASS_INDEX}
-    variants = ({"p": 2}, {"margin": 0.5}, {"weight": "each class"}, {"weight": "each class", "p": 2, "margin": 2.0})
+    variants = ({"p": 2}, {"margin": 0.5}, {"weight": "each class"},
+                {"weight": "each class", "p": 2, "margin": 2.0})
     task = "multi-class classification"
 
     def __init__(self, p: int = 1, margin: float = 1.0, weight=None, reduction: str = "mean"):
@@ -273,7 +291,8 @@ class MultiMarginLoss(RowLoss):
     def forward(self, input, target, sample_weight=None):
         scores = row_of(type(self).__name__, "input", input)
         single = scores.ndim == 1 and np.shape(target) == (1,)
-        return super().forward(scores.reshape(1, -1) if single else scores, target, sample_weight=sample_weight)
+        return super().forward(scores.reshape(1, -1) if single else scores, target,
+                               sample_weight=sample_weight)
 
     @by_shapes
     def problem(self, input, target):
@@ -295,7 +314,8 @@ def best_rival(input, target, margin):
     rivals[rows, target] = -np.inf
     best = rivals.max(axis=-1)
     short = np.where(best == -np.inf, -1, margin + (best - input[rows, target]))
-    chosen = np.where((rivals == np.expand_dims(best, -1)) & np.expand_dims(short >= 0, -1), np.ones_like(input), 0)
+    chosen = np.where((rivals == np.expand_dims(best, -1)) & np.expand_dims(short >= 0, -1),
+                      np.ones_like(input), 0)
     slope = chosen / np.expand_dims(np.maximum(chosen.sum(axis=-1), 1), -1)
     slope[rows, target] -= slope.sum(axis=-1)
     return np.maximum(short, 0), slope
@@ -307,10 +327,12 @@ def categorical_hinge(input, target):
 
 
 class CategoricalHingeLoss(RowLoss):
-    """A margin over the best other class: the mean of `max(0, 1 - input[target] + max(input[i]))` over the rivals i.
+    """A margin over the best other class: the mean of `max(0, 1 - input[target] + max(input[i]))`
+    over the rivals i.
 
     - Shapes: `input` (C,) or (N, C); `target` class indices () or (N,).
-    - Range: `target` 0 to C - 1; the loss from 0 to infinity. Rivals that tie share the slope; at exactly the margin it is not 0.
+    - Range: `target` 0 to C - 1; the loss from 0 to infinity. Rivals that tie share the slope; at
+      exactly the margin it is not 0.
     - Errors: ValueError for shapes that do not fit; IndexError for indices out of range.
     - Source: Crammer and Singer (2001), Journal of Machine Learning Research 2:265-292.
 
@@ -331,10 +353,12 @@ def multiclass_perceptron(input, target):
 
 
 class MulticlassPerceptronLoss(CategoricalHingeLoss):
-    """The perceptron's loss of several classes: the mean of `max(0, max(input[i]) - input[target])` over the rivals i.
+    """The perceptron's loss of several classes: the mean of `max(0, max(input[i]) - input[target])`
+    over the rivals i.
 
     - Shapes, Errors: as for `CategoricalHingeLoss`.
-    - Range: `target` 0 to C - 1; the loss from 0 to infinity. Where all scores are equal the slope is not 0, so that learning can start there.
+    - Range: `target` 0 to C - 1; the loss from 0 to infinity. Where all scores are equal the slope
+      is not 0, so that learning can start there.
     - Source: Rosenblatt (1958), doi:10.1037/h0042519; Collins (2002), doi:10.3115/1118693.1118694.
 
     Example:
@@ -346,7 +370,9 @@ class MulticlassPerceptronLoss(CategoricalHingeLoss):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #8fc7f123
 def label_sets(target):
-    "Which places of lists that end with -1 hold a label, and for each class whether it is one; arrays like `target`."
+    """Which places of lists that end with -1 hold a label, and for each class whether it is one;
+    arrays like `target`.
+    """
     listed = np.cumprod(target >= 0, axis=-1).astype(bool)
     member = np.zeros(target.shape, bool)
     row, place = np.nonzero(listed)
@@ -355,14 +381,18 @@ def label_sets(target):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #2b0adfe9
 def multilabel_margin(input, target):
-    """What the score of each label lacks to a lead of 1 over each class that is no label, and its slope.
+    """What the score of each label lacks to a lead of 1 over each class that is no label, and its
+    slope.
 
-    - `input`: scores, array (rows, classes). `target`: lists of class indices that end with -1, same shape.
+    - `input`: scores, array (rows, classes). `target`: lists of class indices that end with -1,
+      same shape.
     - Returns `(value, slope)` of shapes (rows,) and (rows, classes).
-    - Example: scores (1, 0, 0.5) and labels (0, -1, -1) give value (0 + 0.5) / 3 and slope (-1, 0, 1) / 3.
+    - Example: scores (1, 0, 0.5) and labels (0, -1, -1) give value (0 + 0.5) / 3 and slope (-1, 0,
+      1) / 3.
     """
     listed, member = label_sets(target)
-    value, slope = np.where(np.isnan(input).any(axis=-1), input.dtype.type(np.nan), 0), np.zeros_like(input)
+    value, slope = (np.where(np.isnan(input).any(axis=-1), input.dtype.type(np.nan), 0),
+                    np.zeros_like(input))
     ### BEGIN SOLUTION
     rows, classes = np.arange(len(input)), input.shape[-1]
     for place in range(listed.sum(axis=-1).max(initial=0)):
@@ -379,11 +409,15 @@ def multilabel_margin(input, target):
 class MultiLabelMarginLoss(RowLoss):
     """A margin of every label over every other class, for samples with several labels.
 
-    - Shapes: `input` and `target` (C,) or (N, C); the loss is a number, or () or (N,) with `reduction="none"`.
+    - Shapes: `input` and `target` (C,) or (N, C); the loss is a number, or () or (N,) with
+      `reduction="none"`.
       As in PyTorch a number is a row of one class.
-    - Range: `target` lists of class indices 0 to C - 1; what follows the first -1 does not count. The loss from 0 to infinity.
-    - Errors: ValueError for shapes that differ and for indices that are no whole numbers, or below -1; IndexError for those from C on.
-    - Source: Weston and Watkins (1999); Elisseeff and Weston, *A kernel method for multi-labelled classification* (2001).
+    - Range: `target` lists of class indices 0 to C - 1; what follows the first -1 does not count.
+      The loss from 0 to infinity.
+    - Errors: ValueError for shapes that differ and for indices that are no whole numbers, or below
+      -1; IndexError for those from C on.
+    - Source: Weston and Watkins (1999); Elisseeff and Weston, *A kernel method for multi-labelled
+      classification* (2001).
 
     Example:
 
@@ -405,9 +439,11 @@ class MultiLabelMarginLoss(RowLoss):
     def problem(self, input, target):
         problem = super().problem(input, target)
         classes = input.shape[-1]
-        for wrong, error_type, rule in ((target != np.floor(target), ValueError, "a class index is a whole number"),
-                                        (target < -1, ValueError, "labels are class indices, ended by -1"),
-                                        (target >= classes, ClassIndexError, f"an input of shape {input.shape} has classes 0..{classes - 1}")):
+        for wrong, error_type, rule in (
+            (target != np.floor(target), ValueError, "a class index is a whole number"),
+            (target < -1, ValueError, "labels are class indices, ended by -1"),
+            (target >= classes, ClassIndexError,
+             f"an input of shape {input.shape} has classes 0..{classes - 1}")):
             if wrong.any():
                 where, value = first(target, wrong)
                 raise error_type(f"MultiLabelMarginLoss: target{where} is {value:g}, but {rule}.")
@@ -433,13 +469,17 @@ def multilabel_soft_margin(input, target, weight=1.0):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #1fd39478
 class MultiLabelSoftMarginLoss(RowLoss):
-    """Binary cross-entropy of each class, averaged over the classes of a sample, then over the samples.
+    """Binary cross-entropy of each class, averaged over the classes of a sample, then over the
+    samples.
 
-    - `weight`: a factor for each class, or of any shape that broadcasts to `input`; scores of weight 0
+    - `weight`: a factor for each class, or of any shape that broadcasts to `input`; scores of
+      weight 0
       do not count, whatever they are.
-    - Shapes: `input` and `target` (C,), (N, C) or more axes with the classes last; the losses have the shape without the classes.
+    - Shapes: `input` and `target` (C,), (N, C) or more axes with the classes last; the losses have
+      the shape without the classes.
     - Range: `input` any logits, `target` in [0, 1]; the loss from 0 to infinity, in nats.
-    - Errors: ValueError if the shapes differ, a target lies outside [0, 1], or `weight` does not fit.
+    - Errors: ValueError if the shapes differ, a target lies outside [0, 1], or `weight` does not
+      fit.
     - Source: Cox (1958), doi:10.1111/j.2517-6161.1958.tb00292.x, for each label.
 
     Example:

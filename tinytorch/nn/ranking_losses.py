@@ -24,7 +24,8 @@ def softplus(z):
 def bpr(positive, negative):
     """What it costs that a score does not lead over another, and its slope.
 
-    - `positive`: scores that should be larger. `negative`: those they are compared with; arrays of the same shape.
+    - `positive`: scores that should be larger. `negative`: those they are compared with; arrays of
+      the same shape.
     - Returns `(value, slope of positive)`; the slope of `negative` is its opposite.
     - Example: scores 2 and 1 give value 0.313 and slope -0.269; equal scores give 0.693 and -0.5.
     """
@@ -37,9 +38,11 @@ def bpr(positive, negative):
 class BPRLoss(Loss):
     """Bayesian personalised ranking: the mean of `-log(sigmoid(positive - negative))`.
 
-    - Shapes: `positive` and `negative` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Shapes: `positive` and `negative` equal, any shape; the loss is a number, or has their shape
+      with `reduction="none"`.
     - Range: any scores; the loss from 0 (a long lead) to infinity, log 2 for equal scores.
-    - Errors: ValueError if the shapes differ: repeat the positive's score for each of its negatives.
+    - Errors: ValueError if the shapes differ: repeat the positive's score for each of its
+      negatives.
     - Source: Rendle, Freudenthaler, Gantner and Schmidt-Thieme (2009), arXiv:1205.2618.
 
     Example:
@@ -54,19 +57,25 @@ class BPRLoss(Loss):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #a05124f5
 def known(input, target):
-    "Scores; NaN where the relevance is NaN, so that an unknown relevance is not taken for a low one."
+    """Scores; NaN where the relevance is NaN, so that an unknown relevance is not taken for a low
+    one.
+    """
     return np.where(np.isnan(target) & (input != -np.inf), np.nan, input)
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #639ec956
 def rank_net(input, target):
-    """What the pairs of each list cost that are in the wrong order or not far enough apart, and its slope.
+    """What the pairs of each list cost that are in the wrong order or not far enough apart, and its
+    slope.
 
-    - `input`: scores, array (rows, items). `target`: relevances, same shape. Items with a score of -infinity are left out.
+    - `input`: scores, array (rows, items). `target`: relevances, same shape. Items with a score of
+      -infinity are left out.
     - Returns `(value, slope)` of shapes (rows,) and (rows, items).
-    - Example: scores (1, 0, 2) of relevances (2, 1, 0) give value 1.251 and slope (-0.333, -0.204, 0.537).
+    - Example: scores (1, 0, 2) of relevances (2, 1, 0) give value 1.251 and slope (-0.333, -0.204,
+      0.537).
     """
     input, out = known(input, target), input == -np.inf
-    value, slope = np.where(np.isnan(input).any(axis=-1), input.dtype.type(np.nan), 0), np.zeros_like(input)
+    value, slope = (np.where(np.isnan(input).any(axis=-1), input.dtype.type(np.nan), 0),
+                    np.zeros_like(input))
     ### BEGIN SOLUTION
     pairs = np.zeros_like(value)
     for k in range(input.shape[-1]):
@@ -81,10 +90,13 @@ def rank_net(input, target):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #17d97c73
 class RankNetLoss(RowLoss):
-    """The pairs of a list: for each list the mean of `log(1 + exp(input[j] - input[i]))` over the pairs with `target[i] > target[j]`.
+    """The pairs of a list: for each list the mean of `log(1 + exp(input[j] - input[i]))` over the
+    pairs with `target[i] > target[j]`.
 
-    - Shapes: `input` and `target` (L,) or (N, L), one list in a row; the loss is a number, or () or (N,) with `reduction="none"`.
-    - Range: any scores and relevances, of which only the order counts; the loss from 0 to infinity. A list without ordered pairs costs 0.
+    - Shapes: `input` and `target` (L,) or (N, L), one list in a row; the loss is a number, or () or
+      (N,) with `reduction="none"`.
+    - Range: any scores and relevances, of which only the order counts; the loss from 0 to infinity.
+      A list without ordered pairs costs 0.
     - An item with a score of -infinity is left out of its list.
     - Errors: ValueError if the shapes differ or there are more than two axes.
     - Source: Burges and others (2005), doi:10.1145/1102351.1102363.
@@ -100,7 +112,9 @@ class RankNetLoss(RowLoss):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #4e75ddbb
 def shares(scores, out):
-    "The softmax of each row and minus its logarithm; where `out` says so, an item has no share, and no one looks at its logarithm."
+    """The softmax of each row and minus its logarithm; where `out` says so, an item has no share,
+    and no one looks at its logarithm.
+    """
     scores = np.where(out, -np.inf, scores)
     gap = scores - scores.max(axis=-1, keepdims=True)
     exp = np.exp(gap)
@@ -111,7 +125,8 @@ def shares(scores, out):
 def list_net(input, target):
     """The cross-entropy of the shares of relevances and of scores, and its slope.
 
-    - `input`: scores, array (rows, items). `target`: relevances, same shape. Items with a score of -infinity are left out.
+    - `input`: scores, array (rows, items). `target`: relevances, same shape. Items with a score of
+      -infinity are left out.
     - Returns `(value, slope)` of shapes (rows,) and (rows, items).
     - Example: scores (0, 0) of relevances (0, log 3) give value 0.693 and slope (0.25, -0.25).
     """
@@ -126,9 +141,12 @@ def list_net(input, target):
 class ListNetLoss(RowLoss):
     """The cross-entropy of a list: for each list `-sum(softmax(target) * log_softmax(input))`.
 
-    - Shapes: `input` and `target` (L,) or (N, L), one list in a row; the loss is a number, or () or (N,) with `reduction="none"`.
-    - Range: any scores and relevances; the loss from the entropy of `softmax(target)` (the scores are the relevances, up to a constant) to infinity.
-    - An item with a score of -infinity is left out of its list; a list without items costs 0 and counts in the mean.
+    - Shapes: `input` and `target` (L,) or (N, L), one list in a row; the loss is a number, or () or
+      (N,) with `reduction="none"`.
+    - Range: any scores and relevances; the loss from the entropy of `softmax(target)` (the scores
+      are the relevances, up to a constant) to infinity.
+    - An item with a score of -infinity is left out of its list; a list without items costs 0 and
+      counts in the mean.
     - Errors: ValueError if the shapes differ or there are more than two axes.
     - Source: Cao, Qin, Liu, Tsai and Li (2007), doi:10.1145/1273496.1273513.
 
@@ -143,20 +161,27 @@ class ListNetLoss(RowLoss):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #c2249391
 def ranking_softmax(input, target):
-    "Minus the sum of the log-shares of each row of scores, weighted by the relevances, and its slope."
+    """Minus the sum of the log-shares of each row of scores, weighted by the relevances, and its
+    slope.
+    """
     absent = input == -np.inf
     goal = np.where(absent, 0, target)
     part, surprise = shares(input, absent)
-    return np.where(goal == 0, 0, goal * surprise).sum(axis=-1), np.where(absent, 0, part * goal.sum(axis=-1, keepdims=True) - goal)
+    return (np.where(goal == 0, 0, goal * surprise).sum(axis=-1),
+            np.where(absent, 0, part * goal.sum(axis=-1, keepdims=True) - goal))
 
 
 class RankingSoftmaxLoss(RowLoss):
-    """The cross-entropy of a list with relevances as weights: for each list `-sum(target * log_softmax(input))`.
+    """The cross-entropy of a list with relevances as weights: for each list `-sum(target *
+    log_softmax(input))`.
 
-    - Shapes: `input` and `target` (L,) or (N, L), one list in a row; the loss is a number, or () or (N,) with `reduction="none"`.
+    - Shapes: `input` and `target` (L,) or (N, L), one list in a row; the loss is a number, or () or
+      (N,) with `reduction="none"`.
     - Range: any scores, relevances of at least 0; the loss from 0 to infinity.
-    - An item with a score of -infinity is left out of its list; a list without items costs 0 and counts in the mean.
-    - Errors: ValueError if the shapes differ, there are more than two axes, or a relevance is negative.
+    - An item with a score of -infinity is left out of its list; a list without items costs 0 and
+      counts in the mean.
+    - Errors: ValueError if the shapes differ, there are more than two axes, or a relevance is
+      negative.
     - Source: Bruch, Wang, Bendersky and Najork (2019), doi:10.1145/3341981.3344221.
 
     Example:
@@ -171,11 +196,14 @@ class RankingSoftmaxLoss(RowLoss):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #c2987ec5
 def list_mle(input, target):
-    """The negative log-probability of the true order if items are drawn by their scores, and its slope.
+    """The negative log-probability of the true order if items are drawn by their scores, and its
+    slope.
 
-    - `input`: scores, array (rows, items). `target`: relevances, same shape. Items with a score of -infinity are left out.
+    - `input`: scores, array (rows, items). `target`: relevances, same shape. Items with a score of
+      -infinity are left out.
     - Returns `(value, slope)` of shapes (rows,) and (rows, items).
-    - Example: scores (0, 0, 0) of relevances (2, 1, 0) give value log 6 and slope (-2/3, -1/6, 5/6).
+    - Example: scores (0, 0, 0) of relevances (2, 1, 0) give value log 6 and slope (-2/3, -1/6,
+      5/6).
     """
     input, out = known(input, target), input == -np.inf
     slope = np.zeros_like(input)
@@ -184,7 +212,8 @@ def list_mle(input, target):
     x = np.take_along_axis(input, order, axis=-1).T
     cost, pull = np.zeros_like(x), np.ones_like(x)
     for k in range(len(x) - 2, -1, -1):
-        cost[k] = np.logaddexp(0, np.where(x[k] == -np.inf, -np.inf, cost[k + 1] + (x[k + 1] - x[k])))
+        cost[k] = np.logaddexp(0,
+                               np.where(x[k] == -np.inf, -np.inf, cost[k + 1] + (x[k + 1] - x[k])))
     for k in range(1, len(x)):
         pull[k] = 1 - pull[k - 1] * np.expm1(-cost[k - 1])
     np.put_along_axis(slope, order, (np.exp(-cost) * pull - 1).T, axis=-1)
@@ -193,11 +222,15 @@ def list_mle(input, target):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #638a64a3
 class ListMLELoss(RowLoss):
-    """The negative log-probability of the true order of each list, if items are drawn one by one by their softmax shares.
+    """The negative log-probability of the true order of each list, if items are drawn one by one by
+    their softmax shares.
 
-    - Shapes: `input` and `target` (L,) or (N, L), one list in a row; the loss is a number, or () or (N,) with `reduction="none"`.
-    - Range: any scores and relevances, of which only the order counts; the loss from 0 to infinity, log L! for equal scores.
-    - Items of equal relevance count as ranked in the order given. An item with a score of -infinity is left out of its list.
+    - Shapes: `input` and `target` (L,) or (N, L), one list in a row; the loss is a number, or () or
+      (N,) with `reduction="none"`.
+    - Range: any scores and relevances, of which only the order counts; the loss from 0 to infinity,
+      log L! for equal scores.
+    - Items of equal relevance count as ranked in the order given. An item with a score of -infinity
+      is left out of its list.
     - Errors: ValueError if the shapes differ or there are more than two axes.
     - Source: Xia, Liu, Wang, Zhang and Li (2008), doi:10.1145/1390156.1390306.
 
@@ -212,10 +245,12 @@ class ListMLELoss(RowLoss):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #b2bed376
 def coral(input, target, *, level, weight):
-    """The cross-entropies of the answers to "above level 0?", "above level 1?", ..., summed for each row, and the slope.
+    """The cross-entropies of the answers to "above level 0?", "above level 1?", ..., summed for
+    each row, and the slope.
 
     - `input`: logits, array (rows, thresholds). `target`: levels, array (rows,).
-    - `level`: 0, 1, ..., one number for each threshold. `weight`: a number, or one for each threshold.
+    - `level`: 0, 1, ..., one number for each threshold. `weight`: a number, or one for each
+      threshold.
     - Returns `(value, slope)` of shapes (rows,) and (rows, thresholds).
     - Example: logits (0, 0) and level 1 give value 1.386 and slope (-0.5, 0.5).
     """
@@ -227,14 +262,20 @@ def coral(input, target, *, level, weight):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #11f3a910
 class CoralLoss(RowLoss):
-    """Ordinal regression: the sum of the binary cross-entropies of the answers to `target > k`, for k from 0 to K - 2.
+    """Ordinal regression: the sum of the binary cross-entropies of the answers to `target > k`, for
+    k from 0 to K - 2.
 
-    - `weight`: the importance of each threshold, (K - 1,). The mean divides by the number of samples.
-    - Shapes: `input` (K - 1,) or (N, K - 1), one logit fewer than there are levels; `target` () or (N,).
-    - Range: `input` any logits, `target` whole numbers 0 to K - 1; the loss from 0 to infinity, in nats.
-    - Prediction: `(input > 0).sum(axis=-1)`. It is consistent if the logits of a sample fall, which a shared score with a bias for each
+    - `weight`: the importance of each threshold, (K - 1,). The mean divides by the number of
+      samples.
+    - Shapes: `input` (K - 1,) or (N, K - 1), one logit fewer than there are levels; `target` () or
+      (N,).
+    - Range: `input` any logits, `target` whole numbers 0 to K - 1; the loss from 0 to infinity, in
+      nats.
+    - Prediction: `(input > 0).sum(axis=-1)`. It is consistent if the logits of a sample fall, which
+      a shared score with a bias for each
       threshold learns.
-    - Errors: ValueError for shapes that do not fit and for levels that are no whole numbers; IndexError for levels out of range.
+    - Errors: ValueError for shapes that do not fit and for levels that are no whole numbers;
+      IndexError for levels out of range.
     - Source: Cao, Mirjalili and Raschka (2020), doi:10.1016/j.patrec.2020.11.008.
 
     Example:
@@ -255,23 +296,28 @@ class CoralLoss(RowLoss):
         self.weight = option_array(type(self).__name__, "weight", weight)
 
     def problem(self, input, target):
-        problem, name, thresholds = super().problem(input, target), type(self).__name__, input.shape[-1]
+        problem, name, thresholds = (super().problem(input, target), type(self).__name__,
+                                     input.shape[-1])
         for wrong, error_type, rule in ((target != np.floor(target), ValueError, "a level is a whole number"),
                                         ((target < 0) | (target > thresholds), ClassIndexError, f"the {thresholds} thresholds of an input of shape "
                                          f"{input.shape} are between the levels 0..{thresholds}")):
             if wrong.any():
                 where, value = first(target, wrong)
                 raise error_type(f"{name}: target{where} is {value:g}, but {rule}.")
-        return problem.but(options=problem.options | {"level": np.arange(thresholds, dtype=problem.dtype)})
+        return problem.but(options=problem.options
+                           | {"level": np.arange(thresholds, dtype=problem.dtype)})
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #548d2cd0
-def dpo(policy_chosen, policy_rejected, reference_chosen, reference_rejected, *, beta, label_smoothing):
+def dpo(policy_chosen, policy_rejected, reference_chosen, reference_rejected, *, beta,
+        label_smoothing):
     """What it costs that the chosen text did not gain more than the rejected one, and its slopes.
 
-    - Four arrays of the same shape: log-probabilities of the chosen and the rejected texts, by the model and by the reference.
+    - Four arrays of the same shape: log-probabilities of the chosen and the rejected texts, by the
+      model and by the reference.
     - `beta`: how much a gain counts. `label_smoothing`: the share of preferences that are wrong.
     - Returns `(value, slope of policy_chosen, slope of policy_rejected)`.
-    - Example with beta 0.1 and no smoothing: -1, -3, -2, -2 (gains 1 and -1) give value 0.598 and slopes -0.045 and 0.045.
+    - Example with beta 0.1 and no smoothing: -1, -3, -2, -2 (gains 1 and -1) give value 0.598 and
+      slopes -0.045 and 0.045.
     """
     ### BEGIN SOLUTION
     z = beta * ((policy_chosen - policy_rejected) - (reference_chosen - reference_rejected))
@@ -283,15 +329,20 @@ def dpo(policy_chosen, policy_rejected, reference_chosen, reference_rejected, *,
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #e45f2032
 class DPOLoss(Loss):
-    """Direct preference optimization: the mean of `-log(sigmoid(beta * (gain of the chosen text - gain of the rejected)))`.
+    """Direct preference optimization: the mean of `-log(sigmoid(beta * (gain of the chosen text -
+    gain of the rejected)))`.
 
-    A gain is the log-probability by the model minus that by the reference; both texts' log-probabilities are sums over their tokens.
+    A gain is the log-probability by the model minus that by the reference; both texts'
+    log-probabilities are sums over their tokens.
 
     - `beta`: how much a gain counts; small numbers let the model move far from the reference.
     - `label_smoothing`: the share of preferences that are wrong, 0 to 0.5.
-    - Shapes: all four arguments equal, any shape; the loss is a number, or has their shape with `reduction="none"`. The references have no gradient.
-    - Range: log-probabilities; the loss from 0 to infinity, log 2 for a model that is its reference.
-    - Errors: ValueError if shapes differ or an option is out of range, TypeError if an option is no number.
+    - Shapes: all four arguments equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`. The references have no gradient.
+    - Range: log-probabilities; the loss from 0 to infinity, log 2 for a model that is its
+      reference.
+    - Errors: ValueError if shapes differ or an option is out of range, TypeError if an option is no
+      number.
     - Source: Rafailov and others (2023), arXiv:2305.18290.
 
     Example:

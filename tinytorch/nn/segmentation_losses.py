@@ -22,7 +22,8 @@ def binary_focal(input, target, *, alpha, gamma):
     """The focal loss of each logit, and its slope.
 
     - `input`: logits. `target`: 0 or 1; arrays of the same shape.
-    - `alpha`: the weight of targets of 1; those of 0 get 1 - alpha. None for none. `gamma`: how much easy samples are turned down.
+    - `alpha`: the weight of targets of 1; those of 0 get 1 - alpha. None for none. `gamma`: how
+      much easy samples are turned down.
     - Returns `(value, slope)`.
     - Example with alpha None and gamma 2: logit 0 and target 1 give value 0.173 and slope -0.298.
     """
@@ -41,9 +42,11 @@ class BinaryFocalLoss(Loss):
 
     - `alpha`: the weight of targets of 1, from 0 to 1; those of 0 get `1 - alpha`. None for none.
     - `gamma`: how much less easy samples count, 0 or more; 0 is `BCEWithLogitsLoss`.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with `reduction="none"`.
+    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
+      `reduction="none"`.
     - Range: `target` 0 or 1; the loss from 0 to infinity, in nats.
-    - Errors: ValueError if shapes differ, a target is neither 0 nor 1, or an option is out of its range.
+    - Errors: ValueError if shapes differ, a target is neither 0 nor 1, or an option is out of its
+      range.
     - Source: Lin and others (2017), doi:10.1109/ICCV.2017.324.
 
     Example:
@@ -68,7 +71,8 @@ class BinaryFocalLoss(Loss):
 def focal(logits, target, *, gamma):
     """The focal loss of each row of logits, and its slope.
 
-    - `logits`: array (rows, classes). `target`: class indices, array (rows,). `gamma`: how much easy samples are turned down.
+    - `logits`: array (rows, classes). `target`: class indices, array (rows,). `gamma`: how much
+      easy samples are turned down.
     - Returns `(value, slope)` of shapes (rows,) and (rows, classes).
     - Example with gamma 2: logits (0, 0) and target 0 give value 0.173 and slope (-0.298, 0.298).
     """
@@ -87,9 +91,11 @@ def focal(logits, target, *, gamma):
 class FocalLoss(ClassLoss):
     """The focal loss of several classes: cross-entropy times `(1 - p_t)**gamma`.
 
-    - `gamma`: how much less easy samples count, 0 or more; 0 is `CrossEntropyLoss`. `weight`: a factor for each class; the mean divides by the sum of the targets' weights.
+    - `gamma`: how much less easy samples count, 0 or more; 0 is `CrossEntropyLoss`. `weight`: a
+      factor for each class; the mean divides by the sum of the targets' weights.
     - `ignore_index`: a target that marks samples to skip.
-    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1, ...).
+    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1,
+      ...).
     - Range: `target` 0 to C - 1; the loss from 0 to infinity, in nats.
     - Errors: as for `CrossEntropyLoss`; ValueError for a negative `gamma`.
     - Source: Lin and others (2017), doi:10.1109/ICCV.2017.324.
@@ -102,7 +108,8 @@ class FocalLoss(ClassLoss):
     formula = focal
     variants = ({"gamma": 0.0}, {"gamma": 0.5}, {"weight": "each class"}, {"ignore_index": 1})
 
-    def __init__(self, gamma: float = 2.0, weight=None, ignore_index: int = -100, reduction: str = "mean"):
+    def __init__(self, gamma: float = 2.0, weight=None, ignore_index: int = -100,
+                 reduction: str = "mean"):
         super().__init__(weight, ignore_index, reduction)
         check_number(type(self).__name__, "gamma", gamma, low=0)
         self.gamma = float(gamma)
@@ -112,16 +119,19 @@ def tversky(input, target, *, alpha, beta, smooth):
     """1 minus the Tversky index of each row of logits and its target, and its slope.
 
     - `input`: logits, array (rows, pixels). `target`: 0, 1 or shares, same shape.
-    - `alpha`: the weight of what the prediction has too much. `beta`: of what it misses. `smooth`: added above and below the line.
+    - `alpha`: the weight of what the prediction has too much. `beta`: of what it misses. `smooth`:
+      added above and below the line.
     - Returns `(value, slope)` of shapes (rows,) and (rows, pixels).
-    - Example with alpha and beta 0.5 and smooth 0: logits (0, 0) and target (1, 0) give value 0.5 and slope (-0.1875, 0.0625).
+    - Example with alpha and beta 0.5 and smooth 0: logits (0, 0) and target (1, 0) give value 0.5
+      and slope (-0.1875, 0.0625).
     """
     ### BEGIN SOLUTION
     exp = np.exp(-np.abs(input))
     p = np.maximum(exp, input >= 0) / (1 + exp)
     rest = np.maximum(exp, input < 0) / (1 + exp)
     both = (p * target).sum(axis=-1, keepdims=True) + smooth
-    wrong = alpha * (p * (1 - target)).sum(axis=-1, keepdims=True) + beta * (rest * target).sum(axis=-1, keepdims=True)
+    wrong = (alpha * (p * (1 - target)).sum(axis=-1, keepdims=True)
+             + beta * (rest * target).sum(axis=-1, keepdims=True))
     below = np.where(both + wrong > 0, both + wrong, 1)
     change = (both / below) * (target + alpha * (1 - target) - beta * target) - target
     return np.squeeze(wrong / below, -1), change * (p * rest / below)
@@ -129,9 +139,11 @@ def tversky(input, target, *, alpha, beta, smooth):
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #6ab8581d
 def class_shares(input, target, classes, ignore_index):
-    """Return the softmax over the classes, and which class each pixel has; both (rows, classes, pixels).
+    """Return the softmax over the classes, and which class each pixel has; both (rows, classes,
+    pixels).
 
-    `input`: logits (rows, classes * pixels). `target`: (rows, pixels). Ignored pixels have no class and no shares.
+    `input`: logits (rows, classes * pixels). `target`: (rows, pixels). Ignored pixels have no class
+    and no shares.
     """
     logs = log_softmax(input.reshape(len(input), classes, -1), 1)
     target = target[:, None]
@@ -146,28 +158,37 @@ def through_softmax(share, slope, shape):
 def class_tversky(input, target, *, classes, alpha, beta, smooth, ignore_index):
     """1 minus the mean Tversky index of the classes of each row, and its slope.
 
-    - `input`: logits, array (rows, classes * pixels). `target`: the class of each pixel, (rows, pixels).
+    - `input`: logits, array (rows, classes * pixels). `target`: the class of each pixel, (rows,
+      pixels).
     - Returns `(value, slope)` of shapes (rows,) and (rows, classes * pixels).
     """
     share, own = class_shares(input, target, classes, ignore_index)
     both = np.where(own, share, 0).sum(axis=-1, keepdims=True) + smooth
-    wrong = (np.where(own, 0, alpha * share) + np.where(own, beta * (1 - share), 0)).sum(axis=-1, keepdims=True)
+    wrong = (np.where(own, 0, alpha * share)
+             + np.where(own, beta * (1 - share), 0)).sum(axis=-1, keepdims=True)
     size = both + wrong
     size = np.where(size > 0, size, 1)
     slope = (both * np.where(own, -beta, alpha) - wrong * own) / size / size
     value = np.squeeze(wrong / size, -1).sum(axis=-1) / classes
-    return value, through_softmax(share, slope / classes, input.shape).astype(input.dtype, copy=False)
+    return (value,
+            through_softmax(share, slope / classes, input.shape).astype(input.dtype, copy=False))
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #932ccf83
 class TverskyLoss(RowLoss):
     """1 minus the Tversky index of each sample's region, from logits.
 
-    - `alpha`: the weight of pixels too many. `beta`: the weight of pixels missed. `smooth`: added to both sides of the fraction.
+    - `alpha`: the weight of pixels too many. `beta`: the weight of pixels missed. `smooth`: added
+      to both sides of the fraction.
     - `ignore_index`: a target that marks pixels to skip.
-    - Shapes: `input` and `target` equal, (P,) for one region or (N, d1, ...) for N; or for several classes `input` (N, C, d1, ...)
-      and `target` their indices (N, d1, ...): the mean over the classes. The loss is a number, or (N,) with `reduction="none"`.
-    - Range: `target` in [0, 1], or indices 0 to C - 1; the loss from 0 to 1. An empty region predicted as empty costs 0; with `smooth=0` any other prediction of it costs 1 and has slope 0.
-    - Errors: ValueError if shapes do not fit, a target lies outside [0, 1], or an option is negative; IndexError for indices out of range.
+    - Shapes: `input` and `target` equal, (P,) for one region or (N, d1, ...) for N; or for several
+      classes `input` (N, C, d1, ...)
+      and `target` their indices (N, d1, ...): the mean over the classes. The loss is a number, or
+      (N,) with `reduction="none"`.
+    - Range: `target` in [0, 1], or indices 0 to C - 1; the loss from 0 to 1. An empty region
+      predicted as empty costs 0; with `smooth=0` any other prediction of it costs 1 and has slope
+      0.
+    - Errors: ValueError if shapes do not fit, a target lies outside [0, 1], or an option is
+      negative; IndexError for indices out of range.
     - Source: Salehi, Erdogmus and Gholipour (2017), doi:10.1007/978-3-319-67389-9_44.
 
     Example:
@@ -178,11 +199,13 @@ class TverskyLoss(RowLoss):
     formula, of_classes = tversky, class_tversky
     constant = ("target",)
     domain = {"input": REAL, "target": (TARGET_PROBABILITY, CLASS_INDEX)}
-    variants = ({"alpha": 0.3, "beta": 0.7}, {"smooth": 0.0}, {"alpha": 1.0, "beta": 1.0, "smooth": 0.1})
+    variants = ({"alpha": 0.3, "beta": 0.7}, {"smooth": 0.0},
+                {"alpha": 1.0, "beta": 1.0, "smooth": 0.1})
     task = "segmentation"
     classes = None             # of class indices; `problem` knows how many there are
 
-    def __init__(self, alpha: float = 0.5, beta: float = 0.5, smooth: float = 1.0, reduction: str = "mean", ignore_index: int = -100):
+    def __init__(self, alpha: float = 0.5, beta: float = 0.5, smooth: float = 1.0,
+                 reduction: str = "mean", ignore_index: int = -100):
         super().__init__(reduction)
         for option, value in dict(alpha=alpha, beta=beta, smooth=smooth).items():
             check_number(type(self).__name__, option, value, low=0)
@@ -190,13 +213,15 @@ class TverskyLoss(RowLoss):
         self.alpha, self.beta, self.smooth, self.ignore_index = alpha, beta, smooth, ignore_index
 
     def samples_first(self, array, wide=True):
-        return array.reshape(len(array), prod(array.shape[1:])) if array.ndim > 2 else super().samples_first(array, wide)
+        return (array.reshape(len(array), prod(array.shape[1:])) if array.ndim > 2
+                else super().samples_first(array, wide))
 
     def sample_shape(self, input):
         return input.shape[:1] if input.ndim > 1 else ()
 
     def problem(self, input, target):
-        if input.ndim and target.shape == (input.shape[:1] + input.shape[2:] if input.ndim > 1 else ()):
+        if input.ndim and target.shape == (input.shape[:1] + input.shape[2:] if input.ndim > 1
+                                           else ()):
             return self.class_problem(input, target)
         check_same_shape(type(self).__name__, input, target)
         used = target != self.ignore_index
@@ -219,9 +244,11 @@ class TverskyLoss(RowLoss):
 
 
 class DiceLoss(TverskyLoss):
-    """1 minus the Dice coefficient of each sample's region, `(2 * both + smooth) / (prediction + target + smooth)`, from logits.
+    """1 minus the Dice coefficient of each sample's region, `(2 * both + smooth) / (prediction +
+    target + smooth)`, from logits.
 
-    - `smooth`: added to both sides of the fraction. `ignore_index`: a target that marks pixels to skip.
+    - `smooth`: added to both sides of the fraction. `ignore_index`: a target that marks pixels to
+      skip.
     - Shapes, Range, Errors: as for `TverskyLoss`.
     - Source: Milletari, Navab and Ahmadi (2016), doi:10.1109/3DV.2016.79.
 
@@ -246,7 +273,8 @@ def lovasz_hinge(input, target):
 
     - `input`: logits, array (rows, pixels). `target`: 0 or 1, same shape.
     - Returns `(value, slope)` of shapes (rows,) and (rows, pixels).
-    - Example: logits (2, -2) and target (1, 0) give value 0; logits (0, -2) give 1 and slope (-1, 0).
+    - Example: logits (2, -2) and target (1, 0) give value 0; logits (0, -2) give 1 and slope (-1,
+      0).
     """
     ### BEGIN SOLUTION
     sign = 2 * target - 1
@@ -254,18 +282,22 @@ def lovasz_hinge(input, target):
     worst = np.argsort(-errors, axis=-1, kind="stable")
     hits, total = np.take_along_axis(target, worst, -1), target.sum(axis=-1, keepdims=True)
     kept, union = total - np.cumsum(hits, axis=-1), total + np.cumsum(1 - hits, axis=-1)
-    steps = np.where((hits > 0) | (union == 1), 1 / union, kept / (union * np.maximum(union - 1, 1)))
+    steps = np.where((hits > 0) | (union == 1), 1 / union,
+                     kept / (union * np.maximum(union - 1, 1)))
     weights = np.empty_like(steps)
     np.put_along_axis(weights, worst, steps, -1)
-    value = np.where((weights == 0) & (errors == errors), 0, weights * np.maximum(errors, 0)).sum(axis=-1)
+    value = np.where((weights == 0) & (errors == errors), 0,
+                     weights * np.maximum(errors, 0)).sum(axis=-1)
     return value, -sign * weights * (errors > 0)
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #d79620c2
 def lovasz_softmax(input, target, *, classes, ignore_index):
-    """The Lovász extension of 1 minus the mean intersection over union of the classes that are there, and its slope.
+    """The Lovász extension of 1 minus the mean intersection over union of the classes that are
+    there, and its slope.
 
-    - `input`: logits, array (rows, classes * pixels). `target`: the class of each pixel, (rows, pixels).
+    - `input`: logits, array (rows, classes * pixels). `target`: the class of each pixel, (rows,
+      pixels).
     - Returns `(value, slope)` of shapes (rows,) and (rows, classes * pixels).
     """
     share, own = class_shares(input, target, classes, ignore_index)
@@ -275,17 +307,22 @@ def lovasz_softmax(input, target, *, classes, ignore_index):
     count = np.maximum(there.sum(axis=-1), 1)[:, None]
     value = np.where(there | (value != value), value, 0).sum(axis=-1) / count[:, 0]
     slope = np.where(there[..., None], slope, 0) / count[..., None]
-    return value.astype(input.dtype, copy=False), through_softmax(share, slope, input.shape).astype(input.dtype, copy=False)
+    return (value.astype(input.dtype, copy=False),
+            through_softmax(share, slope, input.shape).astype(input.dtype, copy=False))
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #360534b9
 class LovaszHingeLoss(TverskyLoss):
-    """The Lovász hinge: a convex bound of 1 minus the intersection over union of each sample's region, from logits.
+    """The Lovász hinge: a convex bound of 1 minus the intersection over union of each sample's
+    region, from logits.
 
     - `ignore_index`: a target that marks pixels to skip.
-    - Shapes: `input` and `target` equal, (P,) for one region or (N, d1, ...) for N; or for several classes `input` (N, C, d1, ...)
-      and `target` their indices (N, d1, ...): the mean over the classes of a sample. The loss is a number, or (N,) with `reduction="none"`.
+    - Shapes: `input` and `target` equal, (P,) for one region or (N, d1, ...) for N; or for several
+      classes `input` (N, C, d1, ...)
+      and `target` their indices (N, d1, ...): the mean over the classes of a sample. The loss is a
+      number, or (N,) with `reduction="none"`.
     - Range: `target` 0 or 1, or indices 0 to C - 1; the loss from 0 to infinity, of classes to 1.
-    - Errors: ValueError if shapes do not fit or a target is neither 0 nor 1; IndexError for indices out of range.
+    - Errors: ValueError if shapes do not fit or a target is neither 0 nor 1; IndexError for indices
+      out of range.
     - Source: Berman, Triki and Blaschko (2018), doi:10.1109/CVPR.2018.00464.
 
     Example:

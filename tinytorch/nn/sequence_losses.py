@@ -13,9 +13,8 @@ from math import inf
 import numpy as np
 
 from ..core.tensor import Tensor, is_float, wide
-from tinytorch.nn.arguments import (
-    CLASS_INDEX, COUNT, ClassIndexError, LOG_PROBABILITY, as_array, check_domain, first, float_dtype,
-    sample_weights)
+from .arguments import (CLASS_INDEX, COUNT, ClassIndexError, LOG_PROBABILITY, as_array,
+                                    check_domain, first, float_dtype, sample_weights)
 from .criterion import Loss
 from .evaluation import cast, check_not_spent, small
 
@@ -65,7 +64,8 @@ def log_add(a, b):
 def arrivals(scores, skip):
     """One step in time: the log-probability of coming to each state.
 
-    - `scores`: float array (2 * S + 1,) or (2 * S + 1, N), the log-probability of being in each state.
+    - `scores`: float array (2 * S + 1,) or (2 * S + 1, N), the log-probability of being in each
+      state.
     - `skip`: boolean array (S,) or (S, N), from `may_skip`.
     - Returns a float array of the shape of `scores`.
     - Example: scores (log 0.5, log 0.25, -inf) give (log 0.5, log 0.75, log 0.25).
@@ -80,7 +80,8 @@ def arrivals(scores, skip):
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #1705c485
 def walk(emissions, skip, start):
-    """The log-probabilities of coming to each state at each time, and after the last, from the log-probabilities `start`.
+    """The log-probabilities of coming to each state at each time, and after the last, from the
+    log-probabilities `start`.
 
     - `emissions`: array (T, 2 * S + 1, N), the log-probability of each state's class at each time.
     - `skip`: boolean array (S, N). `start`: array (2 * S + 1, N).
@@ -94,9 +95,11 @@ def walk(emissions, skip, start):
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #98d37517
 def emissions_of(log_probs, states, inside) -> np.ndarray:
-    """The log-probability of each state's class at each time, (T, L, N). Time steps after the end of a sample are surely blank.
+    """The log-probability of each state's class at each time, (T, L, N). Time steps after the end
+    of a sample are surely blank.
 
-    - `log_probs`: array (T, N, C). `states`: integer array (L, N). `inside`: boolean array (T, N), whether a time step is one of the sample.
+    - `log_probs`: array (T, N, C). `states`: integer array (L, N). `inside`: boolean array (T, N),
+      whether a time step is one of the sample.
     """
     steps, samples, classes = log_probs.shape
     emissions = log_probs.reshape(steps, -1)[:, np.arange(samples) * classes + states]
@@ -106,9 +109,11 @@ def emissions_of(log_probs, states, inside) -> np.ndarray:
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #87f8343c
 def align(emissions, skip, ends, backward: bool = True) -> tuple:
-    """The log-probability of each sample's labels, (N,), and the scores of each state at each time, (T, L, N), for `posteriors`.
+    """The log-probability of each sample's labels, (N,), and the scores of each state at each time,
+    (T, L, N), for `posteriors`.
 
-    - `emissions`: array (T, L, N). `skip`: boolean array (S, N). `ends`: integer array (N,), the last state of each sample.
+    - `emissions`: array (T, L, N). `skip`: boolean array (S, N). `ends`: integer array (N,), the
+      last state of each sample.
     - `backward`: without it there is no walk from the end, and None instead of the scores.
     """
     _, states, samples = emissions.shape
@@ -117,17 +122,21 @@ def align(emissions, skip, ends, backward: bool = True) -> tuple:
     if not backward:
         return walk(emissions, skip, start)[-1, ends, sample[0]], None
     beside = lambda forth, back: np.concatenate([forth, back], axis=-1)
-    reached = walk(beside(emissions, emissions[::-1, ::-1]), beside(skip, np.roll(skip[::-1], 1, axis=0)), beside(start, end[::-1]))
+    reached = walk(beside(emissions, emissions[::-1, ::-1]),
+                   beside(skip, np.roll(skip[::-1], 1, axis=0)), beside(start, end[::-1]))
     scores = reached[:-1, :, :samples] + emissions
     scores += reached[-2::-1, ::-1, samples:]
     return reached[-1, ends, sample[0]], scores
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #6ec8fcd0
 def posteriors(scores):
-    """The probability of each state at each time: the exponentials of `scores` divided by their sum.
+    """The probability of each state at each time: the exponentials of `scores` divided by their
+    sum.
 
-    - `scores`: float array (T, L) or (T, L, N), log-probabilities of L states, up to a constant at each time.
-    - Returns a float array of that shape. Over the states it adds up to 1, or is 0 where all scores are -inf.
+    - `scores`: float array (T, L) or (T, L, N), log-probabilities of L states, up to a constant at
+      each time.
+    - Returns a float array of that shape. Over the states it adds up to 1, or is 0 where all scores
+      are -inf.
     - Example: the row (log 2, log 6, -inf) gives (0.25, 0.75, 0).
     """
     ### BEGIN SOLUTION
@@ -138,7 +147,9 @@ def posteriors(scores):
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #b3b3d3ca
 def class_slopes(shares, labels, blank: int, shape: tuple, dtype) -> np.ndarray:
-    "The slope for `log_probs` of this `shape`, (T, N, C): at each time minus the probability of all states of a class."
+    """The slope for `log_probs` of this `shape`, (T, N, C): at each time minus the probability of
+    all states of a class.
+    """
     steps, samples, classes = shape
     slopes = np.zeros(shape, dtype)
     slopes[:, :, blank] = -shares[:, ::2].sum(axis=1)
@@ -148,55 +159,76 @@ def class_slopes(shares, labels, blank: int, shape: tuple, dtype) -> np.ndarray:
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #897438fa
 def whole_numbers(name: str, argument: str, value) -> np.ndarray:
-    "The array of an argument that holds whole numbers, whatever their dtype; a ValueError for fractions."
+    """The array of an argument that holds whole numbers, whatever their dtype; a ValueError for
+    fractions.
+    """
     array = as_array(name, argument, value)
     if is_float(array.dtype) and (broken := ~(array == np.floor(array))).any():
         where, number = first(array, broken)
-        raise ValueError(f"{name}: {argument}{where} is {number:.6g}, but it must be a whole number.")
+        raise ValueError(f"{name}: {argument}{where} is {number:.6g}, but it must be a whole "
+                         "number.")
     return array
 
 
 def check_log_probs(name: str, log_probs: np.ndarray, blank: int) -> None:
-    "A ValueError for `log_probs` without time steps, samples or classes, or without one for the blank."
+    """A ValueError for `log_probs` without time steps, samples or classes, or without one for the
+    blank.
+    """
     shape = log_probs.shape
     if len(shape) not in (2, 3) or 0 in shape:
-        raise ValueError(f"{name}: log_probs has shape {shape}, but it must be (T, N, C), or (T, C) for one sample, and not empty.")
+        raise ValueError(f"{name}: log_probs has shape {shape}, but it must be (T, N, C), or (T, "
+                         "C) for one sample, and not empty.")
     if blank >= shape[-1]:
         raise ValueError(f"{name}: blank is {blank}, but log_probs of shape {shape} has classes 0..{shape[-1] - 1}. "
                          f"The blank needs a class of its own: give the model one more output than there are labels.")
 
 
-def check_lengths(name: str, argument: str, value, samples: int, most: int, source: str) -> np.ndarray:
-    "The lengths of all samples as an integer array; a ValueError unless there is one for each, from 0 to `most`."
+def check_lengths(name: str, argument: str, value, samples: int, most: int,
+                  source: str) -> np.ndarray:
+    """The lengths of all samples as an integer array; a ValueError unless there is one for each,
+    from 0 to `most`.
+    """
     lengths = whole_numbers(name, argument, value).reshape(-1)
     if len(lengths) != samples:
-        raise ValueError(f"{name}: {argument} has {len(lengths)} numbers, but log_probs holds {samples} samples. Give one length for each.")
+        raise ValueError(f"{name}: {argument} has {len(lengths)} numbers, but log_probs holds "
+                         f"{samples} samples. Give one length for each.")
     if (outside := (lengths < 0) | (lengths > most)).any():
         where, length = first(lengths, outside)
-        raise ValueError(f"{name}: {argument}{where} is {length:.0f}, but it must lie in 0..{most}, because {source}.")
+        raise ValueError(f"{name}: {argument}{where} is {length:.0f}, but it must lie in "
+                         f"0..{most}, because {source}.")
     return lengths.astype(np.intp)
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #46f9e0e7
-def check_labels(name: str, labels: np.ndarray, places: np.ndarray, classes: int, blank: int) -> None:
-    "An IndexError for a label that is no class, a ValueError for one that is the blank. `places`: sample and position of each label."
-    for wrong, error, what, fix in (
-            ((labels < 0) | (labels >= classes), ClassIndexError, f"log_probs has classes 0..{classes - 1}",
-             "If it is padding, target_lengths must leave it out."),
-            (labels == blank, ValueError, "that is the blank",
-             "If it is padding, target_lengths must leave it out; if it is a label, choose another blank.")):
+def check_labels(name: str, labels: np.ndarray, places: np.ndarray, classes: int,
+                 blank: int) -> None:
+    """An IndexError for a label that is no class, a ValueError for one that is the blank.
+
+    `places`: sample and position of each label.
+    """
+    for wrong, error, what, fix in (((labels < 0) | (labels >= classes), ClassIndexError,
+                                     f"log_probs has classes 0..{classes - 1}",
+                                     "If it is padding, target_lengths must leave it out."),
+                                    (labels == blank, ValueError, "that is the blank",
+                                     "If it is padding, target_lengths must leave it out; if it "
+                                     "is a label, choose another blank.")):
         if wrong.any():
             sample, position = places[wrong][0]
-            raise error(f"{name}: label {position} of sample {sample} in targets is {labels[wrong][0]:.0f}, but {what}. {fix}")
+            raise error(f"{name}: label {position} of sample {sample} in targets is "
+                        f"{labels[wrong][0]:.0f}, but {what}. {fix}")
 
 
-def padded_labels(name: str, targets, target_lengths, samples: int, classes: int, blank: int) -> tuple:
-    "The labels of all samples, (S, N), with blanks behind the shorter ones, and their lengths, (N,)."
+def padded_labels(name: str, targets, target_lengths, samples: int, classes: int,
+                  blank: int) -> tuple:
+    """The labels of all samples, (S, N), with blanks behind the shorter ones, and their lengths,
+    (N,).
+    """
     targets = whole_numbers(name, "targets", targets)
     shape = targets.shape
     if len(shape) not in (1, 2) or len(shape) == 2 and shape[0] != samples:
         raise ValueError(f"{name}: targets has shape {shape}, but for {samples} samples it must be ({samples}, S), "
                          f"or have one axis with the labels of all samples one after another.")
-    lengths = check_lengths(name, "target_lengths", target_lengths, samples, shape[-1], f"targets has shape {shape}")
+    lengths = check_lengths(name, "target_lengths", target_lengths, samples, shape[-1],
+                            f"targets has shape {shape}")
     if len(shape) == 1 and shape[0] != lengths.sum():
         raise ValueError(f"{name}: targets has {shape[0]} labels one after another, but target_lengths add up to {lengths.sum()}. "
                          f"Leave out padding, or pass targets of shape ({samples}, S).")
@@ -218,34 +250,45 @@ class CTCEvaluation:
         check_log_probs(name, self.given, loss.blank)
         self.log_probs = wide(self.given) if self.given.ndim == 3 else wide(self.given)[:, None]
         steps, samples, classes = self.log_probs.shape
-        lengths = check_lengths(name, "input_lengths", input_lengths, samples, steps, f"log_probs has {steps} time steps")
+        lengths = check_lengths(name, "input_lengths", input_lengths, samples, steps,
+                                f"log_probs has {steps} time steps")
         self.inside = np.arange(steps)[:, None] < lengths
-        weight = np.ones(samples) if sample_weight is None else sample_weights(name, sample_weight, self.given.shape[1:-1]).reshape(-1)
+        weight = (np.ones(samples) if sample_weight is None
+                  else sample_weights(name, sample_weight, self.given.shape[1:-1]).reshape(-1))
         check_domain(name, "log_probs", self.log_probs, LOG_PROBABILITY, weight[:, None] != 0)
-        if not weight.all() and whole_numbers(name, "targets", targets).ndim == 2:      # the labels of a skipped sample do not matter
-            target_lengths = np.where(weight == 0, 0, whole_numbers(name, "target_lengths", target_lengths).reshape(-1))
-        self.labels, self.target_lengths = padded_labels(name, targets, target_lengths, samples, classes, loss.blank)
+        # the labels of a skipped sample do not matter
+        if not weight.all() and whole_numbers(name, "targets", targets).ndim == 2:
+            target_lengths = np.where(
+                weight == 0, 0, whole_numbers(name, "target_lengths", target_lengths).reshape(-1))
+        self.labels, self.target_lengths = padded_labels(
+            name, targets, target_lengths, samples, classes, loss.blank)
         self.weight, self.slopes = weight, None
         if loss.reduction == "mean":
-            self.weight = weight / (np.maximum(self.target_lengths, 1) * max(weight.sum(dtype=np.float64), 1e-300))
+            self.weight = weight / (np.maximum(self.target_lengths, 1)
+                                    * max(weight.sum(dtype=np.float64), 1e-300))
 
     def run(self) -> np.ndarray:
         "The reduced loss; keeps the slopes if a gradient is wanted."
         loss, log_probs, inside = self.loss, self.log_probs, self.inside
         with np.errstate(all="ignore"):
             emissions = emissions_of(log_probs, extended_labels(self.labels, loss.blank), inside)
-            total, scores = align(emissions, may_skip(self.labels), 2 * self.target_lengths, self.wanted)
+            total, scores = align(emissions, may_skip(self.labels), 2 * self.target_lengths,
+                                  self.wanted)
             impossible = total == -inf
             losses = np.where(impossible & loss.zero_infinity, 0, -total)
             if self.wanted:
                 np.copyto(scores, -inf, where=~inside[:, None])
-                self.slopes = class_slopes(posteriors(scores), self.labels, loss.blank, log_probs.shape, log_probs.dtype)
-                if not loss.zero_infinity:                     # without any alignment the posterior is 0 / 0
+                self.slopes = class_slopes(posteriors(scores), self.labels, loss.blank,
+                                           log_probs.shape, log_probs.dtype)
+                # without any alignment the posterior is 0 / 0
+                if not loss.zero_infinity:
                     np.copyto(self.slopes, np.nan, where=(inside & impossible)[:, :, None])
                 np.copyto(self.slopes, 0, where=(self.weight == 0)[:, None])
-            unknown = (np.isnan(log_probs).any(axis=-1) & inside).any(axis=0)      # also where no path leads
+            # also where no path leads
+            unknown = (np.isnan(log_probs).any(axis=-1) & inside).any(axis=0)
             losses = np.where(self.weight == 0, 0, np.where(unknown, np.nan, losses) * self.weight)
-        result = losses.reshape(self.given.shape[1:-1]) if loss.reduction == "none" else losses.sum(dtype=np.float64)
+        result = (losses.reshape(self.given.shape[1:-1]) if loss.reduction == "none"
+                  else losses.sum(dtype=np.float64))
         return cast(result, float_dtype(self.given))
 
     def backward(self, upstream: np.ndarray) -> tuple:
@@ -258,19 +301,27 @@ class CTCEvaluation:
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #32d6fe61
 class CTCLoss(Loss):
-    """Connectionist temporal classification: how improbable a sequence of labels is, over all ways to lay it along the time steps.
+    """Connectionist temporal classification: how improbable a sequence of labels is, over all ways
+    to lay it along the time steps.
 
-    The loss of speech and handwriting recognition, where nobody knows which time step belongs to which label.
+    The loss of speech and handwriting recognition, where nobody knows which time step belongs to
+    which label.
 
     - `blank`: the class that stands for no label.
-    - `reduction`: `"mean"` divides the loss of each sample by its number of labels (at least 1), and then takes the mean over the samples;
+    - `reduction`: `"mean"` divides the loss of each sample by its number of labels (at least 1),
+      and then takes the mean over the samples;
       `"sum"`; `"none"` for the loss of each.
-    - `zero_infinity`: a sample without any alignment, because it has too few time steps for its labels, counts 0 and has no gradient;
+    - `zero_infinity`: a sample without any alignment, because it has too few time steps for its
+      labels, counts 0 and has no gradient;
       otherwise its loss is infinite and its gradient NaN.
-    - Shapes: `log_probs` (T, N, C), or (T, C) for one sample; `targets` (N, S), or the labels of all samples one after another;
-      `input_lengths` and `target_lengths` (N,), or a number for one sample. The loss is a number, or (N,) or () with `reduction="none"`.
-    - Range: `log_probs` as from a log-softmax over the classes; labels 0 to C - 1, not the blank; the loss from 0 to infinity, in nats.
-    - Errors: ValueError for shapes and lengths that do not fit and for a blank among the labels; IndexError for labels that are no class.
+    - Shapes: `log_probs` (T, N, C), or (T, C) for one sample; `targets` (N, S), or the labels of
+      all samples one after another;
+      `input_lengths` and `target_lengths` (N,), or a number for one sample. The loss is a number,
+      or (N,) or () with `reduction="none"`.
+    - Range: `log_probs` as from a log-softmax over the classes; labels 0 to C - 1, not the blank;
+      the loss from 0 to infinity, in nats.
+    - Errors: ValueError for shapes and lengths that do not fit and for a blank among the labels;
+      IndexError for labels that are no class.
     - Source: Graves, Fernández, Gomez and Schmidhuber (2006), doi:10.1145/1143844.1143891.
 
     Example:
@@ -279,7 +330,8 @@ class CTCLoss(Loss):
         >>> round(CTCLoss()(log_probs, [[1]], [2], [1]).item(), 4)      # -log of 3 paths in 4
         0.2877
     """
-    domain = {"log_probs": LOG_PROBABILITY, "targets": CLASS_INDEX, "input_lengths": COUNT, "target_lengths": COUNT}
+    domain = {"log_probs": LOG_PROBABILITY, "targets": CLASS_INDEX, "input_lengths": COUNT,
+              "target_lengths": COUNT}
     constant = ("targets", "input_lengths", "target_lengths")
     variants = ({"blank": 1}, {"zero_infinity": True})
     task = "sequences"
@@ -287,11 +339,14 @@ class CTCLoss(Loss):
     def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False):
         super().__init__(reduction)
         if isinstance(blank, bool) or not isinstance(blank, (int, np.integer)):
-            raise TypeError(f"CTCLoss: blank is {blank!r}, but it must be a whole number, the index of a class.")
+            raise TypeError(f"CTCLoss: blank is {blank!r}, but it must be a whole number, the "
+                            "index of a class.")
         if blank < 0:
-            raise ValueError(f"CTCLoss: blank is {blank}, but it must be the index of a class, 0 or more.")
+            raise ValueError(f"CTCLoss: blank is {blank}, but it must be the index of a class, 0 "
+                             "or more.")
         self.blank, self.zero_infinity = blank, bool(zero_infinity)
 
-    def forward(self, log_probs, targets, input_lengths, target_lengths, sample_weight=None) -> Tensor:
+    def forward(self, log_probs, targets, input_lengths, target_lengths,
+                sample_weight=None) -> Tensor:
         call = CTCEvaluation(self, log_probs, targets, input_lengths, target_lengths, sample_weight)
         return Tensor.from_op(call.run(), (log_probs,) if call.wanted else (), call.backward)

@@ -32,19 +32,28 @@ def pack(array) -> dict:
     "An array of numbers as a dictionary for JSON."
     array = np.asarray(array)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"returns {array.dtype if array.dtype.kind != 'O' else 'objects'}, where numbers are wanted")
-    return {"dtype": array.dtype.str, "shape": array.shape, "data": base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()}
+        raise TypeError(f"returns {array.dtype if array.dtype.kind != 'O' else 'objects'}, where "
+                        "numbers are wanted")
+    return {"dtype": array.dtype.str, "shape": array.shape,
+            "data": base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()}
 
 
 def unpack(packed: dict) -> np.ndarray:
-    "Return the array of `pack`. Raise ValueError if it is none: what a student's process sends is not trusted."
+    """Return the array of `pack`.
+
+    Raise ValueError if it is none: what a student's process sends is not trusted.
+    """
     fields = isinstance(packed, dict) and set(packed) == {"dtype", "shape", "data"}
-    if not fields or not all(isinstance(packed[name], str) for name in ("dtype", "data")) or not isinstance(packed["shape"], (list, tuple)):
+    if not fields or not all(
+        isinstance(packed[name], str)
+        for name in ("dtype", "data")) or not isinstance(packed["shape"], (list, tuple)):
         raise ValueError("no array")
-    if not re.fullmatch(r"[<>|][fiub]\d{1,2}", packed["dtype"]) or not all(type(n) is int and n >= 0 for n in packed["shape"]) or len(packed["shape"]) > 8:
+    if not re.fullmatch(r"[<>|][fiub]\d{1,2}", packed["dtype"]) or not all(
+        type(n) is int and n >= 0 for n in packed["shape"]) or len(packed["shape"]) > 8:
         raise ValueError("no array of numbers")
     try:
-        return np.frombuffer(base64.b64decode(packed["data"], validate=True), np.dtype(packed["dtype"])).reshape(packed["shape"]).copy()
+        return np.frombuffer(base64.b64decode(packed["data"], validate=True),
+                             np.dtype(packed["dtype"])).reshape(packed["shape"]).copy()
     except (TypeError, OverflowError) as error:
         raise ValueError(f"no array of numbers: {error}") from None
 
@@ -55,7 +64,8 @@ def define(cells: list) -> tuple:
     sys.modules["notebook"], missing = module, {}
     for cell in cells:
         try:
-            exec(compile(cell["code"], f"<cell {cell['number']}>", "exec", dont_inherit=True), module.__dict__)
+            exec(compile(cell["code"], f"<cell {cell['number']}>", "exec", dont_inherit=True),
+                 module.__dict__)
         except BaseException as error:
             missing.update(dict.fromkeys(cell["names"], describe(error)))
     return vars(module), missing
@@ -64,20 +74,28 @@ def define(cells: list) -> tuple:
 def describe(error) -> dict:
     "What to tell about an error: its type and text, and where in the notebook it was raised."
     try:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith("<cell ")]
-        line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else None
-        return {"type": str(type(error).__name__)[:100], "message": str(getattr(error, "msg", None) or error)[:500], "line": line,
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+                  if frame.filename.startswith("<cell ")]
+        line = (error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames
+                else None)
+        return {"type": str(type(error).__name__)[:100],
+                "message": str(getattr(error, "msg", None) or error)[:500], "line": line,
                 "function": frames[-1].name[:100] if frames else "",
-                "source": (getattr(error, "text", "") or (frames[-1].line if frames else "") or "").strip()[:500]}
+                "source": (getattr(error, "text", "") or (frames[-1].line if frames else "")
+                           or "").strip()[:500]}
     except BaseException:
-        return {"type": "Exception", "message": "an error that cannot be shown", "line": None, "function": "", "source": ""}
+        return {"type": "Exception", "message": "an error that cannot be shown", "line": None,
+                "function": "", "source": ""}
 
 # %% ../../nbs/tito/answers_dev.ipynb #929b0815
 MOST = 10_000              # numbers that a call may return
 
 
 def answer(function, arguments: list, options: dict, outputs=()) -> dict:
-    "What a call returns or raises, and which arguments it changed. `outputs`: arguments that it should fill; they are the results then."
+    """What a call returns or raises, and which arguments it changed.
+
+    `outputs`: arguments that it should fill; they are the results then.
+    """
     given, named = copy.deepcopy(arguments), copy.deepcopy(options)
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -88,7 +106,9 @@ def answer(function, arguments: list, options: dict, outputs=()) -> dict:
     except BaseException as error:
         returned = {"error": describe(error)}
     try:
-        changed = [i for i, (x, y) in enumerate(zip(arguments, given)) if isinstance(x, np.ndarray) and i not in outputs and not np.array_equal(x, y, equal_nan=True)]
+        changed = [i for i, (x, y) in enumerate(zip(arguments, given))
+                   if isinstance(x, np.ndarray) and i not in outputs and not np.array_equal(
+                       x, y, equal_nan=True)]
     except BaseException:
         changed = [i for i, x in enumerate(arguments) if isinstance(x, np.ndarray)][:1]
     return returned | {"changed": changed}
@@ -101,7 +121,8 @@ def packed(result) -> list:
         raise TypeError("returns a long list, where a few arrays are wanted")
     arrays = [None if x is None else np.asarray(x) for x in parts]
     if sum(x.size for x in arrays if x is not None) > MOST:
-        raise TypeError(f"returns {sum(x.size for x in arrays if x is not None)} numbers, far more than it is given")
+        raise TypeError(f"returns {sum(x.size for x in arrays if x is not None)} numbers, far "
+                        "more than it is given")
     if any(x.ndim > 8 for x in arrays if x is not None):
         raise TypeError("returns an array of more than 8 axes")
     return [None if x is None else pack(x) for x in arrays]
@@ -125,10 +146,15 @@ def serve(plan: dict, send) -> None:
     for name, calls in plan["calls"].items():
         send(start=name)
         if not callable(names.get(name)):
-            send(name=name, missing=missing.get(name) or {"type": "NameError", "message": f"{name} is not defined", "line": None, "function": "", "source": ""})
+            send(name=name,
+                 missing=missing.get(name) or {"type": "NameError",
+                                               "message": f"{name} is not defined", "line": None,
+                                               "function": "", "source": ""})
             continue
         for number, (arguments, options, *outputs) in enumerate(calls):
-            send(name=name, call=number, **answer(names[name], [decode(x) for x in arguments], {k: decode(x) for k, x in options.items()}, outputs))
+            send(name=name, call=number,
+                 **answer(names[name], [decode(x) for x in arguments],
+                          {k: decode(x) for k, x in options.items()}, outputs))
     send(done=True)
 
 # %% ../../nbs/tito/answers_dev.ipynb #dcfe3bdf
@@ -153,7 +179,8 @@ def clean(text: str, size: int = 500) -> str:
 def read_error(data) -> dict:
     "Return the error that `describe` told of. Raise ValueError if it is none."
     texts = {"type", "message", "function", "source"}
-    if not isinstance(data, dict) or set(data) != texts | {"line"} or not all(isinstance(data[name], str) for name in texts):
+    if not isinstance(data, dict) or set(data) != texts | {"line"} or not all(
+        isinstance(data[name], str) for name in texts):
         raise ValueError("no error")
     if data["line"] is not None and not (type(data["line"]) is int and 0 <= data["line"] < 10**6):
         raise ValueError("no line of a cell")
@@ -163,11 +190,13 @@ def read_error(data) -> dict:
 def read_answer(data: dict, arguments: int) -> dict:
     "Return the answer of a call with so many arguments. Raise ValueError if it is none."
     changed = data.get("changed")
-    if not isinstance(changed, list) or not all(type(i) is int and 0 <= i < arguments for i in changed):
+    if not isinstance(changed, list) or not all(type(i) is int and 0 <= i < arguments
+                                                for i in changed):
         raise ValueError("no list of changed arguments")
     if set(data) == {"error", "changed"}:
         return {"error": read_error(data["error"]), "changed": changed}
-    if set(data) != {"many", "result", "changed"} or type(data["many"]) is not bool or not isinstance(data["result"], list):
+    if set(data) != {"many", "result", "changed"} or type(
+        data["many"]) is not bool or not isinstance(data["result"], list):
         raise ValueError("no result")
     if not (data["many"] or len(data["result"]) == 1) or len(data["result"]) > 16:
         raise ValueError("no result")
@@ -189,7 +218,8 @@ def end(process) -> None:
     "End a process and whatever it started; it is stopped first, so that it starts nothing more."
     with contextlib.suppress(OSError, AttributeError):
         process.send_signal(getattr(signal, "SIGSTOP", signal.SIGTERM))
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)     # it may be starting one just now
+        # it may be starting one just now
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     for pid in started_by(process.pid):
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
@@ -203,7 +233,8 @@ def end(process) -> None:
 def started_by(pid: int) -> list:
     "The processes that a process started, directly or not, where the system tells."
     try:
-        children = [int(child) for task in os.listdir(f"/proc/{pid}/task") for child in open(f"/proc/{pid}/task/{task}/children").read().split()]
+        children = [int(child) for task in os.listdir(f"/proc/{pid}/task")
+                    for child in open(f"/proc/{pid}/task/{task}/children").read().split()]
     except OSError:
         return []
     return children + [pid for child in children for pid in started_by(child)]
@@ -230,7 +261,8 @@ def receive(lines, until: float, timeout: float) -> dict:
     try:
         line = lines.get(timeout=max(0.0, until - time.monotonic()))
     except queue.Empty:
-        raise Stopped(f"still running after {timeout:g} s. Is there a loop that never ends?") from None
+        raise Stopped(f"still running after {timeout:g} s. Is there a loop that never "
+                      "ends?") from None
     if line is None:
         raise Stopped("it ended the Python process, or the limits on memory and processes did")
     try:
@@ -242,12 +274,16 @@ def receive(lines, until: float, timeout: float) -> dict:
     return event
 
 
-def ask(command: list, plan: dict, timeout: float, told=lambda name, answers: None, **options) -> tuple:
-    """The answers of one process by exercise, the exercise that was running at the end (None if all is done), and why it ended.
+def ask(command: list, plan: dict, timeout: float, told=lambda name, answers: None,
+        **options) -> tuple:
+    """The answers of one process by exercise, the exercise that was running at the end (None if all
+    is done), and why it ended.
 
-    Each exercise has `timeout` seconds. `told(name, None)` is called when it starts, `told(name, answers)` when all are there.
+    Each exercise has `timeout` seconds. `told(name, None)` is called when it starts, `told(name,
+    answers)` when all are there.
     """
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True, **options)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, start_new_session=True, **options)
     RUNNING.add(process)
     lines, found, current = queue.SimpleQueue(), {}, "?"
     threading.Thread(target=read_lines, args=(process.stdout, lines), daemon=True).start()

@@ -40,20 +40,27 @@ from .notebooks import TitoError, write_file
 
 # %% ../../nbs/tito/bench_dev.ipynb #9e7cf95c
 ELEMENTS = tuple((n,) for n in (10, 1_000, 100_000, 1_000_000, 20_000_000))
-CLASSES = ((32, 10), (128, 1000), (4096, 1000), (262_144, 10), (1024, 32_000), (2048, 50_257), (8, 21, 512, 512))
+CLASSES = ((32, 10), (128, 1000), (4096, 1000), (262_144, 10), (1024, 32_000), (2048, 50_257),
+           (8, 21, 512, 512))
 QUICK = (10,), (100_000,), (1_000_000,), (32, 10), (128, 1000), (4096, 1000)
 
 
 def arguments(name: str, shape: tuple) -> list:
-    "Arguments of the loss `name`: float32, or class indices. The first is the one whose gradient is timed."
+    """Arguments of the loss `name`: float32, or class indices.
+
+    The first is the one whose gradient is timed.
+    """
     loss = getattr(nn, name)()
     first = max(1, min(shape[0], 2**20 // math.prod(shape[1:])))
     few = draw_arguments(loss, domains(loss)[0], (first, *shape[1:]), np.random.default_rng(0))
-    return [np.resize(x.astype(np.float32) if x.dtype.kind == "f" else x, (shape[0], *x.shape[1:])) for x in few]
+    return [np.resize(x.astype(np.float32) if x.dtype.kind == "f" else x, (shape[0], *x.shape[1:]))
+            for x in few]
 
 # %% ../../nbs/tito/bench_dev.ipynb #26c5ef27
 def step(criterion, input, rest, gradient: bool):
-    "The function that is timed, for libraries that work as PyTorch does; it returns the loss and the gradient of the input."
+    """The function that is timed, for libraries that work as PyTorch does; it returns the loss and
+    the gradient of the input.
+    """
     def forward():
         return criterion(input, *rest), None
 
@@ -103,7 +110,8 @@ class Torch:
 
     def prepare(self, name: str, arrays: list, gradient: bool):
         input, *rest = (self.torch.from_numpy(x.copy()) for x in arrays)
-        return step(self.function(getattr(self.torch.nn, name)()), input.requires_grad_(gradient), rest, gradient)
+        return step(self.function(getattr(self.torch.nn, name)()), input.requires_grad_(gradient),
+                    rest, gradient)
 
     def function(self, criterion):
         return criterion
@@ -146,7 +154,8 @@ class Jax:
     def prepare(self, name: str, arrays: list, gradient: bool):
         jax, mean = self.jax, lambda *arrays: OPTAX[name](self.losses, *arrays).mean()
         arrays = jax.block_until_ready([jax.device_put(x.copy()) for x in arrays])
-        function = jax.jit(jax.value_and_grad(mean) if gradient else lambda *arrays: (mean(*arrays), None))
+        function = jax.jit(jax.value_and_grad(mean) if gradient
+                           else lambda *arrays: (mean(*arrays), None))
         return lambda: jax.block_until_ready(function(*arrays))
 
 # %% ../../nbs/tito/bench_dev.ipynb #88879d55
@@ -164,9 +173,12 @@ def engines() -> list:
 
 
 def contenders(ours: list, peers: list) -> tuple:
-    "The contenders of these names, and for each peer that is not installed a line that says how to get it."
+    """The contenders of these names, and for each peer that is not installed a line that says how
+    to get it.
+    """
     there = [name for name in peers if installed(*PEERS[name].packages)]
-    absent = [f"{name} is left out: {' and '.join(PEERS[name].packages)} not installed ({INSTALL})" for name in peers if name not in there]
+    absent = [f"{name} is left out: {' and '.join(PEERS[name].packages)} not installed ({INSTALL})"
+              for name in peers if name not in there]
     return [*map(Ours, ours), *(PEERS[name]() for name in there)], absent
 
 # %% ../../nbs/tito/bench_dev.ipynb #22ee7a04
@@ -179,18 +191,21 @@ def reference(name: str, arrays: list, gradient: bool) -> tuple:
 
 def as_numbers(result):
     "An array, or a tensor of ours, of PyTorch's or of JAX's, as a NumPy array."
-    return np.asarray(result.detach() if hasattr(result, "detach") else result.data if isinstance(result, Tensor) else result)
+    return np.asarray(result.detach() if hasattr(result, "detach") else result.data
+                      if isinstance(result, Tensor) else result)
 
 
 def difference(result: tuple, expected: tuple) -> str:
     "What is wrong with a loss and a gradient, or an empty text: they may differ by rounding."
-    (loss, gradient), (true_loss, true_gradient) = ([x if x is None else as_numbers(x) for x in pair] for pair in (result, expected))
+    (loss, gradient), (true_loss, true_gradient) = ([x if x is None else as_numbers(x)
+                                                     for x in pair] for pair in (result, expected))
     if not np.allclose(loss, true_loss, rtol=1e-4):
         return f"its loss is {float(loss):.6g}, but should be {float(true_loss):.6g}"
     if true_gradient is not None:
         if gradient is None or gradient.shape != true_gradient.shape:
             return "it has no gradient of the input's shape"
-        if not np.allclose(gradient, true_gradient, rtol=1e-4, atol=1e-6 * np.abs(true_gradient).max()):
+        if not np.allclose(gradient, true_gradient, rtol=1e-4,
+                           atol=1e-6 * np.abs(true_gradient).max()):
             return "its gradient differs from ours"
     return ""
 
@@ -204,7 +219,9 @@ def others_run() -> bool:
 
 
 def settle() -> bool:
-    "Wait until no thread of this process is busy and no other program runs, but for 50 ms at most; whether it is so."
+    """Wait until no thread of this process is busy and no other program runs, but for 50 ms at
+    most; whether it is so.
+    """
     for _ in range(25):
         before = time.process_time()
         time.sleep(0.002)
@@ -238,7 +255,8 @@ def calibrate(session, call) -> tuple:
 
 
 def race(racers: dict, budget: float) -> tuple:
-    """For each name in `racers`, a dictionary of pairs (session, call), the quartiles of the seconds per call.
+    """For each name in `racers`, a dictionary of pairs (session, call), the quartiles of the
+    seconds per call.
 
     `budget`: about how many seconds to spend; there are at least 5 rounds.
     Returns them with the share of the samples that began while other programs ran.
@@ -250,7 +268,8 @@ def race(racers: dict, budget: float) -> tuple:
         for name in names[i % len(names):] + names[:i % len(names)]:
             calm += settle()
             samples[name].append(sample(*racers[name], plans[name][0]))
-    times = {name: [rounded(x) for x in np.quantile(taken, (0.25, 0.5, 0.75))] for name, taken in samples.items()}
+    times = {name: [rounded(x) for x in np.quantile(taken, (0.25, 0.5, 0.75))]
+             for name, taken in samples.items()}
     return times, rounded(1 - calm / (rounds * len(names)))
 
 
@@ -259,7 +278,9 @@ def rounded(x: float) -> float:
 
 # %% ../../nbs/tito/bench_dev.ipynb #5e8ab8dd
 def enter(racer, name: str, arrays: list, gradient: bool, expected: tuple):
-    "A contender's call, after its first run: the call, the seconds of the first run, and what was wrong with it."
+    """A contender's call, after its first run: the call, the seconds of the first run, and what
+    was wrong with it.
+    """
     with racer.session():
         try:
             call = racer.prepare(name, arrays, gradient)
@@ -274,8 +295,9 @@ def measure(name: str, shape: tuple, gradient: bool, racers: list, budget: float
     "Time a loss at one shape: quartiles and first calls by contender, and who was left out."
     arrays = arguments(name, shape)
     expected = reference(name, arrays, gradient)
-    cell = {"loss": name, "shape": list(shape), "gradient": gradient, "bytes": traffic(arrays, gradient),
-            "first": {}, "times": {}, "disturbed": 0.0, "left_out": {}}
+    cell = {"loss": name, "shape": list(shape), "gradient": gradient,
+            "bytes": traffic(arrays, gradient), "first": {}, "times": {}, "disturbed": 0.0,
+            "left_out": {}}
     ready = {}
     for racer in racers:
         if racer.has(name):
@@ -296,7 +318,9 @@ def traffic(arrays: list, gradient: bool) -> int:
 
 
 def copy_bandwidth(numbers: int = 2**26) -> float:
-    "Bytes per second, read and written, of a copy of a float32 array by two threads: the median of nine."
+    """Bytes per second, read and written, of a copy of a float32 array by two threads: the median
+    of nine.
+    """
     source, copy, seconds = np.ones(numbers, np.float32), np.zeros(numbers, np.float32), []
     halves = list(zip(np.array_split(copy, THREADS), np.array_split(source, THREADS)))
     with ThreadPoolExecutor(THREADS) as pool:
@@ -311,14 +335,19 @@ MEMORY = ("CrossEntropyLoss", (2048, 50_257)), ("MSELoss", (20_000_000,))
 
 
 def high_water(reset: bool = False) -> int:
-    "The most bytes of memory that this process has held, since the last reset where the system knows resets."
+    """The most bytes of memory that this process has held, since the last reset where the system
+    knows resets.
+    """
     try:
         if reset:
             Path("/proc/self/clear_refs").write_text("5")
-        return next(int(line.split()[1]) << 10 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        return next(int(line.split()[1]) << 10
+                    for line in Path("/proc/self/status").read_text().splitlines()
+                    if line.startswith("VmHWM"))
     except (OSError, StopIteration):
         import resource
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1 << 10)
+        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                * (1 if sys.platform == "darwin" else 1 << 10))
 
 
 def peak_here(racer, name: str, shape: tuple) -> int:
@@ -339,15 +368,18 @@ def python(code: str) -> str:
     "What a new Python process prints that runs `code`."
     home = str(Path(tinytorch.__file__).parents[1])
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": path})
     if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1])
+        raise RuntimeError((done.stderr.strip().splitlines()
+                            or [f"it ended with status {done.returncode}"])[-1])
     return done.stdout.strip()
 
 
 def peak(racer: str, name: str, shape: tuple) -> int:
     "`peak_here` in a new process."
-    call = f"peak_here(contenders({[racer] * (racer not in PEERS)}, {[racer] * (racer in PEERS)})[0][0], {name!r}, {tuple(shape)})"
+    call = (f"peak_here(contenders({[racer] * (racer not in PEERS)}, "
+            f"{[racer] * (racer in PEERS)})[0][0], {name!r}, {tuple(shape)})")
     return int(python(f"from tinytorch.tito.bench import *; print({call})").splitlines()[-1])
 
 # %% ../../nbs/tito/bench_dev.ipynb #295fcd67
@@ -370,39 +402,53 @@ IMPORTS = {"numpy": "import numpy", "tinytorch": "from tinytorch.nn import MSELo
 def import_times(names: list, rounds: int = 7) -> dict:
     "The median of the seconds that each import takes in a new process."
     clock = "import time; begun = time.perf_counter(); {}; print(time.perf_counter() - begun)"
-    samples = [{name: float(python(clock.format(IMPORTS[name]))) for name in names} for _ in range(rounds)]
+    samples = [{name: float(python(clock.format(IMPORTS[name]))) for name in names}
+               for _ in range(rounds)]
     return {name: rounded(np.median([sample[name] for sample in samples])) for name in names}
 
 # %% ../../nbs/tito/bench_dev.ipynb #1ee3caba
 def machine() -> dict:
     "What the figures depend on: processor, cores, system, versions."
     try:
-        cpu = next(line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+        cpu = next(line.partition(":")[2].strip()
+                   for line in Path("/proc/cpuinfo").read_text().splitlines()
+                   if line.startswith("model name"))
     except (OSError, StopIteration):
         cpu = platform.processor() or platform.machine()
     packages = [name for name in ("numpy", "numba", "torch", "jax", "optax") if installed(name)]
     return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "threads": THREADS,
-            "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}}
+            "versions": {"python": platform.python_version()} | {
+                name: importlib.metadata.version(name) for name in packages}}
 
 
 def grid(only=(), quick: bool = False) -> list:
-    "The pairs (loss, shape) to measure: all formulas of the registry, those of the families at a few shapes, or all shapes of those in `only`."
+    """The pairs (loss, shape) to measure: all formulas of the registry, those of the families at a
+    few shapes, or all shapes of those in `only`.
+    """
     nn.__all__                 # imports every module that registers losses
     names = [name for name, loss in LOSSES.items() if loss.formula is not None]
     if unknown := [name for name in only if name not in names]:
         raise TitoError(f"There is no loss {unknown[0]}; there are {', '.join(names)}.", 2)
-    pairs = [(name, shape) for name in only or names for shape in shapes_of(LOSSES[name], CLASSES if LOSSES[name].rows else ELEMENTS)]
-    return [(name, shape) for name, shape in pairs if shape in QUICK or not quick and (only or LOSSES[name].__module__ == "tinytorch.nn.losses")]
+    pairs = [(name, shape) for name in only or names
+             for shape in shapes_of(LOSSES[name], CLASSES if LOSSES[name].rows else ELEMENTS)]
+    return [(name, shape) for name, shape in pairs
+            if shape in QUICK or not quick and (
+                only or LOSSES[name].__module__ == "tinytorch.nn.losses")]
 
 # %% ../../nbs/tito/bench_dev.ipynb #8a7adfcc
-def run_all(pairs: list, racers: list, quick: bool = False, memory: bool = True, tell=lambda text: None):
-    "Measure everything; yields the results so far after each step. `tell(text)` is called with what comes next."
+def run_all(pairs: list, racers: list, quick: bool = False, memory: bool = True,
+            tell=lambda text: None):
+    """Measure everything; yields the results so far after each step.
+
+    `tell(text)` is called with what comes next.
+    """
     tell("copy bandwidth")
     results = machine() | {"bandwidth": copy_bandwidth(), "cells": [], "memory": [], "imports": {}}
     todo = list(product(pairs, (True,) if quick else (True, False)))
     for i, ((name, shape), gradient) in enumerate(todo):
         tell(f"{i + 1} of {len(todo)}: {name} {size(shape)}, forward{' + backward' * gradient}")
-        results["cells"].append(measure(name, shape, gradient, racers, budget=0.3 if quick else 1.0))
+        results["cells"].append(measure(name, shape, gradient, racers,
+                                        budget=0.3 if quick else 1.0))
         yield results
     for name, shape in MEMORY if memory and not quick else ():
         if name in dict(pairs):
@@ -410,14 +456,17 @@ def run_all(pairs: list, racers: list, quick: bool = False, memory: bool = True,
             results["memory"].append(measure_memory(name, shape, racers))
             yield results
     tell("imports")
-    results["imports"] = import_times(["numpy", "tinytorch"] + [racer.name for racer in racers if racer.name in IMPORTS and racer.name != "numpy"])
+    results["imports"] = import_times(["numpy", "tinytorch"]
+                                      + [racer.name for racer in racers
+                                         if racer.name in IMPORTS and racer.name != "numpy"])
     yield results
 
 
 def size(shape) -> str:
     "A shape as the tables show it: `10`, `1e6`, `32×10`."
     short = f"{shape[0]:.0e}".replace("e+0", "e")
-    return short if len(shape) == 1 and shape[0] >= 1000 and float(short) == shape[0] else "×".join(map(str, shape))
+    return (short if len(shape) == 1 and shape[0] >= 1000 and float(short) == shape[0]
+            else "×".join(map(str, shape)))
 
 # %% ../../nbs/tito/bench_dev.ipynb #960c1266
 def ratio(cell: dict, ours: str, peer: str):
@@ -448,12 +497,16 @@ def times_text(ratio) -> str:
 
 
 def unsteady(cell: dict, *names: str) -> bool:
-    "Whether the spread of one of these contenders is more than a quarter: half the distance of its quartiles, over the median."
-    return any((high - low) / 2 > middle / 4 for low, middle, high in (cell["times"][name] for name in names))
+    """Whether the spread of one of these contenders is more than a quarter: half the distance of
+    its quartiles, over the median.
+    """
+    return any((high - low) / 2 > middle / 4
+               for low, middle, high in (cell["times"][name] for name in names))
 
 
 def time_text(seconds: float) -> str:
-    scale, unit = next((scale, unit) for scale, unit in ((1, "s"), (1e3, "ms"), (1e6, "µs")) if seconds * scale >= 1 or unit == "µs")
+    scale, unit = next((scale, unit) for scale, unit in ((1, "s"), (1e3, "ms"), (1e6, "µs"))
+                       if seconds * scale >= 1 or unit == "µs")
     return f"{seconds * scale:.3g} {unit}"
 
 
@@ -464,35 +517,44 @@ def raced(results: dict) -> tuple:
 
 # %% ../../nbs/tito/bench_dev.ipynb #e3cd878a
 def ratio_sheet(results: dict, ours: str) -> Sheet:
-    "The ratios of one of our engines to each peer, by loss and shape, with our time, its spread and the distance to the limit."
+    """The ratios of one of our engines to each peer, by loss and shape, with our time, its spread
+    and the distance to the limit.
+    """
     _, peers = raced(results)
     columns = [(peer, gradient) for gradient in (True, False) for peer in peers
-               if any(cell["gradient"] == gradient and ratio(cell, ours, peer) for cell in results["cells"])]
-    cells = {(cell["loss"], tuple(cell["shape"]), cell["gradient"]): cell for cell in results["cells"] if ours in cell["times"]}
+               if any(cell["gradient"] == gradient and ratio(cell, ours, peer)
+                      for cell in results["cells"])]
+    cells = {(cell["loss"], tuple(cell["shape"]), cell["gradient"]): cell
+             for cell in results["cells"] if ours in cell["times"]}
     rows, found = [], {column: {} for column in columns}
     for name, shape in dict.fromkeys(key[:2] for key in cells):
         cell = cells.get((name, shape, True)) or cells[name, shape, False]
         low, middle, high = cell["times"][ours]
-        row = [name, size(shape), time_text(middle), f"±{(high - low) / middle / 2:.0%}", f"{share(results, cell, ours):.0%}"]
+        row = [name, size(shape), time_text(middle), f"±{(high - low) / middle / 2:.0%}",
+               f"{share(results, cell, ours):.0%}"]
         for peer, gradient in columns:
             cell = cells.get((name, shape, gradient))
             if value := cell and ratio(cell, ours, peer):
                 found[peer, gradient][f"{name} {size(shape)}"] = value
             row.append("~" * unsteady(cell, ours, peer) + times_text(value) if value else "")
         rows.append(row)
-    rows.append(["geometric mean", "", "", "", ""] + [times_text(geometric_mean(values.values())) for values in found.values()])
-    rows.append(["worst", "", "", "", ""] + [times_text(min(values.values())) for values in found.values()])
-    notes = [f"worst against {peer}, {'forward + backward' if gradient else 'forward'}: {min(values, key=values.get)}"
-             for (peer, gradient), values in found.items()]
-    header = ["loss", "size", "time", "spread", "of copy"] + [peer if gradient else f"{peer}, forward" for peer, gradient in columns]
+    rows.append(["geometric mean", "", "", "", ""]
+                + [times_text(geometric_mean(values.values())) for values in found.values()])
+    rows.append(["worst", "", "", "", ""]
+                + [times_text(min(values.values())) for values in found.values()])
+    notes = [f"worst against {peer}, {'forward + backward' if gradient else 'forward'}: "
+             f"{min(values, key=values.get)}" for (peer, gradient), values in found.items()]
+    header = (["loss", "size", "time", "spread", "of copy"]
+              + [peer if gradient else f"{peer}, forward" for peer, gradient in columns])
     return Sheet(f"engine {ours}: peer's time / ours", header, rows, notes)
 
 # %% ../../nbs/tito/bench_dev.ipynb #8ed8417f
 def small_sheet(results: dict) -> Sheet:
     "Times of a call on the fewest elements, by contender: what a call costs besides the work."
     names = [name for group in raced(results) for name in group]
-    rows = [[cell["loss"]] + [time_text(cell["times"][name][1]) if name in cell["times"] else "" for name in names]
-            for cell in results["cells"] if cell["gradient"] and cell["shape"] == [10]]
+    rows = [[cell["loss"]] + [time_text(cell["times"][name][1]) if name in cell["times"] else ""
+                  for name in names] for cell in results["cells"]
+            if cell["gradient"] and cell["shape"] == [10]]
     return Sheet("forward + backward of 10 elements", ["loss", *names], rows)
 
 
@@ -503,22 +565,28 @@ def first_sheet(results: dict) -> Sheet:
     for loss in dict.fromkeys(cell["loss"] for cell in cells):
         rows.append([loss])
         for name in names:
-            taken = [cell["first"][name] - cell["times"][name][1] for cell in cells if cell["loss"] == loss and name in cell["times"]]
+            taken = [cell["first"][name] - cell["times"][name][1] for cell in cells
+                     if cell["loss"] == loss and name in cell["times"]]
             rows[-1].append(time_text(max(0, *taken)) if taken else "")
-    return Sheet("first call, beyond a later one (the slowest shape; caches on disk as they were)", ["loss", *names], rows)
+    return Sheet("first call, beyond a later one (the slowest shape; caches on disk as they were)",
+                 ["loss", *names], rows)
 
 
 def memory_sheet(results: dict) -> Sheet:
     "Peak memory beyond the inputs, by contender."
     names = list(dict.fromkeys(name for row in results["memory"] for name in row["peak"]))
-    rows = [[row["loss"], size(row["shape"])] + [f"{row['peak'][name] / 1e6:.0f} MB" if name in row["peak"] else "" for name in names]
+    rows = [[row["loss"], size(row["shape"])] + [f"{row['peak'][name] / 1e6:.0f} MB"
+                                     if name in row["peak"] else "" for name in names]
             for row in results["memory"]]
-    return Sheet("peak memory beyond the inputs, forward + backward", ["loss", "size", *names], rows)
+    return Sheet("peak memory beyond the inputs, forward + backward", ["loss", "size", *names],
+                 rows)
 
 
 def import_sheet(results: dict) -> Sheet:
     "Import times."
-    return Sheet("import", ["statement", "time"], [[IMPORTS[name], time_text(seconds)] for name, seconds in results["imports"].items()])
+    return Sheet("import", ["statement", "time"],
+                 [[IMPORTS[name], time_text(seconds)]
+                  for name, seconds in results["imports"].items()])
 
 
 def disturbed(results: dict) -> float:
@@ -538,13 +606,15 @@ def left_out(results: dict) -> dict:
 def sheets(results: dict) -> list:
     "All tables of the results that have a row."
     ours, _ = raced(results)
-    tables = [*(ratio_sheet(results, name) for name in ours), small_sheet(results), first_sheet(results),
-              memory_sheet(results), import_sheet(results)]
+    tables = [*(ratio_sheet(results, name) for name in ours), small_sheet(results),
+              first_sheet(results), memory_sheet(results), import_sheet(results)]
     return [sheet for sheet in tables if sheet.rows]
 
 # %% ../../nbs/tito/bench_dev.ipynb #31ba567d
 def show_sheet(console, sheet: Sheet):
-    "Print a sheet; a ratio is green where we are faster, yellow where we need up to twice the time, else red."
+    """Print a sheet; a ratio is green where we are faster, yellow where we need up to twice the
+    time, else red.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -555,11 +625,13 @@ def show_sheet(console, sheet: Sheet):
         ratio = float(text.strip("~×"))
         return Text(text, "green" if ratio >= 1 else "yellow" if ratio >= 0.5 else "red")
 
-    table = Table(title=sheet.title, title_justify="left", title_style="bold", box=box.SIMPLE, header_style="bold", padding=(0, 1, 0, 0))
+    table = Table(title=sheet.title, title_justify="left", title_style="bold", box=box.SIMPLE,
+                  header_style="bold", padding=(0, 1, 0, 0))
     for i, name in enumerate(sheet.header):
         table.add_column(name, justify="right" if i else "left")
     for before, row in zip([[""], *sheet.rows], sheet.rows):
-        table.add_row("" if row[0] == before[0] and len(sheet.header) > 2 else row[0], *map(shade, row[1:]))
+        table.add_row("" if row[0] == before[0] and len(sheet.header) > 2 else row[0],
+                      *map(shade, row[1:]))
     console.print(table)
     console.print("".join(f"  {note}\n" for note in sheet.notes))
 
@@ -572,16 +644,21 @@ def show(console, results: dict):
     for sheet in sheets(results):
         show_sheet(console, sheet)
     if disturbed(results) > 0.05:
-        console.print(f"Other programs ran during {disturbed(results):.0%} of the samples: measure again when they do not.", style="yellow")
+        console.print(f"Other programs ran during {disturbed(results):.0%} of the samples: "
+                      "measure again when they do not.",
+                      style="yellow")
     for (name, reason), places in left_out(results).items():
         console.print(f"{name} is left out of {', '.join(places)}: {reason}", style="red")
 
 # %% ../../nbs/tito/bench_dev.ipynb #31a432af
-def bench(console, *, quick=False, only=(), ours=(), peers=(), memory=True, out=None, show_file=None) -> dict:
+def bench(console, *, quick=False, only=(), ours=(), peers=(), memory=True, out=None,
+          show_file=None) -> dict:
     """Measure, print and return the results; the `tito bench` command.
 
-    `quick`: fewer shapes, forward + backward only, no torch.compile unless named, no memory. `only`: names of losses.
-    `ours`: engines of ours, `peers`: names; all by default. `out`: a JSON file for the results, written after each step.
+    `quick`: fewer shapes, forward + backward only, no torch.compile unless named, no memory.
+    `only`: names of losses.
+    `ours`: engines of ours, `peers`: names; all by default. `out`: a JSON file for the results,
+    written after each step.
     `show_file`: print the results in this file and measure nothing.
     """
     if show_file:
@@ -590,12 +667,14 @@ def bench(console, *, quick=False, only=(), ours=(), peers=(), memory=True, out=
         return results
     for given, known, what in (ours, [*engines(), "auto"], "engine"), (peers, list(PEERS), "peer"):
         if unknown := [name for name in given if name not in known]:
-            raise TitoError(f"There is no {what} {unknown[0]} here; there is {', '.join(known)}.", 2)
+            raise TitoError(f"There is no {what} {unknown[0]} here; there is {', '.join(known)}.",
+                            2)
     pairs = grid(only, quick)
     keep_to(THREADS)
     if not any(settle() for _ in range(3)):
         console.print("Other programs are running; the figures will be unsteady.", style="yellow")
-    racers, absent = contenders(ours or engines(), peers or [name for name in PEERS if not quick or name != "compile"])
+    racers, absent = contenders(ours or engines(),
+                                peers or [name for name in PEERS if not quick or name != "compile"])
     for line in absent:
         console.print(line, style="yellow")
     with console.status("starting") as status:
@@ -616,7 +695,8 @@ def keep_to(cores: int):
 # %% ../../nbs/tito/bench_dev.ipynb #7d0e15a2
 def save(results: dict, path):
     "Write results as JSON, a cell a line."
-    parts = [f"{json.dumps(key)}: " + (lines(value) if key in ("cells", "memory") else json.dumps(value)) for key, value in results.items()]
+    parts = [f"{json.dumps(key)}: " + (lines(value) if key in ("cells", "memory")
+                          else json.dumps(value)) for key, value in results.items()]
     write_file(path, ("{" + ",\n".join(parts) + "}\n").encode())
 
 
@@ -643,16 +723,22 @@ def colour(name: str) -> str:
 
 
 def plot_by_size(ax, values: dict):
-    "Lines of geometric means and dots: for each name a dictionary from place on the x axis to a list of values."
+    """Lines of geometric means and dots: for each name a dictionary from place on the x axis to a
+    list of values.
+    """
     for name, points in values.items():
         places = sorted(points)
-        ax.plot(places, [geometric_mean(points[x]) for x in places], MARKS[name] + "-", color=colour(name), label=name, markersize=6, linewidth=1.6)
+        ax.plot(places, [geometric_mean(points[x]) for x in places], MARKS[name] + "-",
+                color=colour(name), label=name, markersize=6, linewidth=1.6)
         for x in places:
-            ax.plot([x] * len(points[x]), points[x], ".", color=colour(name), markersize=4, alpha=0.6)
+            ax.plot([x] * len(points[x]), points[x], ".", color=colour(name), markersize=4,
+                    alpha=0.6)
 
 
 def collect(cells: list, place, value, names: list) -> dict:
-    "For each name a dictionary from `place(cell)` to the list of `value(cell, name)`, where there is one."
+    """For each name a dictionary from `place(cell)` to the list of `value(cell, name)`, where
+    there is one.
+    """
     found = {}
     for cell, name in product(cells, names):
         if x := value(cell, name):
@@ -670,18 +756,22 @@ def ratio_axes(ax, title: str, values: dict):
 
 
 def draw(results: dict):
-    "A figure of the results with a gradient: ratios by size, ratios by shape, the distance to the limit; a row for each engine."
+    """A figure of the results with a gradient: ratios by size, ratios by shape, the distance to
+    the limit; a row for each engine.
+    """
     from tinytorch.plotting import panels
     ours, peers = raced(results)
     cells = [cell for cell in results["cells"] if cell["gradient"]]
-    vectors, batches = ([cell for cell in cells if (len(cell["shape"]) == 1) == flat] for flat in (True, False))
+    vectors, batches = ([cell for cell in cells if (len(cell["shape"]) == 1) == flat]
+                        for flat in (True, False))
     shapes = list(dict.fromkeys(size(cell["shape"]) for cell in batches))
     axes = np.reshape(panels(3, len(ours), width=4.2, height=3.2), (-1, 3))
     for name, (sizes, classes, limit) in zip(ours, axes):
         faster = lambda cell, peer: ratio(cell, name, peer)
         reached = lambda cell, who: share(results, cell, who) if who in cell["times"] else None
         ratio_axes(sizes, f"{name}: pointwise losses", collect(vectors, elements, faster, peers))
-        ratio_axes(classes, f"{name}: class losses", collect(batches, lambda cell: shapes.index(size(cell["shape"])), faster, peers))
+        ratio_axes(classes, f"{name}: class losses",
+                   collect(batches, lambda cell: shapes.index(size(cell["shape"])), faster, peers))
         plot_by_size(limit, collect(vectors, elements, reached, [name, *peers]))
         sizes.set(xscale="log", xlabel="elements")
         classes.set_xticks(range(len(shapes)), shapes, rotation=30, ha="right", fontsize=8)

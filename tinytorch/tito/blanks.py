@@ -14,7 +14,8 @@ import traceback
 def blank_of(error):
     "The name of the exercise whose blank raised an error; None if none did."
     frames = traceback.extract_tb(error.__traceback__)
-    if type(error) is NotImplementedError and frames and (frames[-1].line or "").strip() == "raise NotImplementedError()":
+    if type(error) is NotImplementedError and frames and (
+        frames[-1].line or "").strip() == "raise NotImplementedError()":
         return frames[-1].name
 
 # %% ../../nbs/tito/blanks_dev.ipynb #df406a8e
@@ -33,7 +34,8 @@ def in_two_lines(error):
     frames = traceback.extract_tb(error.__traceback__)
     test = next((frame for frame in frames if frame.name.startswith("test_unit_")), None)
     if test:
-        why = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+        why = (str(error) if isinstance(error, AssertionError)
+               else f"{type(error).__name__}: {error}")
         return [f"❌ {test.name}, line {test.lineno}: {test.line}", f"   {why}"]
 
 # %% ../../nbs/tito/blanks_dev.ipynb #4ac3269a
@@ -48,14 +50,18 @@ class Blanks:
         if waits_for := self.reason(error):
             return print(f"⬜ {waits_for} is still blank")
         two = in_two_lines(error) or []
-        whole = [] if two and isinstance(error, AssertionError) else shell.InteractiveTB.structured_traceback(
-            kind, error, tb, tb_offset=tb_offset)
+        whole = ([] if two and isinstance(error, AssertionError)
+                 else shell.InteractiveTB.structured_traceback(
+                     kind, error, tb, tb_offset=tb_offset))
         shell._showtraceback(kind, error, two + whole)
 
     def reason(self, error, source=None):
-        "The blank that a cell waits for, directly or by a name; None if it fails for another reason."
+        """The blank that a cell waits for, directly or by a name; None if it fails for another
+        reason.
+        """
         reads, _ = names_in(self.shell.user_ns.get("In", [""])[-1] if source is None else source)
-        return blank_of(error) or next((self.waiting[name] for name in sorted(reads & self.waiting.keys())), None)
+        return (blank_of(error)
+                or next((self.waiting[name] for name in sorted(reads & self.waiting.keys())), None))
 
     def ended(self, result):
         "Let a cell that waits pass, and remember what it did not make."
@@ -72,7 +78,10 @@ class Blanks:
 
 # %% ../../nbs/tito/blanks_dev.ipynb #b5fb645d
 def load_ipython_extension(shell):
-    "What `%load_ext tinytorch.tito.blanks` does. Under nbgrader a test of a blank must fail, or it would earn its points."
+    """What `%load_ext tinytorch.tito.blanks` does.
+
+    Under nbgrader a test of a blank must fail, or it would earn its points.
+    """
     if os.environ.get("NBGRADER_EXECUTION"):
         return
     blanks = Blanks(shell)

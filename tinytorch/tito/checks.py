@@ -17,22 +17,28 @@ from .answers import decode, encode, pack, unpack
 # %% ../../nbs/tito/checks_dev.ipynb #c477d58f
 @dataclass
 class Mistake:
-    "What a mistake is called, the way out, and what it gives: for each call and part an array, an error's name, or None."
+    """What a mistake is called, the way out, and what it gives: for each call and part an array,
+    an error's name, or None.
+    """
     text: str
-    results: list              # for each call: for each part an array, None where it is right; or the name of an error
+    # for each call: for each part an array, None where it is right; or the name of an error
+    results: list
     fix: str = ""
     only: int | None = None    # the part that it is about; None for a mistake that makes all parts
 
 
 @dataclass
 class Check:
-    "What is known about an exercise: for each call the arguments by name, the options and the right results."
+    """What is known about an exercise: for each call the arguments by name, the options and the
+    right results.
+    """
     name: str
     parts: list                # what the results are called: value, slope of `input`, ...
     calls: list                # pairs (arguments by name, options)
     expected: list             # for each call a list of arrays; None where nothing is wanted
     mistakes: list = field(default_factory=list)
-    outputs: list = field(default_factory=list)       # arguments that the function fills, instead of returning something
+    # arguments that the function fills, instead of returning something
+    outputs: list = field(default_factory=list)
     more: object = None        # makes the mistakes that a machine found, when they are needed
 
     @property
@@ -81,7 +87,8 @@ def no_numbers(expected: list) -> bool:
 
 # %% ../../nbs/tito/checks_dev.ipynb #9aafffea
 def make_check(name: str, solution, calls: list, mistakes=(), parts=(), outputs=()) -> Check:
-    """The check of an exercise from its solution and its known mistakes: triples (text, fix, function).
+    """The check of an exercise from its solution and its known mistakes: triples (text, fix,
+    function).
 
     A mistake that no call tells from the solution is a ValueError: another call is needed.
     """
@@ -117,7 +124,8 @@ def same(one, other, call) -> bool:
         return False
     rtol, atol, size = tolerance(call)
     with np.errstate(all="ignore"):
-        return bool(np.allclose(one, other, rtol, atol * max(size, largest([other]), 1e-300), equal_nan=True))
+        return bool(np.allclose(one, other, rtol, atol * max(size, largest([other]), 1e-300),
+                                equal_nan=True))
 
 
 def same_results(some, others, call) -> bool:
@@ -129,7 +137,8 @@ def same_results(some, others, call) -> bool:
 # %% ../../nbs/tito/checks_dev.ipynb #d9655973
 def has_nan(call) -> bool:
     "Whether an argument of a call holds NaN."
-    return any(isinstance(x, np.ndarray) and x.dtype.kind == "f" and np.isnan(x).any() for x in call[0].values())
+    return any(isinstance(x, np.ndarray) and x.dtype.kind == "f" and np.isnan(x).any()
+               for x in call[0].values())
 
 
 def fits(found, expected, call, part: int) -> bool:
@@ -161,19 +170,23 @@ def to_data(check: Check) -> dict:
 
     calls = [[{k: encode(v) for k, v in group.items()} for group in call] for call in check.calls]
     expected = [[None if x is None else pack(x) for x in results] for results in check.expected]
-    return {"name": check.name, "parts": check.parts, "calls": calls, "expected": expected, "outputs": check.outputs,
-            "mistakes": [mistake(m) for m in check.mistakes], "found": [mistake(m) for m in check.found]}
+    return {"name": check.name, "parts": check.parts, "calls": calls, "expected": expected,
+            "outputs": check.outputs, "mistakes": [mistake(m) for m in check.mistakes],
+            "found": [mistake(m) for m in check.found]}
 
 
 def from_data(data: dict) -> Check:
     "The check of `to_data`. The mistakes that a machine found are read when they are needed."
     def read(results):
-        return results if results is None or isinstance(results, str) else [x if x is None else unpack(x) for x in results]
+        return (results if results is None or isinstance(results, str)
+                else [x if x is None else unpack(x) for x in results])
 
     def mistakes(entries):
-        return [Mistake(m["text"], [read(x) for x in m["results"]], m["fix"], m["only"]) for m in entries]
+        return [Mistake(m["text"], [read(x) for x in m["results"]], m["fix"], m["only"])
+                for m in entries]
 
     expected = [[None if x is None else unpack(x) for x in results] for results in data["expected"]]
-    calls = [tuple({k: decode(v) for k, v in group.items()} for group in call) for call in data["calls"]]
-    return Check(data["name"], data["parts"], calls, expected, mistakes(data["mistakes"]), data["outputs"],
-                 lambda: mistakes(data["found"]))
+    calls = [tuple({k: decode(v) for k, v in group.items()} for group in call)
+             for call in data["calls"]]
+    return Check(data["name"], data["parts"], calls, expected, mistakes(data["mistakes"]),
+                 data["outputs"], lambda: mistakes(data["found"]))

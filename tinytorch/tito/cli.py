@@ -46,13 +46,16 @@ errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_w
 # %% ../../nbs/tito/cli_dev.ipynb #558a6a6b
 def show_problem(project, path, problem):
     "Print why a notebook failed: the place, the lines around it, the message."
-    place = problem.cell and ", ".join(filter(None, [
-        f"cell [{problem.cell.number}]" + (f" under “{problem.cell.section}”" if problem.cell.section else ""),
-        problem.line and f"line {problem.line}", problem.test and f"in {problem.test}"]))
+    place = problem.cell and ", ".join(
+        filter(None,
+               [f"cell [{problem.cell.number}]" + (f" under “{problem.cell.section}”"
+                                                   if problem.cell.section else ""),
+                problem.line and f"line {problem.line}", problem.test and f"in {problem.test}"]))
     console.print(f"\n✗ {project.show(path)}", style="bold red")
     if place: console.print(f"  {place}", style="bold red")
     for number, text, failed in problem.excerpt():
-        console.print(f"  {'>' if failed else ' '} {number:3d}  {text}", style="bold" if failed else "dim")
+        console.print(f"  {'>' if failed else ' '} {number:3d}  {text}",
+                      style="bold" if failed else "dim")
     lines = problem.message.splitlines()
     console.print("  " + "\n  ".join(lines[:15] + ["..."] * (len(lines) > 15)), style="red")
     if problem.raised: console.print(f"  raised in {problem.raised}", style="dim")
@@ -64,21 +67,26 @@ def show_runs(project, runs):
     table = Table("notebook", "", box=box.SIMPLE, header_style="bold")
     for name in ("cells", "checks", "seconds"): table.add_column(name, justify="right")
     for run in runs:
-        where = f"cell [{run.problem.cell.number}]" if run.problem and run.problem.cell else "failed"
+        where = (f"cell [{run.problem.cell.number}]" if run.problem and run.problem.cell
+                 else "failed")
         result = mark(not run.problem, where if run.problem else "passed")
-        table.add_row(project.show(run.path), result, str(run.cells), str(run.checks), f"{run.seconds:.1f}")
+        table.add_row(project.show(run.path), result, str(run.cells), str(run.checks),
+                      f"{run.seconds:.1f}")
     console.print(table)
 
 # %% ../../nbs/tito/cli_dev.ipynb #c6472133
 def run_one(project, path, action=nbs.run_notebook, brief=False, **options):
-    "Run `action` on a notebook, print its lines as they come (only 📈 if `brief`), and return its `Run`."
+    """Run `action` on a notebook, print its lines as they come (only 📈 if `brief`), and return its
+    `Run`.
+    """
     console.print(project.show(path), style="bold")
     begun = time.monotonic()
     with console.status("starting") as status:
         def on_line(text):
             if brief and not text.lstrip().startswith("📈"): return
             style = "bold" if text.lstrip().startswith("🔬") else ""
-            console.print(Text(f"{time.monotonic() - begun:6.1f} s  ", "dim") + Text(text.rstrip(), style))
+            console.print(Text(f"{time.monotonic() - begun:6.1f} s  ", "dim")
+                          + Text(text.rstrip(), style))
 
         def on_cell(number, of): status.update(f"cell {number} of {of}")
 
@@ -112,27 +120,33 @@ app = typer.Typer(help="Work with the notebooks of TinyTorch. A module is named 
 
 Modules = Annotated[Optional[list[str]], typer.Argument(metavar="MODULE", show_default=False,
                                                         help="04_losses, losses, 04 or 4.")]
-Named = Annotated[Optional[list[str]], typer.Option("--module", "-m", metavar="MODULE", show_default=False,
-                                                    help="The same, as an option.")]
+Named = Annotated[Optional[list[str]],
+                  typer.Option("--module", "-m", metavar="MODULE", show_default=False,
+                               help="The same, as an option.")]
 All = Annotated[bool, typer.Option("--all", help="Every notebook of the project.")]
 Slow = Annotated[bool, typer.Option("--slow", help="Also run the cells marked slow.")]
-Timeout = Annotated[Optional[float], typer.Option("--timeout", metavar="SECONDS", min=0.1, show_default=False,
-                                                  help="Stop a notebook (600 s), or an exercise (10 s), after this time.")]
+Timeout = Annotated[Optional[float],
+                    typer.Option(
+                        "--timeout", metavar="SECONDS", min=0.1, show_default=False,
+                        help="Stop a notebook (600 s), or an exercise (10 s), after this time.")]
 NOTEBOOK, EXERCISE = 600.0, 10.0               # seconds
-Folder = Annotated[Optional[Path], typer.Option("--out", metavar="FOLDER", show_default=False,
-                                                help="Where the pictures go (default: _demo in the project).")]
+Folder = Annotated[Optional[Path],
+                   typer.Option("--out", metavar="FOLDER", show_default=False,
+                                help="Where the pictures go (default: _demo in the project).")]
 
 # %% ../../nbs/tito/cli_dev.ipynb #2b0d0cbb
 def chosen(project, modules, named, every):
     "The notebooks that the arguments of a command mean."
     names = [*(modules or []), *(named or [])]
-    if every == bool(names): raise TitoError("Name a module, as in `tito test 04`, or give --all, not both.", 2)
+    if every == bool(names): raise TitoError(
+        "Name a module, as in `tito test 04`, or give --all, not both.", 2)
     if every: return project.notebooks()
     return list(dict.fromkeys(path for name in names for path in project.named(name)))
 
 # %% ../../nbs/tito/cli_dev.ipynb #5d7c792c
 @app.callback(invoke_without_command=True)
-def tito(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False):
+def tito(version: Annotated[bool,
+                            typer.Option("--version", help="Show the version and exit.")] = False):
     if version:
         console.print(f"tito {getattr(tinytorch, '__version__', 'of an unknown version')}")
         raise typer.Exit()
@@ -156,50 +170,69 @@ def export(modules: Modules = None, named: Named = None, every: All = False):
 
 # %% ../../nbs/tito/cli_dev.ipynb #021b1af2
 @app.command(rich_help_panel="Modules")
-def test(modules: Annotated[Optional[list[str]], typer.Argument(metavar="MODULE [EXERCISE]", show_default=False,
-                                                                help="04, losses_dev, or 04 huber.")] = None,
-         named: Named = None, every: All = False, slow: Slow = False, timeout: Timeout = None,
-         exercise: Annotated[Optional[list[str]], typer.Option("--exercise", "-e", metavar="NAME", show_default=False,
-                                                               help="Only this exercise; may be repeated.")] = None,
-         whole: Annotated[bool, typer.Option("--notebooks", help="Run the notebooks from top to bottom instead.")] = False,
-         watch: Annotated[bool, typer.Option("--watch", help="Check again whenever a notebook is saved, until Ctrl-C.")] = False,
-         verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all that the notebook prints.")] = False):
+def test(
+    modules: Annotated[Optional[list[str]],
+                       typer.Argument(metavar="MODULE [EXERCISE]", show_default=False,
+                                      help="04, losses_dev, or 04 huber.")] = None,
+    named: Named = None, every: All = False, slow: Slow = False, timeout: Timeout = None,
+    exercise: Annotated[Optional[list[str]],
+                        typer.Option("--exercise", "-e", metavar="NAME", show_default=False,
+                                     help="Only this exercise; may be repeated.")] = None,
+    whole: Annotated[bool,
+                     typer.Option("--notebooks",
+                                  help="Run the notebooks from top to bottom instead.")] = False,
+    watch: Annotated[bool,
+                     typer.Option(
+                         "--watch",
+                         help="Check again whenever a notebook is saved, until Ctrl-C.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show all that the notebook prints.")] = False):
     """Check the exercises of a module as they stand on disk, each by itself.
 
-    With --notebooks or --all, and for a module without exercises, run the notebooks instead, each in a fresh process;
+    With --notebooks or --all, and for a module without exercises, run the notebooks instead, each
+    in a fresh process;
     a notebook stops at its first failing cell, and the others go on.
     """
     project = find_project()
     check_home(project)
     names = [*(modules or []), *(named or []), *(exercise or [])]
-    if every == bool(names): raise TitoError("Name a module, as in `tito test 04`, or give --all, not both.", 2)
+    if every == bool(names): raise TitoError(
+        "Name a module, as in `tito test 04`, or give --all, not both.", 2)
     paths, picked = (project.notebooks(), {}) if every else meant(project, names)
     todo = [] if every or whole or slow else to_check(project, paths, picked)
-    if (picked or watch) and not todo: raise TitoError("There are no exercises in what you named.", 2)
+    if (picked or watch) and not todo: raise TitoError("There are no exercises in what you named.",
+                                                       2)
     good = True
     for module, only, some in todo:
         good &= check_exercises(project, module, some, timeout or EXERCISE, only)
         paths = [path for path in paths if path.parent != module.folder]
     if watch: watch_exercises(project, todo, timeout or EXERCISE)
-    if paths: good &= run_all(project, paths, slow=slow, timeout=timeout or NOTEBOOK, verbose=verbose)
+    if paths: good &= run_all(project, paths, slow=slow, timeout=timeout or NOTEBOOK,
+                              verbose=verbose)
     if not good: raise typer.Exit(1)
 
 # %% ../../nbs/tito/cli_dev.ipynb #39421c06
 def meant(project, names):
-    "What the arguments of a command mean: notebooks, and for each module the exercises that were named."
+    """What the arguments of a command mean: notebooks, and for each module the exercises that were
+    named.
+    """
     paths, picked = {}, {}
     for name in names:
         try: paths |= dict.fromkeys(project.named(name))
-        except TitoError as unknown: picked.setdefault(with_exercise(project, name, unknown), []).append(name)
+        except TitoError as unknown: picked.setdefault(with_exercise(project, name, unknown),
+                                                       []).append(name)
     return list(paths), picked
 
 
 def with_exercise(project, name, unknown):
-    "The module that has the exercise `name`; without one the error `unknown`, or one that knows a similar name."
+    """The module that has the exercise `name`; without one the error `unknown`, or one that knows
+    a similar name.
+    """
     import difflib
 
     from tinytorch.tito.exercises import listed
-    known = {exercise.name: module for module in project.modules() if has_exercises(module) for exercise in listed(project, module)}
+    known = {exercise.name: module for module in project.modules() if has_exercises(module)
+             for exercise in listed(project, module)}
     if name in known: return known[name]
     close = difflib.get_close_matches(name, known, 1)
     if not close or "did you mean" in str(unknown): raise unknown
@@ -207,7 +240,9 @@ def with_exercise(project, name, unknown):
 
 
 def to_check(project, paths, picked):
-    "Of each module with exercises: itself, the names of its notebooks that are meant, and the exercises that are."
+    """Of each module with exercises: itself, the names of its notebooks that are meant, and the
+    exercises that are.
+    """
     todo = []
     for module in project.modules():
         only = {path.name for path in paths if path.parent == module.folder}
@@ -221,9 +256,11 @@ def has_exercises(module):
     "Whether a module has exercises: blanks, or solutions."
     from tinytorch.tito.exercises import FILE, REGION
     project = find_project()
-    cells = (cell for path in module.notebooks for cell in nbs.read_notebook(project, path)["cells"])
+    cells = (cell for path in module.notebooks
+             for cell in nbs.read_notebook(project, path)["cells"])
     sources = (nbs.text_of(cell) for cell in cells if cell["cell_type"] == "code")
-    return bool(module.number) and ((module.folder / FILE).exists() or any(map(REGION.search, sources)))
+    return (bool(module.number)
+            and ((module.folder / FILE).exists() or any(map(REGION.search, sources))))
 
 # %% ../../nbs/tito/cli_dev.ipynb #1bbfadb2
 class Board:
@@ -232,7 +269,8 @@ class Board:
     def __init__(self, project, module, todo, timeout, before):
         self.project, self.module, self.timeout, self.before = project, module, timeout, before
         self.first, self.count = todo[0].notebook if todo else "", {}
-        for exercise in todo: self.count[exercise.notebook] = self.count.get(exercise.notebook, 0) + 1
+        for exercise in todo: self.count[exercise.notebook] = self.count.get(
+            exercise.notebook, 0) + 1
         self.notebook, self.blanks, self.wrong, self.headed, self.clock = None, [], [], False, None
 
     def tell(self, exercise, verdict):
@@ -242,13 +280,16 @@ class Board:
         if verdict is None: return self.start_clock(exercise)
         if verdict.mark == "⬜": return self.blanks.append(exercise.name)
         self.head()
-        console.print(f"  {verdict.mark} {exercise.name}" + (f": {verdict.text}" if verdict.mark == "🚧" else ""))
+        console.print(f"  {verdict.mark} {exercise.name}"
+                      + (f": {verdict.text}" if verdict.mark == "🚧" else ""))
         if verdict.mark == "❌": self.wrong.append((exercise, verdict))
 
     def turn_to(self, notebook):
         "Show what is left to say of one notebook, and begin with another."
-        if self.blanks and len(self.blanks) == self.count[self.notebook] and self.notebook != self.first:
-            console.print(f"⬜ {self.show()}: not begun, {self.count[self.notebook]} to do", style="dim")
+        if self.blanks and len(self.blanks) == self.count[
+            self.notebook] and self.notebook != self.first:
+            console.print(f"⬜ {self.show()}: not begun, {self.count[self.notebook]} to do",
+                          style="dim")
         elif self.blanks:
             self.head()
             console.print(f"  ⬜ {', '.join(self.blanks)}")
@@ -264,7 +305,8 @@ class Board:
         "Name an exercise that takes long, while it runs."
         import threading
         text = f"  ⏳ {exercise.name} is still running; it is stopped after {self.timeout:g} s"
-        self.clock = threading.Timer(2.0, lambda: (self.head(), console.print(text, style="yellow")))
+        self.clock = threading.Timer(2.0,
+                                     lambda: (self.head(), console.print(text, style="yellow")))
         self.clock.daemon = True
         self.clock.start()
 
@@ -283,7 +325,9 @@ class Board:
 
 # %% ../../nbs/tito/cli_dev.ipynb #530f14cb
 def check_exercises(project, module, names=None, timeout=EXERCISE, only=None):
-    "Check the exercises of a module, print the verdicts and the points, and return whether all are right."
+    """Check the exercises of a module, print the verdicts and the points, and return whether all
+    are right.
+    """
     from tinytorch.tito import exercises as ex
     every = ex.exercises(project, module)
     todo = [ex.pick(every, module, name) for name in names] if names else every
@@ -294,15 +338,19 @@ def check_exercises(project, module, names=None, timeout=EXERCISE, only=None):
     finally: board.stop_clock()
     board.end()
     ex.remember(project, module, results)
-    got, of = (sum(e.points for e, said in results if said.mark == "✅" or mark) for mark in (False, True))
+    got, of = (sum(e.points for e, said in results if said.mark == "✅" or mark)
+               for mark in (False, True))
     seconds = time.monotonic() - begun
-    console.print(f"\n📈 Progress: {got} of {of} points  {bar(got, of)}  {seconds:.1f} s\n", style="bold")
+    console.print(f"\n📈 Progress: {got} of {of} points  {bar(got, of)}  {seconds:.1f} s\n",
+                  style="bold")
     if text := next_step(project, module, results, every): console.print(text, style="dim")
     return all(said.mark == "✅" for _, said in results)
 
 
 def next_step(project, module, results, every):
-    "What to do now: look at a hint, export a notebook that is complete, or begin with another exercise."
+    """What to do now: look at a hint, export a notebook that is complete, or begin with another
+    exercise.
+    """
     number = module.number or module.folder.name
     for exercise, said in results:
         if said.mark == "❌": return f"A hint: tito hint {number} {exercise.name}" if exercise.hints else ""
@@ -312,7 +360,8 @@ def next_step(project, module, results, every):
         if [exercise for exercise in right if exercise.notebook == name] == whole:
             if nbs.state(project, module.folder / name).sync != "in step":
                 points = sum(exercise.points for exercise in whole)
-                return f"All {points} points of {name}. Put your functions into the package: tito export {number}"
+                return (f"All {points} points of {name}. Put your functions into the package: "
+                        f"tito export {number}")
     blank = next((exercise for exercise, said in results if said.mark == "⬜"), None)
     return f"Next: {blank.name} in {project.show(module.folder / blank.notebook)}" if blank else ""
 
@@ -335,11 +384,14 @@ def watch_exercises(project, todo, timeout):
                 if now != seen.get(path):
                     seen[path] = now
                     if only is not None and path.name not in only: continue
-                    try: check_exercises(project, module, names, timeout, None if names else {path.name})
+                    try: check_exercises(project, module, names, timeout,
+                                         None if names else {path.name})
                     except TitoError as error: errors.print(f"tito: {error}", style="red")
 
 # %% ../../nbs/tito/cli_dev.ipynb #491b93c5
-Exercise = Annotated[list[str], typer.Argument(metavar="[MODULE] EXERCISE", help="The name of its function: huber, or 04 huber.")]
+Exercise = Annotated[list[str],
+                     typer.Argument(metavar="[MODULE] EXERCISE",
+                                    help="The name of its function: huber, or 04 huber.")]
 
 
 def one_exercise(project, names):
@@ -360,7 +412,8 @@ def hint(names: Exercise):
     from tinytorch.tito.exercises import next_hint
     project = find_project()
     for part in next_hint(project, *one_exercise(project, names)).split("\n\n"):
-        console.print(part if "```" in part else textwrap.fill(part, min(console.width, 100), break_long_words=False))
+        console.print(part if "```" in part
+                      else textwrap.fill(part, min(console.width, 100), break_long_words=False))
 
 
 @app.command(rich_help_panel="Students")
@@ -371,7 +424,9 @@ def reset(names: Exercise):
     module, exercise = one_exercise(project, names)
     copy = reset(project, module, exercise)
     console.print(f"{exercise} is blank again. The notebook as it was: {project.show(copy)}")
-    console.print("If it is open in JupyterLab, reload it from disk there (File, Reload Notebook from Disk).", style="dim")
+    console.print("If it is open in JupyterLab, reload it from disk there (File, Reload Notebook "
+                  "from Disk).",
+                  style="dim")
 
 
 def free_port(wanted: int) -> int:
@@ -384,19 +439,26 @@ def free_port(wanted: int) -> int:
 
 
 @app.command(rich_help_panel="Students")
-def start(module: Annotated[str, typer.Argument(metavar="MODULE", help="04_losses, losses, 04 or 4.")],
-          browser: Annotated[bool, typer.Option(" /--no-browser", help="Only print the address.", show_default=False)] = True):
+def start(module: Annotated[str,
+                            typer.Argument(metavar="MODULE", help="04_losses, losses, 04 or 4.")],
+          browser: Annotated[bool,
+                             typer.Option(" /--no-browser", help="Only print the address.",
+                                          show_default=False)] = True):
     "Open a module in JupyterLab, until Ctrl-C."
     project = find_project()
     check_home(project)
     notebooks = project.named(module)
-    if importlib.util.find_spec("jupyterlab") is None: raise TitoError(f"JupyterLab is not installed; run: {INSTALL}")
+    if importlib.util.find_spec("jupyterlab") is None: raise TitoError(
+        f"JupyterLab is not installed; run: {INSTALL}")
     import secrets
     port = free_port(8888)                # to which the site's links to JupyterLab lead
     token, page = secrets.token_urlsafe(16), f"/lab/tree/{project.show(notebooks[0])}"
     console.print(f"http://localhost:{port}{page}?token={token}\nCtrl-C ends it.")
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project.root}", f"--ServerApp.port={port}", f"--IdentityProvider.token={token}",
-               f"--LabApp.default_url={page}", f"--ServerApp.open_browser={browser}", "--log-level=ERROR"] + ["--allow-root"] * (hasattr(os, "geteuid") and os.geteuid() == 0)
+    command = ([sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project.root}",
+                f"--ServerApp.port={port}", f"--IdentityProvider.token={token}",
+                f"--LabApp.default_url={page}", f"--ServerApp.open_browser={browser}",
+                "--log-level=ERROR"]
+               + ["--allow-root"] * (hasattr(os, "geteuid") and os.geteuid() == 0))
     raise typer.Exit(subprocess.call(command, cwd=project.root))
 
 # %% ../../nbs/tito/cli_dev.ipynb #e08f0fd9
@@ -433,7 +495,8 @@ def grade(folder: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A 
                                              help="How files are called, as a regular expression with a group (?P<student>...). Names from Canvas and Moodle are known.")] = "",
           partial: Annotated[bool, typer.Option("--partial", help="A right value with a wrong slope, or the other way round, has its share of the points.")] = False,
           unprotected: Annotated[bool, typer.Option("--unprotected", help="Run submissions without a sandbox, where there is none: they can do what you can.")] = False):
-    """Mark submitted notebooks, each in a sandbox: marks.csv, marks.json and a page of feedback for each student.
+    """Mark submitted notebooks, each in a sandbox: marks.csv, marks.json and a page of feedback for
+    each student.
 
     Another run marks only what has changed, and goes on where it was interrupted.
     Comments and points of your own, in comments.csv, are kept.
@@ -447,23 +510,33 @@ def grade(folder: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A 
     project, notes = find_project(), []
     with Progress(console=console) as progress:
         task = progress.add_task("marking", total=None)
-        marks = grade(project, project.find(module), folder, out, notebooks=notebook, students=student, names=names,
-                      seed=seed, timeout=timeout, jobs=jobs, protected=not unprotected, partial=partial, note=notes.append,
-                      tell=lambda done, of, mark: progress.update(task, total=of, completed=done, description=escape(mark.student)))
+        marks = grade(project, project.find(module), folder, out, notebooks=notebook,
+                      students=student, names=names, seed=seed, timeout=timeout, jobs=jobs,
+                      protected=not unprotected, partial=partial, note=notes.append,
+                      tell=lambda done, of, mark: progress.update(
+                          task, total=of, completed=done, description=escape(mark.student)))
     for text in notes: console.print(text, style="yellow")
     for marked in marks:
         if marked.problem: console.print(f"{marked.student}: {marked.problem}", style="yellow")
         if "(" in marked.marked: console.print(f"{marked.student}: marked {marked.marked}")
     kept = len(json.loads((out / "marks.json").read_text(encoding="utf-8"))["marks"]) - len(marks)
     if kept: console.print(f"{kept} marked earlier are kept in {out}")
-    tables = "".join(f", {name}.csv" for name in ("canvas", "moodle") if any(marked.platform == name for marked in marks))
-    console.print(f"{len(marks)} submissions marked: {out}/marks.csv{tables}, marks.json and feedback/")
+    tables = "".join(f", {name}.csv" for name in ("canvas", "moodle")
+                     if any(marked.platform == name for marked in marks))
+    console.print(f"{len(marks)} submissions marked: {out}/marks.csv{tables}, marks.json and "
+                  "feedback/")
 
 # %% ../../nbs/tito/cli_dev.ipynb #c0b1b3a2
 @app.command(rich_help_panel="Modules")
-def refresh(modules: Modules = None, named: Named = None, every: All = False, slow: Slow = False, timeout: Timeout = None,
-            run: Annotated[bool, typer.Option(" /--no-run", help="Keep the outputs: only clean the notebooks, and set the "
-                                              "points for nbgrader.", show_default=False)] = True):
+def refresh(
+    modules: Modules = None, named: Named = None, every: All = False, slow: Slow = False,
+    timeout: Timeout = None,
+    run: Annotated[
+        bool,
+        typer.Option(
+            " /--no-run",
+            help="Keep the outputs: only clean the notebooks, and set the " "points for nbgrader.",
+            show_default=False)] = True):
     """Run notebooks and save their outputs in them.
 
     Cells marked slow keep the outputs they have unless --slow is given.
@@ -473,10 +546,12 @@ def refresh(modules: Modules = None, named: Named = None, every: All = False, sl
     runs = []
     for path in chosen(project, modules, named, every):
         if not run:
-            console.print(f"{project.show(path)}: {'saved' if nbs.save(project, path) else 'unchanged'}")
+            console.print(f"{project.show(path)}: "
+                          f"{'saved' if nbs.save(project, path) else 'unchanged'}")
             continue
         runs.append(run_one(project, path, nbs.refresh, slow=slow, timeout=timeout or NOTEBOOK))
-        if not runs[-1].problem: console.print("  outputs saved" if runs[-1].saved else "  unchanged", style="dim")
+        if not runs[-1].problem: console.print(
+            "  outputs saved" if runs[-1].saved else "  unchanged", style="dim")
     if runs: show_runs(project, runs)
     if any(run.problem for run in runs): raise typer.Exit(1)
 
@@ -493,7 +568,8 @@ def status():
             errors += [now.error] * bool(now.error)
             package = mark(now.sync == "in step", now.sync)
             outputs = mark(now.outputs or not now.cells, f"{now.outputs} of {now.cells}")
-            table.add_row("" if i else module.folder.name, path.name, package, str(now.tests), outputs)
+            table.add_row("" if i else module.folder.name, path.name, package, str(now.tests),
+                          outputs)
         if not module.notebooks: table.add_row(module.folder.name, mark(False, "no notebook yet"))
     console.print(table)
     for error in errors: console.print(f"✗ {error}", style="red")
@@ -507,19 +583,23 @@ def show_points(project):
     from tinytorch.tito.exercises import points
     for module in practical:
         got, of = points(project, module)
-        console.print(f"{module.folder.name}  {bar(got, of)}  {got} of {of} points" + ("" if got else f"; tito test {module.number} checks"))
+        console.print(f"{module.folder.name}  {bar(got, of)}  {got} of {of} points"
+                      + ("" if got else f"; tito test {module.number} checks"))
 
 
 def mark(good, text): return Text(f"✓ {text}", "green") if good else Text(f"✗ {text}", "red")
 
 # %% ../../nbs/tito/cli_dev.ipynb #a129b602
 def check_home(project, must=False):
-    "Warn if the package that Python imports is another one than the project's; a TitoError if it `must` be the project's."
+    """Warn if the package that Python imports is another one than the project's; a TitoError if it
+    `must` be the project's.
+    """
     home = Path(nbs.__file__).resolve().parents[2]
     if home == project.root or not must and project.settings["lib_name"] != __package__.partition(".")[0]: return
     text = f"This tito belongs to {home}, not to {project.root}: run {INSTALL} there."
     if must: raise TitoError(text)
-    console.print(f"Note: Python imports another tinytorch than this project's. {text}", style="yellow")
+    console.print(f"Note: Python imports another tinytorch than this project's. {text}",
+                  style="yellow")
 
 
 @app.command(rich_help_panel="Project")
@@ -541,16 +621,34 @@ Names = Optional[list[str]]
 
 
 @app.command(rich_help_panel="Project")
-def bench(quick: Annotated[bool, typer.Option("--quick", help="Fewer shapes, in under a minute; no torch.compile unless named.")] = False,
-          only: Annotated[Names, typer.Option("--only", metavar="LOSS", show_default=False, help="Only this loss, e.g. MSELoss; may be repeated.")] = None,
-          engine: Annotated[Names, typer.Option("--engine", metavar="NAME", show_default=False, help="Only this engine of ours: numpy, numba or auto.")] = None,
-          peer: Annotated[Names, typer.Option("--peer", metavar="NAME", show_default=False, help="Only this peer: torch, compile or jax.")] = None,
-          memory: Annotated[bool, typer.Option(" /--no-memory", help="Leave peak memory out.", show_default=False)] = True,
-          out: Annotated[Optional[Path], typer.Option("--out", metavar="FILE", show_default=False, help="Where to save the figures, as JSON.")] = None,
-          show: Annotated[Optional[Path], typer.Option("--show", metavar="FILE", show_default=False, help="Print saved figures; measure nothing.")] = None):
+def bench(
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Fewer shapes, in under a minute; no torch.compile unless named.")] = False,
+    only: Annotated[Names,
+                    typer.Option("--only", metavar="LOSS", show_default=False,
+                                 help="Only this loss, e.g. MSELoss; may be repeated.")] = None,
+    engine: Annotated[Names,
+                      typer.Option("--engine", metavar="NAME", show_default=False,
+                                   help="Only this engine of ours: numpy, numba or auto.")] = None,
+    peer: Annotated[Names,
+                    typer.Option("--peer", metavar="NAME", show_default=False,
+                                 help="Only this peer: torch, compile or jax.")] = None,
+    memory: Annotated[bool,
+                      typer.Option(" /--no-memory", help="Leave peak memory out.",
+                                   show_default=False)] = True,
+    out: Annotated[Optional[Path],
+                   typer.Option("--out", metavar="FILE", show_default=False,
+                                help="Where to save the figures, as JSON.")] = None,
+    show: Annotated[Optional[Path],
+                    typer.Option("--show", metavar="FILE", show_default=False,
+                                 help="Print saved figures; measure nothing.")] = None):
     "Time the losses beside PyTorch and JAX, those that are installed."
     from tinytorch.tito.bench import bench
-    bench(console, quick=quick, only=only or (), ours=engine or (), peers=peer or (), memory=memory, out=out, show_file=show)
+    bench(console, quick=quick, only=only or (), ours=engine or (), peers=peer or (), memory=memory,
+          out=out, show_file=show)
 
 
 @app.command(rich_help_panel="Project")
@@ -561,17 +659,21 @@ def docs(preview: Annotated[bool, typer.Option("--preview", help="Show it at an 
     root = find_project().root
     try:
         console.print(f"The site is in {site.build_site(root)}")
-        if preview: site.preview(root, free_port(4200), lambda text: console.print(text, soft_wrap=True), browser)
+        if preview: site.preview(root, free_port(4200),
+                                 lambda text: console.print(text, soft_wrap=True), browser)
     except site.SiteError as error: raise TitoError(str(error)) from None
 
 
 @app.command(rich_help_panel="Project")
-def readme(check: Annotated[bool, typer.Option("--check", help="Only say whether README.md is in step.")] = False):
+def readme(check: Annotated[bool,
+                            typer.Option("--check",
+                                         help="Only say whether README.md is in step.")] = False):
     "Write README.md from nbs/index.ipynb."
     from tinytorch.tito.site import SiteError, write_readme
     try: same = write_readme(find_project().root, check=check)
     except SiteError as error: raise TitoError(str(error)) from None
-    if check and not same: raise TitoError("README.md differs from nbs/index.ipynb; run: tito readme")
+    if check and not same: raise TitoError("README.md differs from nbs/index.ipynb; run: tito "
+                                           "readme")
     console.print("README.md is in step")
 
 # %% ../../nbs/tito/cli_dev.ipynb #9f01cc2b
@@ -579,10 +681,12 @@ def readme(check: Annotated[bool, typer.Option("--check", help="Only say whether
 def doctor():
     "Check the set-up and say how to mend what is wrong."
     project = find_project()
-    rows = [*check_python(project), *check_packages(project), check_import(project), check_sync(project)]
+    rows = [*check_python(project), *check_packages(project), check_import(project),
+            check_sync(project)]
     table = Table("", "", "found", "to mend it", box=box.SIMPLE, header_style="bold")
     for name, good, found, mend in rows:
-        mark = Text("✓", "green") if good else Text("–", "yellow") if good is None else Text("✗", "red")
+        mark = (Text("✓", "green") if good else Text("–", "yellow") if good is None
+                else Text("✗", "red"))
         table.add_row(mark, name, found, "" if good else mend)
     console.print(table)
     if any(good is False for _, good, _, _ in rows): raise typer.Exit(1)
@@ -592,10 +696,12 @@ def check_python(project):
     "Rows about Python and the system: name, good (None: not needed), what was found, what to do."
     wanted = project.settings.get("min_python", "3.10")
     enough = sys.version_info[:2] >= tuple(map(int, wanted.split(".")))
-    yield f"Python ≥ {wanted}", enough, platform.python_version(), f"install Python {wanted} or newer"
+    yield (f"Python ≥ {wanted}", enough, platform.python_version(),
+           f"install Python {wanted} or newer")
     yield "system", True, f"{platform.system()} {platform.release()} ({platform.machine()})", ""
     inside = sys.prefix != sys.base_prefix
-    yield "virtual environment", inside or None, sys.prefix if inside else "none", "python -m venv .venv"
+    yield ("virtual environment", inside or None, sys.prefix if inside else "none",
+           "python -m venv .venv")
 
 
 def check_packages(project):
@@ -610,7 +716,10 @@ def check_packages(project):
 
 # %% ../../nbs/tito/cli_dev.ipynb #876a1bde
 def applies(requirement):
-    "Whether a requirement is meant for this Python: `smalldocs==0.5.4;python_version>='3.11'` is not for 3.10."
+    """Whether a requirement is meant for this Python:
+
+    `smalldocs==0.5.4;python_version>='3.11'` is not for 3.10.
+    """
     try: from packaging.requirements import Requirement
     except ImportError: return True
     marker = Requirement(requirement).marker
@@ -618,11 +727,14 @@ def applies(requirement):
 
 
 def found(requirement):
-    "The installed version of a requirement such as `numpy>=2.0`, None if it is missing, and whether it will do."
+    """The installed version of a requirement such as `numpy>=2.0`, None if it is missing, and
+    whether it will do.
+    """
     name = re.match(r"[\w.-]+", requirement)[0]
     try:
         version = importlib.metadata.version(name)
-        if importlib.util.find_spec({"scikit-learn": "sklearn"}.get(name, name)) is None: return None, False
+        if importlib.util.find_spec({"scikit-learn": "sklearn"}.get(
+                                        name, name)) is None: return None, False
     except ImportError: return None, False
     try: from packaging.requirements import Requirement
     except ImportError: return version, True
@@ -632,14 +744,18 @@ def found(requirement):
 def check_import(project):
     "A row that says whether the package can be imported by a new Python process."
     lib = project.settings["lib_name"]
-    packages = [file.parent.relative_to(project.lib.parent) for file in sorted(project.lib.rglob("__init__.py"))]
+    packages = [file.parent.relative_to(project.lib.parent)
+                for file in sorted(project.lib.rglob("__init__.py"))]
     names = [".".join(package.parts) for package in packages] or [lib]
-    code = "; ".join([f"from {name} import *" for name in names] + [f"import {lib}", f"print({lib}.__path__[0])"])
-    done = subprocess.run([sys.executable, "-c", code], cwd=project.nbs if project.nbs.is_dir() else project.root,
+    code = "; ".join([f"from {name} import *" for name in names]
+                     + [f"import {lib}", f"print({lib}.__path__[0])"])
+    done = subprocess.run([sys.executable, "-c", code],
+                          cwd=project.nbs if project.nbs.is_dir() else project.root,
                           capture_output=True, text=True, errors="replace")
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1]
-        return f"import {lib}", False, last, INSTALL if f"named '{lib}'" in last else "tito export --all"
+        return (f"import {lib}", False, last,
+                INSTALL if f"named '{lib}'" in last else "tito export --all")
     home = Path(done.stdout.strip().splitlines()[-1]).resolve()
     if home != project.lib.resolve(): return f"import {lib}", False, f"is another one, {home}", INSTALL
     return f"import {lib}", True, "works", ""
@@ -648,9 +764,11 @@ def check_import(project):
 def check_sync(project):
     "A row that says whether the package is what the notebooks export."
     name = "package in step"
-    try: apart = [project.show(path) for path in project.notebooks() if nbs.state(project, path).sync != "in step"]
+    try: apart = [project.show(path) for path in project.notebooks()
+                  if nbs.state(project, path).sync != "in step"]
     except ModuleNotFoundError as error: return name, False, f"cannot tell without {error.name}", INSTALL
-    return name, not apart, "differs: " + ", ".join(apart) if apart else "with every notebook", "tito export --all"
+    return (name, not apart, "differs: " + ", ".join(apart) if apart else "with every notebook",
+            "tito export --all")
 
 # %% ../../nbs/tito/cli_dev.ipynb #0a4e91b5
 def main():

@@ -15,8 +15,11 @@ from .exercises import parse
 # %% ../../nbs/tito/copies_dev.ipynb #1eccbcc3
 @lru_cache(maxsize=20_000)
 def shape(source: str, name: str) -> str:
-    "Return the syntax tree of a function or class without names of its own; empty if it is not there."
-    found = [node for node in getattr(parse(source), "body", []) if getattr(node, "name", None) == name]
+    """Return the syntax tree of a function or class without names of its own; empty if it is not
+    there.
+    """
+    found = [node for node in getattr(parse(source), "body", [])
+             if getattr(node, "name", None) == name]
     try:
         return ast.dump(nameless(found[-1])) if found else ""
     except RecursionError:
@@ -24,7 +27,9 @@ def shape(source: str, name: str) -> str:
 
 
 def nameless(tree):
-    "The syntax tree with numbers for its own names, without docstrings and annotations; it is changed."
+    """The syntax tree with numbers for its own names, without docstrings and annotations; it is
+    changed.
+    """
     nodes, own = list(ast.walk(tree)), {}
     for node in nodes:
         if isinstance(getattr(node, "body", None), list):
@@ -57,7 +62,9 @@ FEW, LEAST, MOST = 4, 2500, 0.8
 
 
 def common(shapes: list) -> set:
-    "The pairs (exercise, shape) that a third of the class and more than four have, of dictionaries of shapes."
+    """The pairs (exercise, shape) that a third of the class and more than four have, of
+    dictionaries of shapes.
+    """
     count = {}
     for each in shapes:
         for item in each.items():
@@ -66,22 +73,28 @@ def common(shapes: list) -> set:
 
 
 def alike(answers: dict, known: dict, files: dict) -> list:
-    """Return (student, student, answers alike, of how many, the same file) for submissions to look at.
+    """Return (student, student, answers alike, of how many, the same file) for submissions to look
+    at.
 
     `answers`: {student: {exercise: source}}. `known`: {exercise: sources that nobody wrote}.
     `files`: {student: something that only equal files share}.
     """
     plain = {(name, shape(source, name)) for name, sources in known.items() for source in sources}
-    shapes = {who: {name: shape(source, name) for name, source in each.items()} for who, each in answers.items()}
-    shapes = {who: {name: text for name, text in each.items() if text} for who, each in shapes.items()}
+    shapes = {who: {name: shape(source, name) for name, source in each.items()}
+              for who, each in answers.items()}
+    shapes = {who: {name: text for name, text in each.items() if text}
+              for who, each in shapes.items()}
     ignored = plain | common(list(shapes.values()))
     own = {who: dict(set(each.items()) - ignored) for who, each in shapes.items()}
-    pairs = [(*pair, *compared(*pair, own, shapes, files)) for pair in combinations(sorted(shapes), 2)]
+    pairs = [(*pair, *compared(*pair, own, shapes, files))
+             for pair in combinations(sorted(shapes), 2)]
     return [pair for pair in pairs if pair[2]]
 
 
 def compared(one, other, own: dict, shapes: dict, files: dict) -> tuple:
-    "How many answers of two students are alike, of how many, and whether the files are; 0 if too few."
+    """How many answers of two students are alike, of how many, and whether the files are; 0 if too
+    few.
+    """
     same = bool(files.get(one)) and files.get(one) == files.get(other)
     mine, theirs = (shapes if same else own)[one], (shapes if same else own)[other]
     both = [name for name in mine if mine[name] == theirs.get(name)]

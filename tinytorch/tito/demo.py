@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core.tensor import Tensor
-from ..nn import (
-    BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Linear, MSELoss, ReLU, Sequential, manual_seed)
+from ..nn import (BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Linear, MSELoss,
+                          ReLU, Sequential, manual_seed)
 from .notebooks import write_file
 
 # %% ../../nbs/tito/demo_dev.ipynb #0197c3a3
@@ -40,7 +40,9 @@ def train(model, loss, x, y, *, epochs, lr, batch=32, seed=0, on_epoch=None):
 
 # %% ../../nbs/tito/demo_dev.ipynb #7c5193f2
 def split(x, y, seed=0):
-    "Training and held-out parts, `x, y, x_held, y_held`; features standardised, everything float32 but class indices."
+    """Training and held-out parts, `x, y, x_held, y_held`; features standardised, everything
+    float32 but class indices.
+    """
     x, order = np.asarray(x, float), np.random.default_rng(seed).permutation(len(x))
     held, kept = order[:len(x) // 5], order[len(x) // 5:]
     spread = x[kept].std(0)
@@ -50,7 +52,9 @@ def split(x, y, seed=0):
 # %% ../../nbs/tito/demo_dev.ipynb #1b14be3d
 @dataclass
 class Task:
-    "A model, a loss and data; `measure(outputs, held-out targets)` gives the text of the last column."
+    """A model, a loss and data; `measure(outputs, held-out targets)` gives the text of the last
+    column.
+    """
     name: str
     model_name: str
     model: object
@@ -66,7 +70,8 @@ class Task:
 
     def train(self, on_epoch=None):
         x, y, _, _ = self.data
-        self.history = train(self.model, self.loss, x, y, epochs=self.epochs, lr=self.lr, on_epoch=on_epoch)
+        self.history = train(self.model, self.loss, x, y, epochs=self.epochs, lr=self.lr,
+                             on_epoch=on_epoch)
 
     def result(self):
         _, _, x, y = self.data
@@ -74,7 +79,9 @@ class Task:
 
 # %% ../../nbs/tito/demo_dev.ipynb #c7a82a87
 def accuracy(outputs, target):
-    "Share of rows whose largest score is the target's, or of single scores on the target's side of 0."
+    """Share of rows whose largest score is the target's, or of single scores on the target's side
+    of 0.
+    """
     guess = outputs.argmax(1) if target.ndim == 1 else outputs > 0
     return f"{np.mean(guess == target):.1%} right"
 
@@ -91,7 +98,8 @@ def regression_tasks():
 
     def error(outputs, target): return f"off by {spread * np.abs(outputs - target).mean():.1f}"
 
-    fits = [("diabetes", clean, MSELoss())] + [("diabetes, outliers", dirty, loss) for loss in (MSELoss(), HuberLoss())]
+    fits = ([("diabetes", clean, MSELoss())]
+            + [("diabetes, outliers", dirty, loss) for loss in (MSELoss(), HuberLoss())])
     for name, targets, loss in fits:
         manual_seed(0)
         data = x, targets.astype(np.float32), x_held, held.astype(np.float32)
@@ -108,11 +116,14 @@ def classification_tasks():
         yield Task("digits", name, model, CrossEntropyLoss(), digits, accuracy, 30, 0.1)
     x, y, x_held, y_held = split(*load_breast_cancer(return_X_y=True))
     cancer = x, y[:, None].astype(np.float32), x_held, y_held[:, None].astype(np.float32)
-    yield Task("breast cancer", "linear", Linear(30, 1), BCEWithLogitsLoss(), cancer, accuracy, 30, 0.1)
+    yield Task("breast cancer", "linear", Linear(30, 1), BCEWithLogitsLoss(), cancer, accuracy, 30,
+               0.1)
 
 # %% ../../nbs/tito/demo_dev.ipynb #87149d1c
 def target_score(x, target):
-    "Cross-entropy of ten classes and its slope as the score `x` of the right class changes; `target` is not used."
+    """Cross-entropy of ten classes and its slope as the score `x` of the right class changes;
+    `target` is not used.
+    """
     scores = Tensor(np.outer(x, np.eye(10)[0]), requires_grad=True)
     losses = CrossEntropyLoss(reduction="none")(scores, Tensor(np.zeros(len(x), int)))
     losses.backward(np.ones(len(x)))
@@ -124,7 +135,8 @@ def draw_losses():
     from tinytorch.plotting import panels, plot_losses
     axes = panels(2, 2, width=4.2, height=2.8)
     plot_losses({loss.__name__: loss() for loss in (MSELoss, L1Loss, HuberLoss)}, ax=axes[:2])
-    binary = {"BCEWithLogitsLoss, target 1": BCEWithLogitsLoss(), "CrossEntropyLoss, 10 classes": target_score}
+    binary = {"BCEWithLogitsLoss, target 1": BCEWithLogitsLoss(),
+              "CrossEntropyLoss, 10 classes": target_score}
     plot_losses(binary, target=1.0, at=(-6, 6), ax=axes[2:])
     for ax in axes[:2]: ax.set_xlabel("input − target")
     for ax in axes[2:]: ax.set_xlabel("score of the target's class")
@@ -139,7 +151,8 @@ def draw_training(tasks):
     axes = panels(len(groups), width=4.2, height=2.8)
     for ax, (name, group) in zip(axes, groups.items()):
         classes = {"CrossEntropyLoss": 10, "BCEWithLogitsLoss": 2}.get(group[0].loss_name)
-        curves = {f"{task.loss_name}, {task.model_name}{task.name[len(name):]}": task.history for task in group}
+        curves = {f"{task.loss_name}, {task.model_name}{task.name[len(name):]}": task.history
+                  for task in group}
         plot_training(curves, np.log(classes) if classes else None, ax)
         ax.set(title=name, xlabel="epoch", ylabel="training loss")
     return axes[0].figure
@@ -174,7 +187,8 @@ def show_off(console, out):
     console.print("\n3. Train models with its losses", style=heading)
     tasks = [*regression_tasks(), *classification_tasks()]
     train_all(console, tasks)
-    table = Table("data", "model", "loss", box=box.SIMPLE, padding=(0, 1, 0, 0), header_style="bold")
+    table = Table("data", "model", "loss", box=box.SIMPLE, padding=(0, 1, 0, 0),
+                  header_style="bold")
     for name in ("start", "end", "held-out"): table.add_column(name, justify="right")
     for task in tasks:
         start, end = (f"{task.history[i]:.3f}" for i in (0, -1))
@@ -184,7 +198,9 @@ def show_off(console, out):
     console.print(f"A guess among 10 classes costs ln(10) = {np.log(10):.3f}: the digits start near it.\n"
                   "The held-out diabetes targets have no outliers: compare MSELoss and HuberLoss.")
     console.print("\n5. Pictures", style=heading)
-    for name, figure in (("loss_curves.png", draw_training(tasks)), ("losses_and_slopes.png", draw_losses())):
+    for name, figure in (("loss_curves.png", draw_training(tasks)),
+                         ("losses_and_slopes.png", draw_losses())):
         save_picture(figure, Path(out) / name)
         console.print(Path(out) / name)
-    console.print(f"\n{time.monotonic() - begun:.1f} s. Now change a loss in its notebook and run this again.")
+    console.print(f"\n{time.monotonic() - begun:.1f} s. Now change a loss in its notebook and run "
+                  "this again.")

@@ -34,8 +34,8 @@ import numpy as np
 from . import answers as worker
 from .answers import encode
 from .judge import BLANK, RIGHT, WAITING, WRONG, Check, Verdict, from_data, make_check, to_data, verdict
-from .notebooks import (EXPORTS, TitoError, code_cells, locked, read_notebook, text_of,
-                                      write_file)
+from .notebooks import (EXPORTS, TitoError, code_cells, locked, read_notebook,
+                                      text_of, write_file)
 
 # %% ../../nbs/tito/exercises_dev.ipynb #9d3410ce
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -55,18 +55,23 @@ def misspelled(source: str) -> list:
 
 
 def blank(source: str) -> str:
-    "The source with each solution replaced by a blank. A ValueError if a marker stands alone, or is none."
+    """The source with each solution replaced by a blank.
+
+    A ValueError if a marker stands alone, or is none.
+    """
     result = REGION.sub(r"\1# YOUR CODE HERE\n\1raise NotImplementedError()", source)
     if odd := misspelled(source):
         raise ValueError(f"`{odd[0]}` is no marker; write `{BEGIN}` or `{END}`, alone on its line")
     if MARKER.search(result):
-        raise ValueError(f"a marker {BEGIN} or {END} stands alone: {source.strip().splitlines()[0]}")
+        raise ValueError(f"a marker {BEGIN} or {END} stands alone: "
+                         f"{source.strip().splitlines()[0]}")
     return result
 
 
 def solution_lines(source: str) -> list:
     "The lines between the markers, without indentation."
-    return [line.strip() for region in REGION.findall(source) for line in region[1].splitlines() if line.strip()]
+    return [line.strip() for region in REGION.findall(source) for line in region[1].splitlines()
+            if line.strip()]
 
 # %% ../../nbs/tito/exercises_dev.ipynb #3e766b5c
 @dataclass
@@ -81,7 +86,8 @@ class Exercise:
     check: dict | None = None  # as data
 
 
-PARSING = threading.Lock()     # Python 3.11's ast.parse counts its depth in one place for all threads (SystemError)
+# Python 3.11's ast.parse counts its depth in one place for all threads (SystemError)
+PARSING = threading.Lock()
 
 
 def parse(source: str):
@@ -93,7 +99,8 @@ def parse(source: str):
 def function_names(source: str) -> list:
     "The names that a cell defines; none if it is no valid Python."
     if tree := parse(source):
-        return [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+        return [node.name for node in tree.body
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
     return re.findall(r"^(?:def|class)\s+(\w+)", source, re.M)
 
 
@@ -108,7 +115,9 @@ def above(nb: dict, index: int) -> str:
 
 def hints_in(text: str) -> list:
     "The collapsed hints in Markdown."
-    return [part.strip() for part in re.findall(r"<details>\s*<summary>Hint \d+</summary>(.*?)</details>", text, re.S)]
+    return [part.strip()
+            for part in re.findall(r"<details>\s*<summary>Hint \d+</summary>(.*?)</details>", text,
+                       re.S)]
 
 
 def points_in(text: str) -> int:
@@ -132,12 +141,15 @@ def solved_function(project, path, source: str) -> str:
     "The name of the function whose solution is marked in a cell."
     names = re.findall(r"^(?:def|class)\s+(\w+)", source[:REGION.search(source).start()], re.M)
     if not names:
-        raise TitoError(f"{project.show(path)}: a solution stands outside any function: {source.split(chr(10))[0]}")
+        raise TitoError(f"{project.show(path)}: a solution stands outside any function: "
+                        f"{source.split(chr(10))[0]}")
     return names[-1]
 
 # %% ../../nbs/tito/exercises_dev.ipynb #0116dc96
 def annotate(nb: dict) -> None:
-    "Set nbgrader's metadata on the exercises of a notebook that holds the solutions, and on their tests."
+    """Set nbgrader's metadata on the exercises of a notebook that holds the solutions, and on
+    their tests.
+    """
     cells = [(cell, text_of(cell)) for cell in nb["cells"] if cell["cell_type"] == "code"]
     if not any(REGION.search(source) for _, source in cells):
         return
@@ -165,7 +177,8 @@ def test_of(name: str, tests: list, graph: dict) -> str:
     for found in (lambda test: graph[test]), (lambda test: reached(test, graph)):
         if calling := [test for test in tests if name in found(test)]:
             return calling[0]
-    raise TitoError(f"No unit test below the exercise {name} uses it, so that nbgrader could not mark it.")
+    raise TitoError(f"No unit test below the exercise {name} uses it, so that nbgrader could not "
+                    "mark it.")
 
 
 def reached(name: str, graph: dict) -> set:
@@ -179,27 +192,34 @@ def reached(name: str, graph: dict) -> set:
 
 
 def nbgrader(name: str, **flags) -> dict:
-    return {"grade": False, "grade_id": name, "locked": False, "schema_version": 3, "solution": False, "task": False} | flags
+    return ({"grade": False, "grade_id": name, "locked": False, "schema_version": 3,
+             "solution": False, "task": False} | flags)
 
 # %% ../../nbs/tito/exercises_dev.ipynb #796b5453
 def formula_calls(loss_class, rng) -> list:
-    "Calls of the formula of a registered loss, with its default options and with each of its variants."
+    """Calls of the formula of a registered loss, with its default options and with each of its
+    variants.
+    """
     from tinytorch.checking import examples
     calls = []
     for options in ({}, *loss_class.variants):
         for loss, arguments in list(examples(loss_class, options, rng, reductions=["sum"]))[:3]:
             for dtype in np.float64, np.float32:
-                problem = loss.problem(*loss.fit(*[x.astype(dtype) if x.dtype.kind == "f" else x for x in arguments]))
+                problem = loss.problem(*loss.fit(*[x.astype(dtype) if x.dtype.kind == "f" else x
+                                                   for x in arguments]))
                 if problem.formula is not loss_class.formula:
                     continue
-                blocks = [np.ascontiguousarray(x.reshape(-1, *x.shape[len(problem.samples):])) if problem.rows else x for x in problem.operands]
+                blocks = [np.ascontiguousarray(x.reshape(-1, *x.shape[len(problem.samples):]))
+                          if problem.rows else x for x in problem.operands]
                 names = list(inspect.signature(problem.formula).parameters)[:len(blocks)]
                 calls.append((dict(zip(names, blocks)), {k: v for k, v in problem.options.items()}))
     return calls
 
 
 def check_of(name: str, rng) -> Check | None:
-    "The check of an exercise, made from its solution in the package; None where there is nothing to draw inputs from."
+    """The check of an exercise, made from its solution in the package; None where there is nothing
+    to draw inputs from.
+    """
     import tinytorch.amp
     import tinytorch.nn
     from tinytorch.mistakes import KNOWN, Known, calls_of
@@ -208,12 +228,15 @@ def check_of(name: str, rng) -> Check | None:
     tinytorch.nn.__all__
     users = [loss for loss in LOSSES.values() if loss.formula is not None and loss.formula.__name__ == name and loss.__module__.startswith("tinytorch.")]
     known = KNOWN.get(name, Known())
-    modules = [tinytorch.amp, *(module for module in vars(tinytorch.nn).values() if hasattr(module, "__all__"))]
+    modules = [tinytorch.amp,
+               *(module for module in vars(tinytorch.nn).values() if hasattr(module, "__all__"))]
     solution = next((getattr(module, name) for module in modules if name in module.__all__), None)
-    calls = known.draw(rng) if known.draw else [call for loss in users[:1] for call in formula_calls(loss, rng)]
+    calls = (known.draw(rng) if known.draw
+             else [call for loss in users[:1] for call in formula_calls(loss, rng)])
     if not calls:
         return None
-    check = make_check(name, solution, calls_of(name, calls, bool(users)), known.mistakes, known.parts, known.outputs)
+    check = make_check(name, solution, calls_of(name, calls, bool(users)), known.mistakes,
+                       known.parts, known.outputs)
     check.more = lambda: variants(solution, check)
     return check
 
@@ -222,7 +245,8 @@ FILE = "exercises.json"
 
 
 def exercises(project, module, rng=None) -> list:
-    """The exercises of a module with their checks: from `exercises.json` in the student's edition, else made from the solutions.
+    """The exercises of a module with their checks: from `exercises.json` in the student's edition,
+    else made from the solutions.
 
     `rng`: draws the inputs, where they are made.
     """
@@ -231,7 +255,8 @@ def exercises(project, module, rng=None) -> list:
         if exercise.check is None:
             check = check_of(exercise.name, rng or np.random.default_rng(0))
             if check is None:
-                raise TitoError(f"The exercise {exercise.name} has no inputs to check it with: add it to KNOWN in nbs/tito/mistakes_dev.ipynb.")
+                raise TitoError(f"The exercise {exercise.name} has no inputs to check it with: "
+                                "add it to KNOWN in nbs/tito/mistakes_dev.ipynb.")
             exercise.check = to_data(check)
     return found
 
@@ -242,29 +267,40 @@ def listed(project, module) -> list:
     if not file.exists():
         return [exercise for path in module.notebooks for exercise in find_exercises(project, path)]
     try:
-        found = [Exercise(**entry) for entry in json.loads(file.read_text(encoding="utf-8"))["exercises"]]
-        if not all(isinstance(e.name, str) and isinstance(e.source, str) and isinstance(e.points, int)
-                   and isinstance(e.hints, list) and isinstance(e.check, dict) for e in found):
+        found = [Exercise(**entry)
+                 for entry in json.loads(file.read_text(encoding="utf-8"))["exercises"]]
+        if not all(isinstance(e.name, str) and isinstance(
+                       e.source, str) and isinstance(e.points, int) and isinstance(
+                       e.hints, list) and isinstance(e.check, dict) for e in found):
             raise TypeError("an entry is incomplete")
         return found
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = str(error) or type(error).__name__
-        raise TitoError(f"{project.show(file)} is damaged ({why}). Copy it again from the course.") from None
+        raise TitoError(f"{project.show(file)} is damaged ({why}). Copy it again from "
+                        "the course.") from None
 
 # %% ../../nbs/tito/exercises_dev.ipynb #5620c933
 def plan_for(project, path, checks: list) -> dict:
-    "What the answering process is to do: the exported cells of the notebook as it is on disk, and the calls."
-    cells = [{"number": cell.number, "code": "\n" * cell.offset + cell.code, "names": function_names(cell.code)}
-             for cell in code_cells(read_notebook(project, path)) if cell.directives.keys() & set(EXPORTS)]
-    calls = {check.name: [[[encode(x) for x in arguments.values()], {k: encode(x) for k, x in options.items()}, *check.positions] for arguments, options in check.calls]
-             for check in checks}
+    """What the answering process is to do: the exported cells of the notebook as it is on disk,
+    and the calls.
+    """
+    cells = [{"number": cell.number, "code": "\n" * cell.offset + cell.code,
+              "names": function_names(cell.code)}
+             for cell in code_cells(read_notebook(project, path))
+             if cell.directives.keys() & set(EXPORTS)]
+    calls = {check.name: [[[encode(x) for x in arguments.values()],
+                           {k: encode(x) for k, x in options.items()}, *check.positions]
+             for arguments, options in check.calls] for check in checks}
     return {"cells": cells, "calls": calls, "paths": [str(project.root)]}
 
 
-def run_plan(plan: dict, folder, timeout: float, command=None, told=lambda name, answers: None) -> tuple:
-    """The answers of one process by exercise, the exercise that was running at the end (None if all is done), and why it ended.
+def run_plan(plan: dict, folder, timeout: float, command=None,
+             told=lambda name, answers: None) -> tuple:
+    """The answers of one process by exercise, the exercise that was running at the end (None if all
+    is done), and why it ended.
 
-    An exercise has `timeout` seconds. `told(name, None)` is called when it starts, `told(name, answers)` when all are there.
+    An exercise has `timeout` seconds. `told(name, None)` is called when it starts, `told(name,
+    answers)` when all are there.
     """
     return worker.ask(command or [sys.executable, worker.__file__], plan, timeout, told, cwd=folder)
 
@@ -280,12 +316,14 @@ def collect(plan: dict, folder, timeout: float = 20.0, run=run_plan) -> tuple:
         found.update({name: answers[name] for name in answers if name != current})
         if current is None:
             break
-        culprit = current if current in todo else next(iter(todo))       # before the first call: the cells themselves
+        # before the first call: the cells themselves
+        culprit = current if current in todo else next(iter(todo))
         if current not in todo:
             lost.update(dict.fromkeys(todo, f"the notebook's cells: {why}"))
             break
         lost[culprit] = why
-        todo = {name: calls for name, calls in todo.items() if name not in found and name not in lost}
+        todo = {name: calls for name, calls in todo.items()
+                if name not in found and name not in lost}
     return found, lost
 
 # %% ../../nbs/tito/exercises_dev.ipynb #9585bf53
@@ -296,15 +334,19 @@ def uses(source: str) -> set:
 
 
 class Source:
-    "The code of a notebook by name: what its exported cells define, and where the other names come from."
+    """The code of a notebook by name: what its exported cells define, and where the other names
+    come from.
+    """
 
     def __init__(self, project, path):
         self.path, nb = path, read_notebook(project, path)
         self.cells = code_cells(nb)
         self.ids = {cell.number: nb["cells"][cell.index].get("id") for cell in self.cells}
         self.exported = [cell for cell in self.cells if cell.directives.keys() & set(EXPORTS)]
-        self.text = {name: cell.source for cell in self.exported for name in function_names(cell.code)}
-        self.code = {name: cell.code for cell in self.exported for name in function_names(cell.code)}
+        self.text = {name: cell.source for cell in self.exported
+                     for name in function_names(cell.code)}
+        self.code = {name: cell.code for cell in self.exported
+                     for name in function_names(cell.code)}
         self.graph = {name: uses(code) - {name} for name, code in self.code.items()}
 
     def needs(self, name: str) -> set:
@@ -312,7 +354,10 @@ class Source:
         return reached(name, self.graph)
 
     def origin(self, name: str) -> tuple:
-        "The first cell that makes a name outside of functions, and how: `import`, the module; `def`; or another way."
+        """The first cell that makes a name outside of functions, and how:
+
+        `import`, the module; `def`; or another way.
+        """
         for cell in self.cells:
             for node in outside_functions(parse(cell.code)):
                 if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -343,13 +388,16 @@ def sources(project, path, names) -> dict:
 def blame(exercise, answers: list, source: Source) -> Verdict | None:
     "The verdict where the notebook is to blame and not the answer; None if it is not."
     name, code = exercise.name, source.code.get(exercise.name)
-    error = next((answer[key] for answer in answers for key in ("missing", "error") if key in answer), None)
+    error = next(
+        (answer[key] for answer in answers for key in ("missing", "error") if key in answer), None)
     if error is None or not isinstance(error, dict):
         return None
     if code is None:
         return lost_cell(exercise, source)
-    if error.get("type") == "NotImplementedError" and error.get("function") in (name, "") and answered(exercise, source):
-        if any(isinstance(node, ast.Raise) and "NotImplementedError" in ast.unparse(node) for node in ast.walk(parse(code))):
+    if error.get("type") == "NotImplementedError" and error.get(
+        "function") in (name, "") and answered(exercise, source):
+        if any(isinstance(node, ast.Raise) and "NotImplementedError" in ast.unparse(node)
+               for node in ast.walk(parse(code))):
             return Verdict(WRONG, "there is an answer, but the line `raise NotImplementedError()` still stands "
                                   "in the cell. Delete that line.")
     unknown = re.search(r"name '(\w+)' is not defined", str(error.get("message")))
@@ -362,8 +410,10 @@ def blame(exercise, answers: list, source: Source) -> Verdict | None:
 def answered(exercise, source: Source) -> bool:
     "Whether the function of an exercise has a statement that its blank has not."
     def body(code):
-        functions = [node for node in getattr(parse(code), "body", []) if getattr(node, "name", "") == exercise.name]
-        return {ast.unparse(node) for function in functions for node in function.body if not isinstance(node, ast.Pass)}
+        functions = [node for node in getattr(parse(code), "body", [])
+                     if getattr(node, "name", "") == exercise.name]
+        return {ast.unparse(node) for function in functions for node in function.body
+                if not isinstance(node, ast.Pass)}
 
     words = r'^(?:\'|")'          # a docstring that was edited is no answer
     new = body(source.code.get(exercise.name, "")) - body(exercise.source)
@@ -379,7 +429,8 @@ def lost_cell(exercise, source: Source) -> Verdict | None:
             return Verdict(WRONG, f"cell [{cell.number}] defines it, but is not exported: its first line should be "
                                   "`#| exports`. Put it back.")
         if source.ids[cell.number] == exercise.cell and names and name not in names:
-            return Verdict(WRONG, f"its cell defines `{names[0]}`, but the function must be called `{name}`.")
+            return Verdict(
+                WRONG, f"its cell defines `{names[0]}`, but the function must be called `{name}`.")
     return Verdict(WRONG, f"no cell defines `{name}`. A function of another name does not count.")
 
 
@@ -391,7 +442,8 @@ def unseen_name(name: str, source: Source) -> Verdict | None:
     if cell is None or cell in source.exported:
         return None
     does = {"import": "imports", "def": "defines"}.get(how, "makes")
-    mend = {"import": "Put the import into the cell of the exercise.", "def": "Put it into the cell of the exercise."}
+    mend = {"import": "Put the import into the cell of the exercise.",
+            "def": "Put it into the cell of the exercise."}
     return Verdict(WRONG, f"`{name}` is missing: cell [{cell.number}] {does} it, but is not exported, so that neither "
                           f"the check nor the package has it. {mend.get(how, 'Use what the arguments hold.')}")
 
@@ -407,15 +459,20 @@ def check_notebook(project, path, chosen: list, timeout: float = 20.0, run=run_p
                    told=lambda exercise, verdict: None) -> dict:
     """The verdict on each of these exercises of a notebook.
 
-    `every`: the exercises of the module; those that a chosen one uses are run, too. `told` is called with each exercise
+    `every`: the exercises of the module; those that a chosen one uses are run, too. `told` is
+    called with each exercise
     when it starts (verdict None), and when its verdict is known.
     """
     source, names, verdicts = Source(project, path), {exercise.name for exercise in chosen}, {}
     needed = names | {other for name in names for other in source.needs(name)}
-    todo = [exercise for exercise in every if exercise.notebook == path.name and exercise.name in needed] or chosen
-    todo = sorted(todo, key=lambda exercise: len(source.needs(exercise.name) & {other.name for other in todo}))
+    todo = ([exercise for exercise in every
+             if exercise.notebook == path.name and exercise.name in needed] or chosen)
+    todo = sorted(todo,
+                  key=lambda exercise: len(source.needs(exercise.name)
+                                           & {other.name for other in todo}))
     by_name = {exercise.name: exercise for exercise in todo}
-    checks = {exercise.name: check_from(project, exercise) for exercise in todo if not untouched(exercise, source)}
+    checks = {exercise.name: check_from(project, exercise) for exercise in todo
+              if not untouched(exercise, source)}
 
     def give(name, said):
         verdicts[name] = said
@@ -429,14 +486,20 @@ def check_notebook(project, path, chosen: list, timeout: float = 20.0, run=run_p
         if answers is None and name in names:
             told(by_name[name], None)
         elif answers is not None and name in checks:
-            give(name, or_wait(name, blame(by_name[name], answers, source) or judge(checks[name], answers)))
+            give(name,
+                 or_wait(name,
+                         blame(by_name[name], answers, source) or judge(checks[name], answers)))
 
     for name in [name for name in by_name if name not in checks]:
         give(name, Verdict(BLANK, "not started"))
     streamed = partial(run, told=hear) if run is run_plan else run
-    found, lost = collect(plan_for(project, path, list(checks.values())), path.parent, timeout, streamed)
+    found, lost = collect(plan_for(project, path, list(checks.values())), path.parent, timeout,
+                          streamed)
     for name in [name for name in by_name if name not in verdicts]:
-        give(name, or_wait(name, Verdict(WRONG, lost[name]))) if name in lost else hear(name, found.get(name, []))
+        give(name,
+             or_wait(name,
+                     Verdict(WRONG,
+                             lost[name]))) if name in lost else hear(name, found.get(name, []))
     return {exercise.name: verdicts[exercise.name] for exercise in chosen}
 
 
@@ -455,7 +518,9 @@ def check_from(project, exercise) -> Check:
 
 
 def waits(exercise, said: Verdict, verdicts: dict, source: Source, every) -> Verdict | None:
-    "That a wrong answer waits for another exercise, one of this notebook or one that the package lacks; else None."
+    """That a wrong answer waits for another exercise, one of this notebook or one that the package
+    lacks; else None.
+    """
     name, used = exercise.name, source.graph.get(exercise.name, set())
     others = [other for other in verdicts if other in used and verdicts[other].mark != RIGHT]
     if said.mark == WRONG and others:
@@ -463,14 +528,16 @@ def waits(exercise, said: Verdict, verdicts: dict, source: Source, every) -> Ver
     abroad = [e for e in every if e.notebook != source.path.name and e.name in source.needs(name)]
     if said.mark == BLANK and abroad and answered(exercise, source):
         other = abroad[0]
-        text = f"waits for {other.name} of {other.notebook}, which is still blank in the package: write and export it"
+        text = (f"waits for {other.name} of {other.notebook}, which is still blank in the "
+                "package: write and export it")
         return Verdict(WAITING, text, waits_for=other.name)
 
 
 def judge(check: Check, answers: list) -> Verdict:
     "The verdict on what came back, which need not be what was asked for."
     try:
-        if len(answers) != len(check.calls) and not (len(answers) == 1 and set(answers[0]) == {"missing"}):
+        if len(answers) != len(check.calls) and not (len(answers) == 1
+                                                     and set(answers[0]) == {"missing"}):
             return Verdict(WRONG, "not every call was answered")
         return verdict(check, answers)
     except Exception as error:          # no return value may end the marking of others
@@ -481,8 +548,10 @@ def check_module(project, module, chosen: list | None = None, timeout: float = 2
                  tell=lambda exercise, verdict: None, every: list | None = None) -> list:
     """Pairs (exercise, verdict), in order of the notebooks.
 
-    `tell` is called with an exercise and None when it starts, and with its verdict as soon as that is known; the
-    notebooks come one after the other. `every`: all exercises of the module, where `chosen` are not all.
+    `tell` is called with an exercise and None when it starts, and with its verdict as soon as that
+    is known; the
+    notebooks come one after the other. `every`: all exercises of the module, where `chosen` are not
+    all.
     """
     every = exercises(project, module) if every is None and chosen is None else every or chosen
     chosen, by_notebook = every if chosen is None else chosen, {}
@@ -490,7 +559,8 @@ def check_module(project, module, chosen: list | None = None, timeout: float = 2
         by_notebook.setdefault(exercise.notebook, []).append(exercise)
     pool, results = ThreadPoolExecutor(2), []
     try:
-        jobs = [(group, inbox := queue.Queue(), pool.submit(post, inbox, project, module.folder / name, group, timeout, every))
+        jobs = [(group, inbox := queue.Queue(),
+                 pool.submit(post, inbox, project, module.folder / name, group, timeout, every))
                 for name, group in by_notebook.items()]
         for group, inbox, job in jobs:
             while (event := received(inbox)) is not None:
@@ -517,7 +587,8 @@ def received(inbox):
 def post(inbox, project, path, group: list, timeout: float, every: list) -> dict:
     "Check a notebook, and put what is to be told into `inbox`, at the end None."
     try:
-        return check_notebook(project, path, group, timeout, every=every, told=lambda *event: inbox.put(event))
+        return check_notebook(project, path, group, timeout, every=every,
+                              told=lambda *event: inbox.put(event))
     except TitoError as error:
         verdicts = dict.fromkeys((exercise.name for exercise in group), Verdict(WRONG, str(error)))
         for exercise in group:
@@ -540,15 +611,19 @@ def kept(file) -> dict:
 
 
 def marks_of(project, module) -> dict:
-    "What is kept of a module's last check: for each exercise a mark, and the hash of the cell it was given for."
+    """What is kept of a module's last check: for each exercise a mark, and the hash of the cell it
+    was given for.
+    """
     found = kept(marks_file(project)).get(module.folder.name)
     return found if isinstance(found, dict) else {}
 
 
 def stamps(project, module, names) -> dict:
     "A hash of the cell of each exercise."
-    found = {name: source for path in module.notebooks for name, source in sources(project, path, names).items()}
-    return {name: hashlib.sha256(source.encode()).hexdigest()[:16] for name, source in found.items()}
+    found = {name: source for path in module.notebooks
+             for name, source in sources(project, path, names).items()}
+    return {name: hashlib.sha256(source.encode()).hexdigest()[:16]
+            for name, source in found.items()}
 
 
 def remember(project, module, results) -> None:
@@ -564,10 +639,12 @@ def points(project, module) -> tuple:
     "The points reached at the last check, and all there are."
     every, marks = listed(project, module), marks_of(project, module)
     stamp = stamps(project, module, {exercise.name for exercise in every})
-    return sum(e.points for e in every if marks.get(e.name) == [RIGHT, stamp.get(e.name)]), sum(e.points for e in every)
+    return (sum(e.points for e in every if marks.get(e.name) == [RIGHT, stamp.get(e.name)]),
+            sum(e.points for e in every))
 
 # %% ../../nbs/tito/exercises_dev.ipynb #d07251ce
-SYMBOLS = {"ge": "≥", "le": "≤", "infty": "∞", "sum": "Σ", "cdot": "·", "times": "×", "partial": "∂", "pm": "±"}
+SYMBOLS = {"ge": "≥", "le": "≤", "infty": "∞", "sum": "Σ", "cdot": "·", "times": "×",
+           "partial": "∂", "pm": "±"}
 
 
 def plain(text: str) -> str:
@@ -600,7 +677,8 @@ def pick(found: list, module, name: str) -> Exercise:
         if exercise.name == name:
             return exercise
     close = difflib.get_close_matches(name, [exercise.name for exercise in found], 1)
-    known = f"did you mean '{close[0]}'?" if close else f"it has {', '.join(e.name for e in found)}."
+    known = (f"did you mean '{close[0]}'?" if close
+             else f"it has {', '.join(e.name for e in found)}.")
     raise TitoError(f"{module.folder.name} has no exercise '{name}'; {known}", 2)
 
 
@@ -611,7 +689,8 @@ def next_hint(project, module, name: str) -> str:
         raise TitoError(f"{name} has no hints. Its docstring says what to return, with an example.")
     file = project.root / ".tito" / "hints.json"
     with locked(project):
-        given = {key: value for key, value in kept(file).items() if type(value) is int and value >= 0}
+        given = {key: value for key, value in kept(file).items()
+                 if type(value) is int and value >= 0}
         number = min(given.get(name, 0), len(exercise.hints) - 1)
         write_file(file, json.dumps(given | {name: number + 1}, indent=1).encode())
     return f"Hint {number + 1} of {len(exercise.hints)}: {plain(exercise.hints[number])}"
@@ -627,7 +706,9 @@ def solution(project, module, name: str) -> str:
 
 # %% ../../nbs/tito/exercises_dev.ipynb #9f5077cd
 def reset(project, module, name: str) -> Path:
-    "Put the blank back into the cell of an exercise, and nowhere else; returns the copy of the notebook made before."
+    """Put the blank back into the cell of an exercise, and nowhere else; returns the copy of the
+    notebook made before.
+    """
     exercise = pick(listed(project, module), module, name)
     path = module.folder / exercise.notebook
     with locked(project):
@@ -639,7 +720,8 @@ def reset(project, module, name: str) -> Path:
         write_file(copy, before)
         cell["source"], cell["outputs"], cell["execution_count"] = exercise.source.splitlines(True), [], None
         if path.read_bytes() != before:
-            raise TitoError(f"{project.show(path)} was saved by another program just now; run the command again.")
+            raise TitoError(f"{project.show(path)} was saved by another program just now; run the "
+                            "command again.")
         write_file(path, (json.dumps(nb, ensure_ascii=False, indent=1) + "\n").encode())
     return copy
 
@@ -647,10 +729,12 @@ def reset(project, module, name: str) -> Path:
 def cell_of(project, module, nb: dict, exercise) -> dict:
     "The cell of an exercise: the one that defines it, or, under another name, the one with its id."
     others = {e.name for e in listed(project, module)} - {exercise.name}
-    code = [(cell, function_names(text_of(cell))) for cell in nb["cells"] if cell["cell_type"] == "code"]
+    code = [(cell, function_names(text_of(cell))) for cell in nb["cells"]
+            if cell["cell_type"] == "code"]
     same = [cell for cell, _ in code if cell.get("id") == exercise.cell]
     named = [cell for cell, names in code if exercise.name in names and "export" in text_of(cell)]
-    free = [cell for cell, names in code if any(cell is other for other in same) and not others & {*names}]
+    free = [cell for cell, names in code
+            if any(cell is other for other in same) and not others & {*names}]
     found = [cell for cell in named if any(cell is other for other in same)] or named or free
     if not found:
         raise TitoError(f"{exercise.notebook} has no cell that defines {exercise.name}. "

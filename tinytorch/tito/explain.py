@@ -32,7 +32,8 @@ def show(value, digits: int = 5) -> str:
         return f"{value.item():.{digits + 1}g}" if value.dtype.kind == "f" else str(value)
     if value.size == 0:
         return "[]" if value.ndim == 1 else f"an empty array of shape {value.shape}"
-    text = np.array2string(value, precision=digits, separator=", ", threshold=12, edgeitems=2, floatmode="maxprec")
+    text = np.array2string(value, precision=digits, separator=", ", threshold=12, edgeitems=2,
+                           floatmode="maxprec")
     return " ".join(text.split()).replace("[ ", "[").replace(" ]", "]")
 
 
@@ -44,7 +45,9 @@ def show_call(name: str, call) -> str:
 
 
 def apart(one, other) -> tuple:
-    "Two arrays as texts that differ, with more digits, the shape or the type where that is what differs."
+    """Two arrays as texts that differ, with more digits, the shape or the type where that is what
+    differs.
+    """
     for digits in 5, 9, 16:
         texts = show(one, digits), show(other, digits)
         if texts[0] != texts[1] and one.shape == other.shape:
@@ -54,7 +57,8 @@ def apart(one, other) -> tuple:
     return tuple(f"{show(x)} of {x.dtype}" for x in (one, other))
 
 # %% ../../nbs/tito/explain_dev.ipynb #53197efd
-PLURAL = {"is": "are", "has": "have", "looks": "look", "does": "do", "comes": "come", "hides": "hide", "differs": "differ", "lacks": "lack"}
+PLURAL = {"is": "are", "has": "have", "looks": "look", "does": "do", "comes": "come",
+          "hides": "hide", "differs": "differ", "lacks": "lack"}
 
 
 def sentence(name: str, predicate: str) -> str:
@@ -69,7 +73,8 @@ def ordinary(call, right) -> bool:
     arrays = [*call[0].values(), *call[1].values(), right]
     floats = [x for x in arrays if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
     moderate = all(np.isfinite(x).all() and largest([x]) <= 50 for x in floats)
-    return moderate and all(x.dtype != np.float32 for x in floats) and right is not None and right.size > 0
+    return (moderate and all(x.dtype != np.float32 for x in floats) and right is not None
+            and right.size > 0)
 
 
 @dataclass
@@ -97,9 +102,12 @@ class Case:
 
     @property
     def shown(self) -> list:
-        "The ordinary calls in which it is wrong, else all in which it is wrong; the smallest first."
+        """The ordinary calls in which it is wrong, else all in which it is wrong; the smallest
+        first.
+        """
         chosen = [i for i in self.bad if i in self.usual] or self.bad
-        return sorted(chosen, key=lambda i: (self.right[i].size if self.right[i] is not None else 0, i))
+        return sorted(chosen,
+                      key=lambda i: (self.right[i].size if self.right[i] is not None else 0, i))
 
 
 @dataclass
@@ -111,7 +119,10 @@ class Found:
 
 # %% ../../nbs/tito/explain_dev.ipynb #6b9b0a1e
 def differs(x, y, call, lenient: bool = False) -> np.ndarray:
-    "Which numbers of two results differ; one True if their shapes do. `lenient`: NaN and infinities are all the same."
+    """Which numbers of two results differ; one True if their shapes do.
+
+    `lenient`: NaN and infinities are all the same.
+    """
     if x is None or y is None or x.shape != y.shape:
         return np.array((x is None) != (y is None) or x is not None)
     rtol, atol, size = tolerance(call)
@@ -121,7 +132,9 @@ def differs(x, y, call, lenient: bool = False) -> np.ndarray:
 
 # %% ../../nbs/tito/explain_dev.ipynb #b6d5a656
 def likeness(case: Case, theirs: list) -> float:
-    "How much of what is wrong, here or in `theirs`, is the same: 0 to 1, and 0 if an ordinary call tells them apart."
+    """How much of what is wrong, here or in `theirs`, is the same: 0 to 1, and 0 if an ordinary
+    call tells them apart.
+    """
     shared = total = 0
     for i, (x, y, z) in enumerate(zip(case.mine, case.right, theirs)):
         z = y if z is None else z
@@ -136,12 +149,15 @@ def likeness(case: Case, theirs: list) -> float:
 
 
 def part_of(mistake, case: Case, part: int):
-    "What a mistake gives for a part in each call, or None if it raises an error or returns something else."
+    """What a mistake gives for a part in each call, or None if it raises an error or returns
+    something else.
+    """
     given = []
     for results, expected in zip(mistake.results, case.check.expected):
         if results is None or isinstance(results, str) and no_numbers(expected):
             given.append(None)
-        elif isinstance(results, str) or len(results) != (1 if mistake.only is not None else len(expected)):
+        elif isinstance(results, str) or len(results) != (
+            1 if mistake.only is not None else len(expected)):
             return None
         else:
             given.append(results[0 if mistake.only is not None else part])
@@ -158,7 +174,8 @@ def listed(case: Case, found: list, mistakes: list, least: float) -> Found | Non
         theirs = part_of(mistake, case, case.part)
         score = 0.0 if theirs is None else likeness(case, theirs)
         if score >= least and mistake.only is None:
-            score += sum(matches(case.check, found, mistake, part) for part in others) / (len(others) or 1)
+            score += (sum(matches(case.check, found, mistake, part) for part in others)
+                      / (len(others) or 1))
         if score > most or score == most and best is None:
             best, most = mistake, score
     return best and proven(case, best)
@@ -184,7 +201,8 @@ def proven(case: Case, mistake) -> Found | None:
 # %% ../../nbs/tito/explain_dev.ipynb #71949319
 def reduced(y):
     "Sums, means and largest numbers along each axis, and what to call them."
-    every = [(None, "over everything")] + [(axis, f"along axis {axis}") for axis in range(y.ndim) if y.ndim > 1]
+    every = ([(None, "over everything")]
+             + [(axis, f"along axis {axis}") for axis in range(y.ndim) if y.ndim > 1])
     for axis, words in every:
         for what, function in ("sum", np.sum), ("mean", np.mean), ("maximum", np.max):
             for keep in False, True:
@@ -198,21 +216,27 @@ def shaped(case: Case) -> Found | None:
         return None
     i = max(odd, key=lambda i: case.right[i].size)
     x, y, call = case.mine[i], case.right[i], case.calls[i]
-    short = min((k for k in odd if case.right[k].size > 1), key=lambda k: case.right[k].size, default=i)
+    short = min((k for k in odd if case.right[k].size > 1), key=lambda k: case.right[k].size,
+                default=i)
     for words, value in reduced(y) if y.size > 1 else []:
         if not differs(x, np.asarray(value), call).any():
-            number = "one number for each sample" if y.ndim < 2 else f"an array of shape {y.shape} here"
-            return Found(f"looks like {words}.", f"Return {number}; what is to be added up is added later.", short)
+            number = ("one number for each sample" if y.ndim < 2
+                      else f"an array of shape {y.shape} here")
+            return Found(f"looks like {words}.",
+                         f"Return {number}; what is to be added up is added later.", short)
     for axis in range(max(x.ndim, y.ndim)):
         if x.ndim == y.ndim + 1 and not differs(x, np.expand_dims(y, axis), call).any():
-            return Found(f"has an axis too many: axis {axis} of length 1.", f"Drop it: `.squeeze({axis})`, or no `keepdims`.", i)
+            return Found(f"has an axis too many: axis {axis} of length 1.",
+                         f"Drop it: `.squeeze({axis})`, or no `keepdims`.", i)
         if y.ndim == x.ndim + 1 and not differs(np.expand_dims(x, axis), y, call).any():
             return Found(f"lacks axis {axis}, of length 1.", "Keep it with `keepdims=True`.", i)
     if y.ndim == 2 and x.shape == y.T.shape and not differs(x, y.T, call).any():
         return Found("is transposed: rows and columns are exchanged.", "", i)
     if x.ndim > y.ndim and y.size > 1:
         return Found(f"has shape {x.shape} where {y.shape} is wanted.",
-                     "An array (n, 1) and one of (n,) give (n, n): is `keepdims=True` missing, or too much?", i)
+                     "An array (n, 1) and one of (n,) give (n, n): is `keepdims=True` missing, or "
+                     "too much?",
+                     i)
     return Found(f"has shape {x.shape} where {y.shape} is wanted.", "", i)
 
 # %% ../../nbs/tito/explain_dev.ipynb #e3c83582
@@ -237,17 +261,21 @@ def amounts(case: Case, i: int):
             if not isinstance(value, np.ndarray):
                 yield f"`1 - {name}`", 1 - value
                 yield f"`{name}` squared", value**2
-    first = next((x for x in arguments.values() if isinstance(x, np.ndarray) and x.ndim), np.zeros(1))
+    first = next((x for x in arguments.values() if isinstance(x, np.ndarray) and x.ndim),
+                 np.zeros(1))
     yield "the number of samples", len(first)
     yield "the length of a row", first.shape[-1]
     yield "the number of elements", first.size
     for name, value in arguments.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind in "fib" and stretched(value, shape) is not None:
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fib" and stretched(
+            value, shape) is not None:
             yield f"`{name}`", stretched(value, shape).astype(float)
 
 
 def fitting(case: Case, change) -> bool:
-    "Whether a change of the right result gives what was found, in all ordinary calls and enough numbers."
+    """Whether a change of the right result gives what was found, in all ordinary calls and enough
+    numbers.
+    """
     count = 0
     for i in case.usual:
         x, y = case.mine[i], case.right[i]
@@ -263,20 +291,21 @@ def fitting(case: Case, change) -> bool:
     return count > 1
 
 # %% ../../nbs/tito/explain_dev.ipynb #f33476fa
-CHANGES = [
-    ("has the opposite sign.", "", lambda y: -y),
-    ("has lost its sign.", "It may be negative.", np.abs),
-    ("is cut off at 0.", "It may be negative.", lambda y: np.maximum(y, 0)),
-    ("is only the sign of what it should be.", "Its size counts too.", np.sign),
-    ("is squared.", "Leave out the square.", np.square),
-    ("is a square root too small or too large: it is the root of what is wanted.", "Square it.", lambda y: np.sqrt(np.abs(y))),
-    ("has a logarithm too much.", "Leave it out.", np.log),
-    ("has an exponential too much, or lacks a logarithm.", "Take the logarithm.", np.exp),
-    ("is 1 minus what it should be.", "", lambda y: 1 - y),
-    ("is 1 divided by what it should be.", "", lambda y: 1 / y)]
+CHANGES = [("has the opposite sign.", "", lambda y: -y),
+           ("has lost its sign.", "It may be negative.", np.abs),
+           ("is cut off at 0.", "It may be negative.", lambda y: np.maximum(y, 0)),
+           ("is only the sign of what it should be.", "Its size counts too.", np.sign),
+           ("is squared.", "Leave out the square.", np.square),
+           ("is a square root too small or too large: it is the root of what is wanted.",
+            "Square it.", lambda y: np.sqrt(np.abs(y))),
+           ("has a logarithm too much.", "Leave it out.", np.log),
+           ("has an exponential too much, or lacks a logarithm.", "Take the logarithm.", np.exp),
+           ("is 1 minus what it should be.", "", lambda y: 1 - y),
+           ("is 1 divided by what it should be.", "", lambda y: 1 / y)]
 FACTORS = {1 / np.log(2): "has a logarithm of base 2 where the natural logarithm is wanted.",
            1 / np.log(10): "has a logarithm of base 10 where the natural logarithm is wanted.",
-           100.0: "is in per cent where a share is wanted: 100 times too large.", 0.01: "is 100 times too small: per cent are wanted."}
+           100.0: "is in per cent where a share is wanted: 100 times too large.",
+           0.01: "is 100 times too small: per cent are wanted."}
 
 
 def changed(case: Case) -> Found | None:
@@ -288,19 +317,23 @@ def changed(case: Case) -> Found | None:
         return Found("is 0 everywhere.")
     for other, name in enumerate(case.check.parts):
         if other != case.part and fitting(case, lambda y, i: case.check.expected[i][other]):
-            return Found(f"is what the {name} should be.", "Are two results exchanged, or is one returned twice?")
+            return Found(f"is what the {name} should be.",
+                         "Are two results exchanged, or is one returned twice?")
     return None
 
 
 def constant(case: Case, operation) -> float | None:
-    "The number that two results differ by, in all ordinary calls, if it is one number; `operation`: divide or subtract."
+    """The number that two results differ by, in all ordinary calls, if it is one number;
+    `operation`: divide or subtract.
+    """
     numbers = []
     for i in case.usual:
         x, y = case.mine[i], case.right[i]
         if x is None or x.shape != y.shape or x.dtype.kind == "c":
             return None
         x, y = x.astype(float), y.astype(float)
-        counts = np.abs(y) > 1e-6 * largest([y]) if operation is np.divide else np.ones(y.shape, bool)
+        counts = (np.abs(y) > 1e-6 * largest([y]) if operation is np.divide
+                  else np.ones(y.shape, bool))
         if differs(x, y, case.calls[i])[~counts].any():
             return None
         numbers.extend(operation(x[counts], y[counts]).flat)
@@ -309,7 +342,8 @@ def constant(case: Case, operation) -> float | None:
         return None
     if len(numbers) < 3 or not np.isfinite(numbers).all():
         return None
-    close = np.allclose(numbers, np.median(numbers), rtol=1e-6 if operation is np.divide else 1e-5, atol=1e-9)
+    close = np.allclose(numbers, np.median(numbers), rtol=1e-6 if operation is np.divide else 1e-5,
+                        atol=1e-9)
     return float(np.median(numbers)) if close else None
 
 
@@ -325,7 +359,8 @@ def scaled(case: Case) -> Found | None:
         for known, text in FACTORS.items():
             if np.isclose(number, known, rtol=1e-6):
                 return Found(text)
-        return Found(f"is {times(abs(number))}" + (", with the opposite sign." if number < 0 else "."))
+        return Found(f"is {times(abs(number))}"
+                     + (", with the opposite sign." if number < 0 else "."))
     names = dict.fromkeys(name for i in case.usual for name, _ in amounts(case, i))
     for name in names:
         def amount(i, name=name):
@@ -334,10 +369,12 @@ def scaled(case: Case) -> Found | None:
         count = name.startswith("the ")
         for sign, minus in (1, ""), (-1, ", and has the opposite sign"):
             if fitting(case, lambda y, i: sign * y * amount(i)):
-                fix = f"Divide by {name}, or leave out a sum." if count else f"Leave {name} out here, once."
+                fix = (f"Divide by {name}, or leave out a sum." if count
+                       else f"Leave {name} out here, once.")
                 return Found(f"is too large by the factor {name}{minus}." if count else f"is multiplied by {name} once too often{minus}.", fix)
             if fitting(case, lambda y, i: sign * y / amount(i)):
-                fix = "Return the result of each sample; the mean is taken later." if count else f"Multiply by {name}."
+                fix = ("Return the result of each sample; the mean is taken later." if count
+                       else f"Multiply by {name}.")
                 return Found(f"is divided by {name}{minus}, as in a mean." if count else f"lacks the factor {name}{minus}.", fix)
         if count and fitting(case, lambda y, i: y * (amount(i) - 1) / amount(i)):
             return Found(f"is divided by {name} where {name} less 1 is wanted.")
@@ -355,7 +392,8 @@ def shifted(case: Case) -> Found | None:
         for factor, words in (1, ""), (2, " twice"), (0.5, ", half of it,"):
             for sign, verb in (1, "is added to it"), (-1, "is subtracted from it"):
                 if fitting(case, lambda y, i: y + sign * factor * dict(amounts(case, i))[name]):
-                    return Found(f"is off by {name}{words}: {name} {verb}, or is left out elsewhere.")
+                    return Found(f"is off by {name}{words}: {name} {verb}, or is left out "
+                                 "elsewhere.")
     return None
 
 # %% ../../nbs/tito/explain_dev.ipynb #d15c4d87
@@ -365,7 +403,8 @@ def conditions(case: Case, i: int):
     fields = {}
     for name, value in arguments.items():
         x = stretched(value, shape) if isinstance(value, np.ndarray) else None
-        labels = isinstance(value, np.ndarray) and value.dtype.kind == "i" and value.shape == shape[:-1] and len(shape) == 2
+        labels = (isinstance(value, np.ndarray) and value.dtype.kind == "i"
+                  and value.shape == shape[:-1] and len(shape) == 2)
         if labels and value.size and value.min() >= 0 and value.max() < shape[-1]:
             hit = np.arange(shape[-1]) == value[:, None]
             yield "at the class of the target", hit
@@ -404,16 +443,19 @@ def about(name, x):
 def between(fields, options):
     "Conditions on two arguments, or on an argument and an option."
     names = list(fields)
-    numbers = {k: v for k, v in options.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    numbers = {k: v for k, v in options.items()
+               if isinstance(v, (int, float)) and not isinstance(v, bool)}
     for a, one in fields.items():
         for o, value in numbers.items():
-            for words, flags in ("larger than", one > value), ("smaller than", one < value), ("equal to", one == value):
+            for words, flags in ("larger than", one > value), (
+                "smaller than", one < value), ("equal to", one == value):
                 yield f"`{a}` is {words} `{o}`", flags
         for b in names[names.index(a) + 1:]:
             if one.dtype.kind == "b" or fields[b].dtype.kind == "b":
                 continue
             gap = one - fields[b]
-            for words, flags in ("larger than", gap > 0), ("smaller than", gap < 0), ("equal to", one == fields[b]):
+            for words, flags in ("larger than", gap > 0), ("smaller than", gap < 0), (
+                "equal to", one == fields[b]):
                 yield f"`{a}` is {words} `{b}`", flags
             yield f"`{a}` and `{b}` have the same sign", one * fields[b] > 0
             yield f"`{a}` and `{b}` have opposite signs", one * fields[b] < 0
@@ -433,9 +475,12 @@ def along(arguments, shape):
     for name, value in arguments.items():
         if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 2 and shape and len(value) == shape[0]:
             rows = value if len(shape) <= 2 else value[:, :, None]
-            for words, flags in (("all 0", (rows == 0).all(-1)), ("all equal", (rows == rows[:, :1]).all(-1)),
-                                 ("not finite somewhere", ~np.isfinite(rows).all(-1)), ("somewhere more than 50", (np.abs(rows) > 50).any(-1))):
-                yield f"the row of `{name}` is {words}", np.broadcast_to(flags.reshape(-1, *[1] * (len(shape) - 1)), shape)
+            for words, flags in (("all 0", (rows == 0).all(-1)),
+                                 ("all equal", (rows == rows[:, :1]).all(-1)),
+                                 ("not finite somewhere", ~np.isfinite(rows).all(-1)),
+                                 ("somewhere more than 50", (np.abs(rows) > 50).any(-1))):
+                yield f"the row of `{name}` is {words}", np.broadcast_to(
+                    flags.reshape(-1, *[1] * (len(shape) - 1)), shape)
     if shape and shape[0]:
         at = np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
         yield "in the last sample", np.broadcast_to(at == shape[0] - 1, shape)
@@ -443,13 +488,16 @@ def along(arguments, shape):
 
 # %% ../../nbs/tito/explain_dev.ipynb #b17344b4
 def gather(case: Case, calls: list) -> tuple:
-    "For these calls in one row: which numbers are wrong, where each condition holds, what was found, what is right."
+    """For these calls in one row: which numbers are wrong, where each condition holds, what was
+    found, what is right.
+    """
     wrong, mine, right, owner, held = [], [], [], [], {}
     size = sum(case.right[i].size for i in calls)
     start = 0
     for i in calls:
         x, y = case.mine[i].astype(float), case.right[i].astype(float)
-        flags = np.zeros(y.shape, bool) if fits(case.mine[i], case.right[i], case.calls[i], case.part) else differs(x, y, case.calls[i])
+        flags = np.zeros(y.shape, bool) if fits(case.mine[i], case.right[i], case.calls[i],
+                                                case.part) else differs(x, y, case.calls[i])
         for name, where in conditions(case, i):
             held.setdefault(name, np.zeros(size, bool))[start:start + y.size] = np.ravel(where)
         wrong.append(flags.ravel())
@@ -467,7 +515,8 @@ def narrowest(wrong, held):
     if best is None:
         return None, None
     if wrong.sum() < 0.6 * covers[best].sum():
-        pairs = {f"{one} and {other}": covers[one] & covers[other] for one in covers for other in covers if one < other}
+        pairs = {f"{one} and {other}": covers[one] & covers[other] for one in covers
+                 for other in covers if one < other}
         pair = min(pairs, key=lambda name: pairs[name].sum(), default=None)
         if pair and pairs[pair].sum() < 0.8 * covers[best].sum():
             covers, best = pairs, pair
@@ -489,11 +538,13 @@ def region(mine, right) -> tuple:
         return "it has the opposite sign there", ""
     if np.allclose(mine, mine[0], 1e-9, 1e-12):
         what = f"it is {mine[0]:.6g} there"
-        return (what + f", and should be {right[0]:.6g}", "") if np.allclose(right, right[0], 1e-9, 1e-12) else (what, "")
+        return ((what + f", and should be {right[0]:.6g}", "")
+                if np.allclose(right, right[0], 1e-9, 1e-12) else (what, ""))
     counts = np.abs(right) > 1e-6 * largest([right])
     ratios = mine[counts] / right[counts]
     if len(ratios) > 1 and np.allclose(ratios, ratios[0], 1e-6):
-        return f"it is {times(abs(ratios[0]))} there" + (", with the opposite sign" if ratios[0] < 0 else ""), ""
+        return f"it is {times(abs(ratios[0]))} there" + (
+            ", with the opposite sign" if ratios[0] < 0 else ""), ""
     if len(mine) > 1 and np.allclose(mine - right, mine[0] - right[0], 1e-6, 1e-9):
         return f"it is off by {mine[0] - right[0]:.6g} there", ""
     return "", ""
@@ -502,7 +553,8 @@ def region(mine, right) -> tuple:
 def where(case: Case) -> Found | None:
     "The places where it is wrong, and what it is there."
     odd = [i for i in case.bad if case.mine[i].shape != case.right[i].shape]
-    chosen = case.usual if set(case.bad) & set(case.usual) else [i for i in range(len(case.calls)) if case.right[i] is not None]
+    chosen = (case.usual if set(case.bad) & set(case.usual)
+              else [i for i in range(len(case.calls)) if case.right[i] is not None])
     if odd or not chosen:
         return None
     wrong, mine, right, owner, held = gather(case, chosen)
@@ -521,7 +573,8 @@ def whole(case: Case) -> Found | None:
     "Integers where fractions belong."
     for i in case.shown:
         if case.mine[i].dtype.kind in "iub" and case.right[i].dtype.kind == "f":
-            return Found("comes out in whole numbers: fractions are cut off.", "Keep the dtype of the input.", i)
+            return Found("comes out in whole numbers: fractions are cut off.",
+                         "Keep the dtype of the input.", i)
     return None
 
 
@@ -533,13 +586,18 @@ def unsound(case: Case) -> Found | None:
             continue
         if has_new(np.isnan, x, y) or has_new(np.isinf, x, y):
             word = "NaN (not a number)" if has_new(np.isnan, x, y) else "infinite"
-            arrays = [a for a in call[0].values() if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+            arrays = [a for a in call[0].values()
+                      if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
             if any(np.isinf(a).any() for a in arrays):
-                return Found(f"is {word} for an infinite argument.", "0 times infinity and infinity minus infinity are NaN.", i)
+                return Found(f"is {word} for an infinite argument.",
+                             "0 times infinity and infinity minus infinity are NaN.", i)
             if largest(arrays) > 50:
-                return Found(f"is {word} for large numbers: a step in between leaves the range of floating-point numbers.",
+                return Found(f"is {word} for large numbers: a step in between leaves the range of "
+                             "floating-point numbers.",
                              "Which step is it? An exponential of something positive overflows.", i)
-            return Found(f"is {word} here: something is divided by 0, or the logarithm of 0 is taken.", "", i)
+            return Found(f"is {word} here: something is divided by 0, or the logarithm of 0 is "
+                         "taken.",
+                         "", i)
     return None
 
 
@@ -551,15 +609,21 @@ def hidden(case: Case) -> Found | None:
     "A NaN that does not show."
     for i in case.bad:
         x, y = case.mine[i], case.right[i]
-        if x.shape == y.shape and y.dtype.kind == "f" and (np.isnan(y) & ~np.isnan(x.astype(float))).any():
-            return Found("hides a NaN: a sample that is not a number must make its result NaN.", "`np.maximum` keeps NaN, `np.where(x > 0, x, 0)` does not.", i)
+        if x.shape == y.shape and y.dtype.kind == "f" and (
+            np.isnan(y) & ~np.isnan(x.astype(float))).any():
+            return Found("hides a NaN: a sample that is not a number must make its result NaN.",
+                         "`np.maximum` keeps NaN, `np.where(x > 0, x, 0)` does not.", i)
     return None
 
 
 def single(case: Case) -> Found | None:
     "Right in double, wrong in single precision."
-    if case.bad and all(any(getattr(x, "dtype", None) == np.float32 for x in case.calls[i][0].values()) for i in case.bad):
-        return Found("loses digits in float32.", "A small number next to 1, or the difference of nearly equal numbers, loses them: `np.log1p`, `np.expm1`.", case.bad[0])
+    if case.bad and all(any(getattr(x, "dtype", None) == np.float32
+                            for x in case.calls[i][0].values()) for i in case.bad):
+        return Found("loses digits in float32.",
+                     "A small number next to 1, or the difference of nearly equal numbers, loses "
+                     "them: `np.log1p`, `np.expm1`.",
+                     case.bad[0])
     return None
 
 
@@ -570,12 +634,16 @@ def rough(case: Case) -> Found | None:
         x, y = case.mine[i].astype(float), case.right[i].astype(float)
         if x.shape != y.shape or not np.isfinite(x).all() or not np.isfinite(y).all():
             return None
-        errors.append(float((np.abs(x - y) / np.maximum(np.abs(y), 1e-3 * max(largest([y]), 1e-300))).max(initial=0)))
+        errors.append(float((np.abs(x - y)
+                             / np.maximum(np.abs(y),
+                                          1e-3 * max(largest([y]), 1e-300))).max(initial=0)))
     worst = max(errors, default=1.0)
     if 0 < worst < 0.02:
         digits = max(1, int(-np.log10(worst)))
         return Found(f"is right to about {digits} digit{'s' * (digits > 1)} only.",
-                     "Is a constant rounded, a small number added, or a probability clipped too coarsely?", case.bad[int(np.argmax(errors))])
+                     "Is a constant rounded, a small number added, or a probability clipped too "
+                     "coarsely?",
+                     case.bad[int(np.argmax(errors))])
     return None
 
 
@@ -596,7 +664,8 @@ def ignores(case: Case) -> Found | None:
 
 def alike(one, other) -> bool:
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return one.shape == other.shape and one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+        return (one.shape == other.shape and one.dtype == other.dtype
+                and np.array_equal(one, other, equal_nan=one.dtype.kind == "f"))
     return type(one) is type(other) and not isinstance(one, np.ndarray) and one == other
 
 
@@ -644,7 +713,8 @@ def example(case: Case, i: int) -> str:
     x, y, call = case.mine[i], case.right[i], case.calls[i]
     if x is None or y is None:
         return show_call(case.check.name, call)
-    should = f": the {case.name} should be {{1}}, but {'are' if sentence(case.name, 'is').split()[-1] == 'are' else 'is'} {{0}}"
+    should = (f": the {case.name} should be {{1}}, but "
+              f"{'are' if sentence(case.name, 'is').split()[-1] == 'are' else 'is'} {{0}}")
     texts = [show_call(case.check.name, call) + should.format(*apart(x, y)), *one_row(case, i)]
     fitting = [text for text in texts if len(text) <= LONGEST]
     return fitting[0] if fitting else texts[-1][:LONGEST - 3] + "..."
@@ -654,18 +724,22 @@ def one_row(case: Case, i: int):
     "The same for the row with the largest difference, and for the number alone."
     x, y, (arguments, options) = case.mine[i], case.right[i], case.calls[i]
     if x.shape != y.shape:
-        yield f"{case.check.name}: the {case.name} has shape {x.shape}, and should have shape {y.shape}"
+        yield (f"{case.check.name}: the {case.name} has shape {x.shape}, and should have shape "
+               f"{y.shape}")
     elif y.ndim:
         wrong = differs(x, y, case.calls[i])
         at = tuple(int(k) for k in np.argwhere(wrong)[0]) if wrong.any() else (0,) * y.ndim
         row = at if y.ndim == 1 else at[:1]
-        rows = {k: v[row] if isinstance(v, np.ndarray) and v.shape[:len(row)] == y.shape[:len(row)] and v.ndim else v for k, v in arguments.items()}
+        rows = {k: v[row]
+                if isinstance(v, np.ndarray) and v.shape[:len(row)] == y.shape[:len(row)] and v.ndim
+                else v for k, v in arguments.items()}
         if all(v.shape == y.shape for v in arguments.values() if isinstance(v, np.ndarray)):
             rows = {k: v[at] if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
             row = at
         one, other = apart(np.asarray(x[row]), np.asarray(y[row]))
         given = ", ".join(f"{k}={show(v)}" for k, v in (rows | options).items())
-        place = f"{case.check.name} in row {at[0]}" if row != at else f"{case.check.name} at {list(at)}"
+        place = (f"{case.check.name} in row {at[0]}" if row != at
+                 else f"{case.check.name} at {list(at)}")
         yield f"{place} ({given}): should be {other}, but is {one}"
         one, other = apart(np.asarray(x[at]), np.asarray(y[at]))
         yield f"{case.check.name} at {list(at)}: the {case.name} should be {other}, but is {one}"

@@ -59,14 +59,17 @@ def read_comments(file, points: dict) -> dict:
         write_file(file, (",".join(FIELDS) + "\n").encode())
     try:
         text = file.read_text(encoding="utf-8-sig")
-        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in text.partition("\n")[0] else ",")
+        rows = csv.DictReader(io.StringIO(text, newline=""),
+                              delimiter=";" if ";" in text.partition("\n")[0] else ",")
         if not set(FIELDS) <= set(rows.fieldnames or ()):
             raise ValueError("its first line should be " + ",".join(FIELDS))
         found = {}
         for row in rows:
             if None in row:
-                raise ValueError(f"line {rows.line_num} has too many columns. Put the comment in quotes")
-            add_comment(found, {name: (row[name] or "").strip() for name in FIELDS}, rows.line_num, points)
+                raise ValueError(f"line {rows.line_num} has too many columns. Put the comment in "
+                                 "quotes")
+            add_comment(found, {name: (row[name] or "").strip() for name in FIELDS}, rows.line_num,
+                        points)
         return found
     except UnicodeDecodeError:
         raise TitoError(f"{file} is not in UTF-8. Save it as “CSV UTF-8”.", 2) from None
@@ -80,14 +83,16 @@ def add_comment(found: dict, row: dict, line: int, points: dict) -> None:
         return
     place = row["student"].removeprefix("'"), row["exercise"]
     if place in found:
-        raise ValueError(f"line {line} is about the same as line {found[place].line}. Keep one of them")
+        raise ValueError(f"line {line} is about the same as line {found[place].line}. Keep one of "
+                         "them")
     found[place] = Comment(clean_lines(row["comment"], 10_000), line=line)
     if row["points"] and not row["exercise"]:
         raise ValueError(f"line {line} has points, but names no exercise")
     if row["points"] and row["exercise"] in points:
         most, number = points[row["exercise"]], row["points"].replace(",", ".")
         if not re.fullmatch(r"[0-9]+([.][0-9]+)?", number) or float(number) > most:
-            raise ValueError(f"line {line} has {row['points']} points. Write a number from 0 to {most}")
+            raise ValueError(f"line {line} has {row['points']} points. Write a number from 0 to "
+                             f"{most}")
         found[place].points = float(number)
 
 # %% ../../nbs/tito/feedback_dev.ipynb #abb5f451
@@ -95,7 +100,8 @@ def misnamed(comments: dict, students, points: dict) -> list:
     "What to say of comments that name no student or exercise there is."
     told = []
     for (student, exercise), comment in comments.items():
-        for what, name, known in ("student", student, students), ("exercise", exercise, {"", *points}):
+        for what, name, known in ("student", student, students), (
+            "exercise", exercise, {"", *points}):
             known = [each.removeprefix("'") for each in known]
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
@@ -110,7 +116,9 @@ def verdict_on(marked, exercise) -> Verdict:
 
 
 def worth(marked, exercise) -> float:
-    "The points for an exercise: the instructor's, else all for a right answer, else a share or none."
+    """The points for an exercise: the instructor's, else all for a right answer, else a share or
+    none.
+    """
     comment, verdict = marked.comments.get(exercise.name), verdict_on(marked, exercise)
     if comment and comment.points is not None:
         return comment.points
@@ -135,19 +143,21 @@ def shown_points(number: float) -> str:
 
 def remarks(marked) -> str:
     "The comments on a submission in one line."
-    said = {name: " ".join(comment.text.split()) for name, comment in marked.comments.items() if comment.text}
+    said = {name: " ".join(comment.text.split()) for name, comment in marked.comments.items()
+            if comment.text}
     return "; ".join(f"{name}: {text}" if name else text for name, text in said.items())
 
 # %% ../../nbs/tito/feedback_dev.ipynb #99b68b54
 def of_everybody(todo: list, marks: list) -> list:
     "The rows of marks.csv."
     of, names = sum(exercise.points for exercise in todo), [exercise.name for exercise in todo]
-    rows = [["student", "id", "late", "points", "of", *names, "comments", "marked", "problem", "sandbox"]]
+    rows = [["student", "id", "late", "points", "of", *names, "comments", "marked", "problem",
+             "sandbox"]]
     for marked in marks:
         each = [shown_points(worth(marked, exercise)) for exercise in todo]
         texts = [harmless(text) for text in (remarks(marked), marked.marked, marked.problem)]
-        rows += [[harmless(marked.student), harmless(marked.id), "yes" if marked.late else "", total(marked, todo), of,
-                  *each, *texts, "yes" if marked.protected else "none"]]
+        rows += [[harmless(marked.student), harmless(marked.id), "yes" if marked.late else "",
+                  total(marked, todo), of, *each, *texts, "yes" if marked.protected else "none"]]
     return rows
 
 
@@ -155,13 +165,15 @@ def for_canvas(title: str, todo: list, marks: list) -> list:
     "The rows of a table for Canvas' gradebook."
     rows = [["Student", "ID", "SIS User ID", "SIS Login ID", "Section", title],
             ["    Points Possible", "", "", "", "", sum(exercise.points for exercise in todo)]]
-    return rows + [[harmless(m.student.removesuffix(f"_{m.id}")), m.id, "", "", "", total(m, todo)] for m in marks]
+    return rows + [[harmless(m.student.removesuffix(f"_{m.id}")), m.id, "", "", "", total(m, todo)]
+                   for m in marks]
 
 
 def for_moodle(title: str, todo: list, marks: list) -> list:
     "The rows of a grading worksheet of Moodle."
     rows = [["Identifier", "Full name", "Grade", "Last modified (grade)"]]
-    return rows + [[f"Participant {m.id}", harmless(m.student.removesuffix(f"_{m.id}")), total(m, todo), "-"] for m in marks]
+    return rows + [[f"Participant {m.id}", harmless(m.student.removesuffix(f"_{m.id}")),
+                    total(m, todo), "-"] for m in marks]
 
 # %% ../../nbs/tito/feedback_dev.ipynb #0524a1e6
 TABLES = {"canvas.csv": for_canvas, "moodle.csv": for_moodle}
@@ -175,7 +187,8 @@ def as_csv(rows: list) -> str:
 
 def as_data(todo: list, marks: list) -> dict:
     "The marks for `marks.json`."
-    return {"of": sum(exercise.points for exercise in todo), "sandbox": all(m.protected for m in marks),
+    return {"of": sum(exercise.points for exercise in todo),
+            "sandbox": all(m.protected for m in marks),
             "marks": [of_one(todo, marked) for marked in marks]}
 
 
@@ -184,9 +197,11 @@ def of_one(todo: list, marked) -> dict:
     for exercise in todo:
         if verdict := marked.verdicts.get(exercise.name):
             comment = marked.comments.get(exercise.name, Comment(""))
-            exercises[exercise.name] = {"mark": verdict.mark, "points": worth(marked, exercise), "text": verdict.told(),
-                                        "example": verdict.example, "comment": comment.text}
-    return {"student": marked.student, "id": marked.id, "late": marked.late, "sandbox": marked.protected,
+            exercises[exercise.name] = {"mark": verdict.mark, "points": worth(marked, exercise),
+                                        "text": verdict.told(), "example": verdict.example,
+                                        "comment": comment.text}
+    return {"student": marked.student, "id": marked.id, "late": marked.late,
+            "sandbox": marked.protected,
             "points": sum(worth(marked, exercise) for exercise in todo), "marked": marked.marked,
             "problem": marked.problem, "seed": marked.seed, "exercises": exercises}
 
@@ -225,9 +240,11 @@ PAGE = """<!doctype html>
 def page(template, todo: list, marked) -> str:
     "The feedback for one student."
     rows = [(exercise, verdict_on(marked, exercise), shown_points(worth(marked, exercise)),
-             marked.comments.get(exercise.name), clean_lines(marked.code.get(exercise.name, ""))) for exercise in todo]
-    return template.render(style=STYLE, marked=marked, got=total(marked, todo), wrong=WRONG, rows=rows,
-                           of=sum(exercise.points for exercise in todo), whole=marked.comments.get(""))
+             marked.comments.get(exercise.name), clean_lines(marked.code.get(exercise.name, "")))
+            for exercise in todo]
+    return template.render(style=STYLE, marked=marked, got=total(marked, todo), wrong=WRONG,
+                           rows=rows, of=sum(exercise.points for exercise in todo),
+                           whole=marked.comments.get(""))
 
 # %% ../../nbs/tito/feedback_dev.ipynb #ffc12ae9
 def write_marks(out, title: str, todo: list, marks: list) -> None:
@@ -235,7 +252,8 @@ def write_marks(out, title: str, todo: list, marks: list) -> None:
     from jinja2 import Environment
     template = Environment(autoescape=True).from_string(PAGE)
     for marked in marks:
-        write_text(out / "feedback" / f"{name_of(marked.student)}.html", page(template, todo, marked))
+        write_text(out / "feedback" / f"{name_of(marked.student)}.html",
+                   page(template, todo, marked))
     write_text(out / "marks.csv", "\ufeff" + as_csv(of_everybody(todo, marks)))       # for Excel
     write_text(out / "marks.json", json.dumps(as_data(todo, marks), ensure_ascii=False, indent=1))
     for name, rows in TABLES.items():

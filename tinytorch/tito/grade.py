@@ -38,8 +38,8 @@ from . import answers as worker
 from . import sandbox
 from .answers import ask, clean, end_all
 from .copies import alike, shape
-from .exercises import (BEGIN, END, FILE, REGION, blank, check_of, collect, function_names, judge, listed,
-                                      parse, plan_for)
+from .exercises import (BEGIN, END, FILE, REGION, blank, check_of, collect,
+                                      function_names, judge, listed, parse, plan_for)
 from .feedback import as_csv, harmless, misnamed, name_of, read_comments, write_marks, write_text
 from .judge import BLANK, RIGHT, WRONG, Verdict
 from .notebooks import EXPORTS, TitoError, code_cells, read_notebook, write_file
@@ -67,7 +67,8 @@ def stem_of(path: Path) -> str:
 def printable(name: str) -> str:
     "The name as it can be shown, still another one for each name."
     shown = clean(name)
-    return shown if shown == name else f"{shown} ({hashlib.sha256(os.fsencode(name)).hexdigest()[:6]})"
+    return (shown if shown == name
+            else f"{shown} ({hashlib.sha256(os.fsencode(name)).hexdigest()[:6]})")
 
 # %% ../../nbs/tito/grade_dev.ipynb #2a7ecda5
 def read_names(paths: list, pattern: str = "") -> dict:
@@ -77,11 +78,13 @@ def read_names(paths: list, pattern: str = "") -> dict:
     except re.error as error:
         raise TitoError(f"--names {pattern} is no regular expression: {error}.", 2) from None
     if pattern and "student" not in patterns[0][1].groupindex:
-        raise TitoError(f"--names {pattern} does not say what the student is: write (?P<student>...).", 2)
+        raise TitoError(
+            f"--names {pattern} does not say what the student is: write (?P<student>...).", 2)
     found = {}
     for path in paths:
         matches = [(platform, re.fullmatch(form, stem_of(path))) for platform, form in patterns]
-        said = [{"platform": platform} | match.groupdict("") for platform, match in matches if match]
+        said = [{"platform": platform} | match.groupdict("") for platform, match in matches
+                if match]
         found[path] = said[0] if said else {}
     files = [said["file"] for said in found.values() if "file" in said]
     doubtful = {file for file in files if files.count(file) > 1}      # Canvas numbers every file
@@ -97,8 +100,10 @@ def submissions(folder, pattern: str = "") -> list:
     paths = [path for path in paths if not path.name.startswith(".") and path.name != "__MACOSX"]
     for path, said in read_names(paths, pattern).items():
         id = said.get("id", "")
-        student = printable("_".join(filter(None, [said["student"], id])) if said else stem_of(path))
-        one = found.setdefault(student, Submission(student, [], printable(id), said.get("platform", "")))
+        student = printable("_".join(filter(None, [said["student"], id])) if said
+                            else stem_of(path))
+        one = found.setdefault(student,
+                               Submission(student, [], printable(id), said.get("platform", "")))
         one.paths.append(path)
         one.late |= bool(said.get("late"))
     if not found:
@@ -106,7 +111,8 @@ def submissions(folder, pattern: str = "") -> list:
     return [found[student] for student in sorted(found)]
 
 # %% ../../nbs/tito/grade_dev.ipynb #76a7fbd2
-SIZE, FILES, CODE = 16 * 2**20, 50, 500_000        # bytes of a submission, how many notebooks it may have, and how much code one of them
+# bytes of a submission, how many notebooks it may have, and how much code one of them
+SIZE, FILES, CODE = 16 * 2**20, 50, 500_000
 CELLS = 5_000                                      # how many cells one of them may have
 
 
@@ -121,9 +127,12 @@ class Handed:
 def read_regular(path: Path) -> Handed:
     "Return a file with its content. Raise ValueError, with the reason, if it is not read."
     try:
-        file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        file = os.open(path,
+                       os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(
+                           os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
-        raise ValueError("is a link, and links are not followed" if path.is_symlink() else f"cannot be read ({error.strerror})") from None
+        raise ValueError("is a link, and links are not followed" if path.is_symlink()
+                         else f"cannot be read ({error.strerror})") from None
     with open(file, "rb") as opened:
         about = os.fstat(file)
         if not stat.S_ISREG(about.st_mode):
@@ -148,7 +157,8 @@ def read_zip(path: Path, problems: list) -> list:
             with archive.open(info) as opened:
                 data = opened.read(left + 1)
             if len(data) > left or len(found) > FILES:
-                problems.append(f"only the first {len(found)} notebooks of {path.name} are looked at: it is too large")
+                problems.append(f"only the first {len(found)} notebooks of {path.name} are looked "
+                                "at: it is too large")
                 break
             found.append(Handed(parts[-1], time.mktime((*info.date_time, 0, 0, -1)), data))
     return found
@@ -156,7 +166,8 @@ def read_zip(path: Path, problems: list) -> list:
 
 def wanted(parts) -> bool:
     "Whether a file in a folder may be a notebook that somebody wrote."
-    return bool(parts) and parts[-1].lower().endswith(".ipynb") and not any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return (bool(parts) and parts[-1].lower().endswith(".ipynb")
+            and not any(part.startswith(".") or part == "__MACOSX" for part in parts))
 
 # %% ../../nbs/tito/grade_dev.ipynb #ba8b078f
 def inside(folder: Path, problems: list) -> list:
@@ -164,9 +175,14 @@ def inside(folder: Path, problems: list) -> list:
     if folder.is_symlink() or not folder.is_dir():
         return [folder]
     found = []
-    for top, folders, files in os.walk(folder, onerror=lambda error: problems.append(f"{Path(error.filename).name} cannot be read ({error.strerror})")):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        found += [Path(top, name) for name in sorted(files) if wanted([name]) or name.lower().endswith(".zip")]
+    for top, folders, files in os.walk(folder,
+                                       onerror=lambda error: problems.append(
+                                           f"{Path(error.filename).name} cannot be read "
+                                           f"({error.strerror})")):
+        folders[:] = sorted(name for name in folders
+                            if not name.startswith(".") and name != "__MACOSX")
+        found += [Path(top, name) for name in sorted(files)
+                  if wanted([name]) or name.lower().endswith(".zip")]
     return found
 
 
@@ -184,18 +200,23 @@ def gather(submission: Submission, problems: list) -> list:
             else:
                 problems.append(f"{file.name} is no notebook, folder or zip file")
         except Exception as error:
-            problems.append(f"{file.name} {error}" if type(error) is ValueError else f"{file.name} cannot be read ({error})")
+            problems.append(f"{file.name} {error}" if type(error) is ValueError
+                            else f"{file.name} cannot be read ({error})")
         if len(found) > FILES or sum(len(notebook.data) for notebook in found) > SIZE:
-            problems.append(f"{file.name} and what follows is not looked at: more than {FILES} notebooks or {SIZE >> 20} MB")
+            problems.append(f"{file.name} and what follows is not looked at: more than {FILES} "
+                            f"notebooks or {SIZE >> 20} MB")
             return found[:-1][:FILES]
     return found
 
 # %% ../../nbs/tito/grade_dev.ipynb #6731cd31
 def lesson_of(nb: dict, todo: list) -> tuple:
-    "The lesson that a notebook is, the one with most of its functions, and how many they are; empty if none."
+    """The lesson that a notebook is, the one with most of its functions, and how many they are;
+    empty if none.
+    """
     if len(nb["cells"]) > CELLS:
         raise ValueError(f"has more than {CELLS:,} cells")
-    code, counts = ["".join(cell["source"]) for cell in nb["cells"] if cell["cell_type"] == "code"], {}
+    code, counts = (
+        ["".join(cell["source"]) for cell in nb["cells"] if cell["cell_type"] == "code"], {})
     if sum(map(len, code)) > CODE:
         raise ValueError(f"has more than {CODE:,} characters of code")
     names = {name for source in code for name in function_names(source)}
@@ -220,18 +241,23 @@ def without_solutions(source: str, kept=()) -> str:
     "The source of a module with blanks, except in the functions `kept`."
     def stays(region):
         name = re.findall(r"^(?:def|class)\s+(\w+)", source[:region.start()], re.M)[-1]
-        return re.sub(rf"^[ \t]*(?:{BEGIN}|{END})[ \t]*\n?", "", region[0], flags=re.M) if name in kept else region[0]
+        return (re.sub(rf"^[ \t]*(?:{BEGIN}|{END})[ \t]*\n?", "", region[0], flags=re.M)
+                if name in kept else region[0])
 
     return blank(REGION.sub(stays, source))
 
 
 def make_package(lib: Path, folder: Path, kept=()) -> Path:
-    "Write the package without solutions to `folder`, and the program that answers; return the folder."
-    shutil.copytree(lib, folder / "tinytorch", ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
+    """Write the package without solutions to `folder`, and the program that answers; return the
+    folder.
+    """
+    shutil.copytree(lib, folder / "tinytorch", ignore=shutil.ignore_patterns(*LEFT_OUT),
+                    symlinks=True)
     for file in (folder / "tinytorch").rglob("*.py"):
         file.write_text(without_solutions(file.read_text(encoding="utf-8"), kept), encoding="utf-8")
     shutil.copy(worker.__file__, folder / "answers.py")
-    compileall.compile_dir(folder, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    compileall.compile_dir(folder, quiet=2,
+                           invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     for path in [folder, *folder.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
     return folder
@@ -239,8 +265,10 @@ def make_package(lib: Path, folder: Path, kept=()) -> Path:
 # %% ../../nbs/tito/grade_dev.ipynb #84d3326a
 def needs(source: str) -> set:
     "The names that a cell takes from outside."
-    names = [node for node in ast.walk(parse(source) or ast.Module([], [])) if isinstance(node, ast.Name)]
-    return {node.id for node in names if isinstance(node.ctx, ast.Load)} - {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    names = [node for node in ast.walk(parse(source) or ast.Module([], []))
+             if isinstance(node, ast.Name)]
+    return ({node.id for node in names if isinstance(node.ctx, ast.Load)}
+            - {node.id for node in names if isinstance(node.ctx, ast.Store)})
 
 
 def built_on(project, module, todo: list) -> dict:
@@ -252,7 +280,8 @@ def built_on(project, module, todo: list) -> dict:
                 for name in function_names(cell.code):
                     graph.setdefault(name, set()).update(needs(cell.code) - {name})
     below = {exercise.name: reached(graph, exercise.name) for exercise in todo}
-    return {name: {other for other in below if other in below[name] and name not in below[other]} for name in below}
+    return {name: {other for other in below if other in below[name] and name not in below[other]}
+            for name in below}
 
 
 def reached(graph: dict, name: str) -> set:
@@ -268,21 +297,28 @@ def reached(graph: dict, name: str) -> set:
 def solutions_of(project, module, todo: list) -> dict:
     "The cells of the exercises with their solutions, by name."
     names = {exercise.name for exercise in todo}
-    cells = [cell.source for path in module.notebooks for cell in code_cells(read_notebook(project, path))]
-    return {name: source for source in cells if REGION.search(source) for name in function_names(source) if name in names}
+    cells = [cell.source for path in module.notebooks
+             for cell in code_cells(read_notebook(project, path))]
+    return {name: source for source in cells if REGION.search(source)
+            for name in function_names(source) if name in names}
 
 
 def module_of(project, path) -> str:
     "The module that a notebook exports to."
-    names = [cell.directives["default_exp"][0] for cell in code_cells(read_notebook(project, path)) if "default_exp" in cell.directives]
+    names = [cell.directives["default_exp"][0] for cell in code_cells(read_notebook(project, path))
+             if "default_exp" in cell.directives]
     return f"tinytorch.{names[0]}" if names else ""
 
 # %% ../../nbs/tito/grade_dev.ipynb #bad0e642
 def fresh_check(name: str, seed: int):
-    "Return the check of an exercise with inputs of its own, whichever others are marked. Raise TitoError if it has none."
+    """Return the check of an exercise with inputs of its own, whichever others are marked.
+
+    Raise TitoError if it has none.
+    """
     check = check_of(name, np.random.default_rng([seed, 1, zlib.crc32(name.encode())]))
     if check is None:
-        raise TitoError(f"The exercise {name} has no inputs to check it with: add it to KNOWN in nbs/tito/mistakes_dev.ipynb.")
+        raise TitoError(f"The exercise {name} has no inputs to check it with: add it to KNOWN in "
+                        "nbs/tito/mistakes_dev.ipynb.")
     return check
 
 
@@ -299,11 +335,13 @@ class Course:
     protected: bool = True
     stopped: threading.Event = field(default_factory=threading.Event)
     making: threading.Lock = field(default_factory=threading.Lock)
-    judging: threading.Lock = field(default_factory=threading.Lock)      # a check looks for more mistakes when needed
+    # a check looks for more mistakes when needed
+    judging: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self):
         "Make the checks once for all."
-        self.checks = {exercise.name: fresh_check(exercise.name, self.seed) for exercise in self.todo}
+        self.checks = {exercise.name: fresh_check(exercise.name, self.seed)
+                       for exercise in self.todo}
         self.notebooks = {exercise.name: exercise.notebook for exercise in self.todo}
         self.calls, self.judged = {}, {}       # of the checks, for a plan; verdicts
 
@@ -334,9 +372,11 @@ class Course:
             raise KeyboardInterrupt
         limits = sandbox.LIMITS | {"seconds": int(self.timeout * (len(plan["calls"]) + 1)) + 1}
         package = self.package(kept)
-        command = (sandbox.sandboxed if self.protected else sandbox.unprotected)(package, ["answers.py"], limits)
+        command = (sandbox.sandboxed if self.protected
+                   else sandbox.unprotected)(package, ["answers.py"], limits)
         paths = [sandbox.COURSE if self.protected else str(package)]
-        return ask(command, plan | {"paths": paths}, self.timeout, env=({} if self.protected else os.environ) | sandbox.ENVIRONMENT)
+        return ask(command, plan | {"paths": paths}, self.timeout,
+                   env=({} if self.protected else os.environ) | sandbox.ENVIRONMENT)
 
 # %% ../../nbs/tito/grade_dev.ipynb #7c3b16e6
 SHOWN = 10_000                 # characters of an answer that are kept
@@ -346,7 +386,8 @@ def mark_notebook(course: Course, project, path, chosen: list) -> tuple:
     "The verdict on each of these exercises of a notebook, and the code of each."
     plan = course.plan(project, path, chosen)
     verdicts = ask_for(course, plan, path.parent)
-    code = {name: cell["code"].strip()[:SHOWN] for cell in plan["cells"] for name in cell["names"] if name in verdicts}
+    code = {name: cell["code"].strip()[:SHOWN] for cell in plan["cells"] for name in cell["names"]
+            if name in verdicts}
     for kept, names in built_on_wrong(course, chosen, verdicts, code).items():
         verdicts |= mark_again(course, plan, path, names, kept, verdicts)
     plain = {name: Verdict(**{key: clean(text, 1000) for key, text in asdict(verdict).items()})
@@ -357,8 +398,8 @@ def mark_notebook(course: Course, project, path, chosen: list) -> tuple:
 def ask_for(course: Course, plan: dict, folder: Path, kept=()) -> dict:
     "The verdict on each exercise of a plan."
     found, lost = collect(plan, folder, course.timeout, lambda plan, *_: course.run(plan, kept))
-    return {name: Verdict(WRONG, lost[name]) if name in lost else course.judge(name, found.get(name, []))
-            for name in plan["calls"]}
+    return {name: Verdict(WRONG, lost[name]) if name in lost
+            else course.judge(name, found.get(name, [])) for name in plan["calls"]}
 
 
 def built_on_wrong(course: Course, chosen: list, verdicts: dict, code: dict) -> dict:
@@ -366,13 +407,15 @@ def built_on_wrong(course: Course, chosen: list, verdicts: dict, code: dict) -> 
     again, right = {}, {name for name, verdict in verdicts.items() if verdict.mark == RIGHT}
     for exercise in chosen:
         kept = frozenset(course.below[exercise.name])
-        untouched = shape(code.get(exercise.name, ""), exercise.name) == shape(exercise.source, exercise.name)
+        untouched = shape(code.get(exercise.name, ""),
+                          exercise.name) == shape(exercise.source, exercise.name)
         if exercise.name not in right and kept - right and not untouched:
             again.setdefault(kept, []).append(exercise.name)
     return again
 
 
-def mark_again(course: Course, plan: dict, path, names: list, kept: frozenset, verdicts: dict) -> dict:
+def mark_again(course: Course, plan: dict, path, names: list, kept: frozenset,
+               verdicts: dict) -> dict:
     """The verdicts on exercises with the course's version of those that they are built on.
 
     Only texts of ours are handed on: what this process says may hold their solutions.
@@ -381,14 +424,16 @@ def mark_again(course: Course, plan: dict, path, names: list, kept: frozenset, v
     given = {name: course.modules[course.notebooks[name]] for name in kept & defined
              if course.notebooks.get(name) == course.notebooks[names[0]]}
     asked = plan | {"calls": {name: plan["calls"][name] for name in names}, "given": given}
-    wrong = {name for name in kept & defined if name not in verdicts or verdicts[name].mark != RIGHT}
+    wrong = {name for name in kept & defined
+             if name not in verdicts or verdicts[name].mark != RIGHT}
     return {name: without_their_texts(verdict, course.checks[name], " and ".join(sorted(wrong)))
             for name, verdict in ask_for(course, asked, path.parent, kept).items()}
 
 
 def without_their_texts(verdict: Verdict, check, theirs: str) -> Verdict:
     "The verdict of a process that has solutions, in words of ours."
-    if verdict.mark in (RIGHT, BLANK) or verdict.text in {mistake.text for mistake in check.mistakes}:
+    if verdict.mark in (RIGHT, BLANK) or verdict.text in {
+        mistake.text for mistake in check.mistakes}:
         return Verdict(verdict.mark, verdict.text, fix=verdict.fix, parts=verdict.parts)
     mend = f". Mend {theirs} first: then `tito test` says what is wrong here" if theirs else ""
     return Verdict(WRONG, f"is wrong with the course's {theirs or 'functions'} too" + mend)
@@ -396,7 +441,9 @@ def without_their_texts(verdict: Verdict, check, theirs: str) -> Verdict:
 # %% ../../nbs/tito/grade_dev.ipynb #96d5ac07
 @dataclass
 class Mark:
-    "The marks of one student: the verdicts by exercise, which notebooks they are of, and what was not marked."
+    """The marks of one student: the verdicts by exercise, which notebooks they are of, and what
+    was not marked.
+    """
     student: str
     verdicts: dict = field(default_factory=dict)
     code: dict = field(default_factory=dict)         # of each exercise
@@ -415,8 +462,12 @@ class Mark:
 
 
 def mark(submission: Submission, handed: list, problems: list, course: Course) -> Mark:
-    "The marks of a submission, whose notebooks are `handed`. Whatever goes wrong is a problem of this submission only."
-    result, marked = Mark(submission.student, id=submission.id, platform=submission.platform, late=submission.late), []
+    """The marks of a submission, whose notebooks are `handed`.
+
+    Whatever goes wrong is a problem of this submission only.
+    """
+    result, marked = Mark(submission.student, id=submission.id, platform=submission.platform,
+                          late=submission.late), []
     try:
         with tempfile.TemporaryDirectory(prefix="tito-") as folder:
             mark_lessons(result, marked, handed, problems, course, Path(folder))
@@ -428,7 +479,8 @@ def mark(submission: Submission, handed: list, problems: list, course: Course) -
     return result
 
 
-def mark_lessons(result: Mark, marked: list, handed: list, problems: list, course: Course, folder: Path) -> None:
+def mark_lessons(result: Mark, marked: list, handed: list, problems: list, course: Course,
+                 folder: Path) -> None:
     "Mark one notebook for each lesson among those handed in; the verdicts go to `result`."
     from tinytorch.tito.notebooks import Project
     (folder / "settings.ini").write_text("[DEFAULT]\nlib_name = tinytorch\n", encoding="utf-8")
@@ -440,9 +492,12 @@ def mark_lessons(result: Mark, marked: list, handed: list, problems: list, cours
             lesson, count = lesson_of(read_notebook(project, copy), course.todo)
             lessons.setdefault(lesson, []).append((notebook, count, copy))
         except (TitoError, RecursionError, MemoryError, ValueError) as error:
-            reason = str(error) if type(error) in (TitoError, ValueError) else f"cannot be read ({type(error).__name__})"
-            problems.append(reason.replace(f"nbs/{number}.ipynb", notebook.name) if type(error) is TitoError else f"{notebook.name} {reason}")
-    problems += [f"{notebook.name} has none of the exercises" for notebook, *_ in lessons.pop("", [])]
+            reason = (str(error) if type(error) in (TitoError, ValueError)
+                      else f"cannot be read ({type(error).__name__})")
+            problems.append(reason.replace(f"nbs/{number}.ipynb", notebook.name)
+                            if type(error) is TitoError else f"{notebook.name} {reason}")
+    problems += [f"{notebook.name} has none of the exercises"
+                 for notebook, *_ in lessons.pop("", [])]
     for lesson, candidates in lessons.items():
         best, others = choose([(notebook, count) for notebook, count, _ in candidates])
         chosen = [exercise for exercise in course.todo if exercise.notebook == lesson]
@@ -458,21 +513,26 @@ def told(lesson: str, best: tuple, others: list, count: int) -> str:
     "Which notebook was marked for a lesson, and why."
     reasons = [f"{best[1]} of the {count} exercises of {Path(lesson).stem}"] * (best[1] < count)
     if others:
-        reasons.append(f"the newest of {len(others) + 1} for {Path(lesson).stem}, not " + ", ".join(notebook.name for notebook, _ in others))
+        reasons.append(f"the newest of {len(others) + 1} for {Path(lesson).stem}, not "
+                       + ", ".join(notebook.name for notebook, _ in others))
     return best[0].name + f" ({'; '.join(reasons)})" * bool(reasons)
 
 # %% ../../nbs/tito/grade_dev.ipynb #1a8e7ac1
-def grade(project, module, folder, out, *, notebooks=None, students=None, names: str = "", seed: int | None = None,
-          timeout: float = 10.0, jobs: int = 2, protected: bool = True, partial: bool = False,
-          tell=lambda done, of, mark: None, note=lambda text: None) -> list:
-    """Mark all submissions in `folder`, write tables, data and a page for each student to `out`; return the marks.
+def grade(project, module, folder, out, *, notebooks=None, students=None, names: str = "",
+          seed: int | None = None, timeout: float = 10.0, jobs: int = 2, protected: bool = True,
+          partial: bool = False, tell=lambda done, of, mark: None, note=lambda text: None) -> list:
+    """Mark all submissions in `folder`, write tables, data and a page for each student to `out`;
+    return the marks.
 
     `notebooks`: only the exercises of these. `students`: only these.
-    `names`: a regular expression with the group `student`, and `id` and `late` where there are, for the names of files;
+    `names`: a regular expression with the group `student`, and `id` and `late` where there are, for
+    the names of files;
     by default those of Canvas and Moodle are known.
-    `seed`: of the inputs; by default a new one in every run, kept in `out` so that an interrupted run goes on with it.
+    `seed`: of the inputs; by default a new one in every run, kept in `out` so that an interrupted
+    run goes on with it.
     `protected`: in a sandbox; otherwise a submission can read and change what you can.
-    `partial`: whether a right value with a wrong slope, or the other way round, has its share of the points.
+    `partial`: whether a right value with a wrong slope, or the other way round, has its share of
+    the points.
     `tell` is called after each submission, `note` with what else there is to say.
     """
     check_place(module, protected)
@@ -482,12 +542,15 @@ def grade(project, module, folder, out, *, notebooks=None, students=None, names:
         raise TitoError(f"{out} is inside the folder of submissions. Name another folder.", 2)
     used = started(out / ".state") if seed is None else seed
     every = listed(project, module)
-    todo, most = chosen_exercises(module, every, notebooks), {exercise.name: exercise.points for exercise in every}
+    todo, most = (chosen_exercises(module, every, notebooks),
+                  {exercise.name: exercise.points for exercise in every})
     comments = read_comments(out / "comments.csv", most)
     with tempfile.TemporaryDirectory(prefix="tito-package-") as temporary:
         modules = {path.name: module_of(project, path) for path in module.notebooks}
-        course = Course(project.lib, todo, built_on(project, module, every), modules, Path(temporary), used, timeout, protected)
-        others = earlier(out / ".state", {submission.student for submission in handed_in}, [exercise.name for exercise in todo])
+        course = Course(project.lib, todo, built_on(project, module, every), modules,
+                        Path(temporary), used, timeout, protected)
+        others = earlier(out / ".state", {submission.student for submission in handed_in},
+                         [exercise.name for exercise in todo])
         marks = mark_all(course, handed_in, out / ".state", used, seed is not None, jobs, tell)
     together = sorted([*marks, *others], key=lambda marked: marked.student)
     for text in misnamed(comments, {one.student for one in [*together, *all_in]}, most):
@@ -499,7 +562,8 @@ def grade(project, module, folder, out, *, notebooks=None, students=None, names:
     return marks
 
 
-def write_out(out: Path, module, todo: list, marks: list, comments: dict, solutions: dict, note) -> None:
+def write_out(out: Path, module, todo: list, marks: list, comments: dict, solutions: dict,
+              note) -> None:
     "Write all that is made of the marks."
     for marked in marks:
         marked.comments = {exercise: comment for (student, exercise), comment in comments.items()
@@ -507,13 +571,16 @@ def write_out(out: Path, module, todo: list, marks: list, comments: dict, soluti
     write_marks(out, module.folder.name, todo, marks)
     known = {exercise.name: [exercise.source, solutions[exercise.name]] for exercise in todo}
     for one, other, both, of, same in write_copies(out / "copies.csv", marks, known):
-        note(f"{one} and {other}: " + ("the same file" if same else f"{both} of {of} answers are alike but for names"))
+        note(f"{one} and {other}: "
+             + ("the same file" if same else f"{both} of {of} answers are alike but for names"))
 
 
 def write_copies(file: Path, marks: list, known: dict) -> list:
     "Write the list of submissions that are alike, and return it."
-    found = alike({m.student: m.code for m in marks}, known, {m.student: sorted(m.files.items()) for m in marks})
-    rows = [[harmless(one), harmless(other), both, of, "yes" if same else ""] for one, other, both, of, same in found]
+    found = alike({m.student: m.code for m in marks}, known,
+                  {m.student: sorted(m.files.items()) for m in marks})
+    rows = [[harmless(one), harmless(other), both, of, "yes" if same else ""]
+            for one, other, both, of, same in found]
     write_text(file, as_csv([["student", "other", "answers alike", "of", "same file"], *rows]))
     return found
 
@@ -521,27 +588,33 @@ def write_copies(file: Path, marks: list, known: dict) -> list:
 def check_place(module, protected: bool) -> None:
     "Refuse to mark where marks would be worth nothing."
     if (module.folder / FILE).exists():
-        raise TitoError("There are no solutions in the student's edition to mark with: run this in the instructor's.")
+        raise TitoError("There are no solutions in the student's edition to mark with: run this "
+                        "in the instructor's.")
     if protected and (reason := sandbox.protection()):
-        raise TitoError(f"No submission was run: {reason}. Or use --unprotected: then a submission can read and change all that you can.")
+        raise TitoError(f"No submission was run: {reason}. Or use --unprotected: then a "
+                        "submission can read and change all that you can.")
     if not protected and hasattr(os, "geteuid") and os.geteuid() == 0:
-        raise TitoError("No submission was run: without a sandbox it would have all rights of root. Mark as another user.")
+        raise TitoError("No submission was run: without a sandbox it would have all rights of "
+                        "root. Mark as another user.")
 
 
 def chosen_students(handed_in: list, students) -> list:
     if unknown := sorted(set(students or ()) - {submission.student for submission in handed_in}):
         raise TitoError(f"There is no submission of {unknown[0]}.", 2)
-    return [submission for submission in handed_in if not students or submission.student in students]
+    return [submission for submission in handed_in
+            if not students or submission.student in students]
 
 
 def chosen_exercises(module, todo: list, notebooks) -> list:
     wanted = {Path(name).stem for name in notebooks or ()}
     if unknown := sorted(wanted - {Path(exercise.notebook).stem for exercise in todo}):
-        raise TitoError(f"There is no notebook {unknown[0]} with exercises in {module.folder.name}.", 2)
+        raise TitoError(
+            f"There is no notebook {unknown[0]} with exercises in {module.folder.name}.", 2)
     return [exercise for exercise in todo if not wanted or Path(exercise.notebook).stem in wanted]
 
 # %% ../../nbs/tito/grade_dev.ipynb #e3887bf3
-def mark_all(course: Course, handed_in: list, state: Path, seed: int, fixed: bool, jobs: int, tell) -> list:
+def mark_all(course: Course, handed_in: list, state: Path, seed: int, fixed: bool, jobs: int,
+             tell) -> list:
     "Mark the submissions, some at a time; whatever interrupts this ends everything at once."
     basis = basis_of(course)
 
@@ -551,11 +624,18 @@ def mark_all(course: Course, handed_in: list, state: Path, seed: int, fixed: boo
             handed = gather(submission, problems)
         except Exception as error:
             handed, problems = [], [f"cannot be read ({error})"]
-        stamp = hashlib.sha256(repr((basis, problems, [(x.name, hashlib.sha256(x.data).digest()) for x in sorted(handed, key=lambda x: (x.modified, x.name))])).encode("utf-8", "replace")).hexdigest()
+        stamp = hashlib.sha256(repr((basis, problems,
+                                     [(x.name, hashlib.sha256(x.data).digest())
+                                      for x in sorted(
+                                          handed,
+                                          key=lambda x: (
+                                              x.modified,
+                                              x.name))])).encode("utf-8", "replace")).hexdigest()
         kept = load(file)
         if kept is None or kept.stamp != stamp or fixed and kept.seed != seed:
             kept = mark(submission, handed, problems, course)
-            kept.stamp, kept.seed, kept.exercises = stamp, seed, [exercise.name for exercise in course.todo]
+            kept.stamp, kept.seed, kept.exercises = (stamp, seed,
+                                                     [exercise.name for exercise in course.todo])
             kept.protected = course.protected
             save(file, kept)
         kept.id, kept.platform, kept.late = submission.id, submission.platform, submission.late
@@ -565,14 +645,17 @@ def mark_all(course: Course, handed_in: list, state: Path, seed: int, fixed: boo
         try:
             return one(submission)
         except Exception as error:
-            return Mark(submission.student, problem=clean(f"could not be marked ({type(error).__name__}: {error})"), protected=course.protected)
+            return Mark(submission.student,
+                        problem=clean(f"could not be marked ({type(error).__name__}: {error})"),
+                        protected=course.protected)
 
     marks, pool = [], ThreadPoolExecutor(jobs)
     jobs = [pool.submit(safely, submission) for submission in handed_in]
     try:
         for done, job in enumerate(jobs, 1):
             while not job.done():
-                wait([job], timeout=0.2)       # in short steps: a signal may not wake the main thread
+                # in short steps: a signal may not wake the main thread
+                wait([job], timeout=0.2)
             marks.append(job.result())
             tell(done, len(jobs), marks[-1])
     finally:
@@ -598,7 +681,8 @@ def basis_of(course: Course) -> str:
     "What all marks of a run depend on besides the submission and the seed."
     files = [file for file in sorted(course.lib.rglob("*.py")) if file.name != "_modidx.py"]
     package = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    return repr((package, [(e.notebook, e.name) for e in course.todo], course.timeout, sandbox.LIMITS, course.protected, np.__version__, sys.version))
+    return repr((package, [(e.notebook, e.name) for e in course.todo], course.timeout,
+                 sandbox.LIMITS, course.protected, np.__version__, sys.version))
 
 
 def save(file: Path, marked: Mark) -> None:
@@ -609,17 +693,27 @@ def load(file: Path) -> Mark | None:
     "The marks in a file; None if there are none."
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-        marked = Mark(**data | {"verdicts": {name: Verdict(**verdict) for name, verdict in data["verdicts"].items()}})
-        texts = marked.student, marked.marked, marked.problem, marked.stamp, marked.id, marked.platform
-        sound = all(isinstance(text, str) for text in [*texts, *marked.code.values(), *marked.files.values()])
-        return marked if sound and isinstance(marked.exercises, list) and type(marked.protected) is bool else None
+        marked = Mark(**data
+                      | {"verdicts": {name: Verdict(**verdict)
+                                      for name, verdict in data["verdicts"].items()}})
+        texts = (marked.student, marked.marked, marked.problem, marked.stamp, marked.id,
+                 marked.platform)
+        sound = all(isinstance(text, str)
+                    for text in [*texts, *marked.code.values(), *marked.files.values()])
+        return marked if sound and isinstance(marked.exercises,
+                                              list) and type(marked.protected) is bool else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
 def earlier(state: Path, students: set, names: list) -> list:
-    "The marks of other students that are kept from earlier runs; they must be for the same exercises."
-    kept = [marked for file in sorted(state.glob("*.json")) if (marked := load(file)) and marked.student not in students]
+    """The marks of other students that are kept from earlier runs; they must be for the same
+    exercises.
+    """
+    kept = [marked for file in sorted(state.glob("*.json"))
+            if (marked := load(file)) and marked.student not in students]
     if odd := [marked.student for marked in kept if marked.exercises != names]:
-        raise TitoError(f"{state.parent} has marks of {odd[0]} for other exercises. Name another folder, or mark all students again in a new one.", 2)
+        raise TitoError(f"{state.parent} has marks of {odd[0]} for other exercises. Name another "
+                        "folder, or mark all students again in a new one.",
+                        2)
     return kept

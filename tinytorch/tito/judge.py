@@ -190,7 +190,8 @@ def changes(check: Check, answers: list) -> Verdict | None:
     for call, said in zip(check.calls, answers):
         if said["changed"]:
             argument = list(call[0])[said["changed"][0]]
-            fix = "Compute into a new array: `a = a - b`, not `a -= b`; copy before you assign to a part."
+            fix = ("Compute into a new array: `a = a - b`, not `a -= b`; copy before you assign "
+                   "to a part.")
             shown = show_call(check.name, call)
             return Verdict(WRONG, f"it changes its input `{argument}`.", shown, fix=fix)
     return None

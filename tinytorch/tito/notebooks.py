@@ -58,7 +58,8 @@ class Module:
     @property
     def notebooks(self):
         "The module's `*_dev.ipynb` files, the one named after the module first."
-        return sorted(self.folder.glob("*_dev.ipynb"), key=lambda path: (path.stem != f"{self.name}_dev", path.name))
+        return sorted(self.folder.glob("*_dev.ipynb"),
+                      key=lambda path: (path.stem != f"{self.name}_dev", path.name))
 
     def answers_to(self, name):
         "Whether `name` means this module."
@@ -82,17 +83,22 @@ class Project:
 
     def show(self, path):
         "`path` as a user would type it in the project's folder."
-        return Path(path).relative_to(self.root).as_posix() if Path(path).is_relative_to(self.root) else str(path)
+        return (Path(path).relative_to(self.root).as_posix() if Path(path).is_relative_to(self.root)
+                else str(path))
 
     def notebooks(self):
-        "Every notebook under `nbs`, as nbdev finds them: no file or folder that starts with `_` or `.`."
+        """Every notebook under `nbs`, as nbdev finds them: no file or folder that starts with `_`
+        or `.`.
+        """
         return sorted(path for path in self.nbs.rglob("*.ipynb")
                       if not any(part[0] in "_." for part in path.relative_to(self.nbs).parts))
 
     def modules(self):
         "The numbered modules in order, then the other folders that have notebooks."
-        folders = (Module(path) for path in sorted(self.nbs.glob("*")) if path.is_dir() and path.name[0] not in "_.")
-        return sorted((m for m in folders if m.number or m.notebooks), key=lambda module: not module.number)
+        folders = (Module(path) for path in sorted(self.nbs.glob("*"))
+                   if path.is_dir() and path.name[0] not in "_.")
+        return sorted((m for m in folders if m.number or m.notebooks),
+                      key=lambda module: not module.number)
 
     def find(self, name):
         "The module that `name` means: `04_losses`, `losses`, `04`, `4`, or the path of its folder."
@@ -100,7 +106,8 @@ class Project:
         modules = self.modules()
         for module in modules:
             if module.answers_to(wanted): return module
-        close = difflib.get_close_matches(wanted, [n for m in modules for n in (m.name, m.folder.name)], 1)
+        close = difflib.get_close_matches(wanted,
+                                          [n for m in modules for n in (m.name, m.folder.name)], 1)
         hint = f"; did you mean '{close[0]}'?" if close else "."
         known = ", ".join(m.folder.name for m in modules)
         raise TitoError(f"There is no module '{name}'{hint} Known modules: {known}.", 2)
@@ -125,16 +132,21 @@ def read_settings(path):
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #c3f3ee80
 def find_project(start=None):
-    "The project around the folder `start` (default: the current one), or else the one that `tito` belongs to."
+    """The project around the folder `start` (default: the current one), or else the one that
+    `tito` belongs to.
+    """
     start = Path(start or Path.cwd()).resolve()
     for folder in (start, *start.parents, Path(worker.__file__).resolve().parents[2]):
-        if (folder / "settings.ini").is_file() and read_settings(folder / "settings.ini"): return Project(folder)
+        if (folder / "settings.ini").is_file() and read_settings(
+            folder / "settings.ini"): return Project(folder)
     raise TitoError(f"There is no project in {start} or above it (a folder with a settings.ini that has a lib_name): "
                     "change to the project's folder and try again.", 2)
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #bbfb34be
 def new_notebook(*cells):
-    "A notebook as a dictionary; `cells` are sources of code, or of Markdown if they start with a heading."
+    """A notebook as a dictionary; `cells` are sources of code, or of Markdown if they start with a
+    heading.
+    """
     def cell(i, source):
         same = dict(id=f"{i:08x}", metadata={}, source=source.splitlines(True))
         if re.match("#+ ", source): return dict(cell_type="markdown", **same)
@@ -146,7 +158,9 @@ def new_notebook(*cells):
 # %% ../../nbs/tito/notebooks_dev.ipynb #c9d16d0a
 @dataclass
 class Cell:
-    "A code cell: its `number`, its place in the notebook, and its source with and without directives."
+    """A code cell: its `number`, its place in the notebook, and its source with and without
+    directives.
+    """
     number: int
     index: int
     section: str
@@ -157,7 +171,9 @@ class Cell:
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #276245d2
 def text_of(cell):
-    "The source of a cell as one text; its lines end as Python's do, also if they were written on Windows."
+    """The source of a cell as one text; its lines end as Python's do, also if they were written on
+    Windows.
+    """
     return re.sub("\r\n?", "\n", "".join(cell["source"]))
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #4d7ad0fd
@@ -174,14 +190,18 @@ def read_notebook(project, path):
         where = f"line {error.lineno}, column {error.colno}"
         raise TitoError(f"{name} is no valid notebook: {where}: {error.msg}.{hint}") from None
     except ValueError as error: raise TitoError(f"{name} is no valid notebook: {error}.") from None
-    except RecursionError: raise TitoError(f"{name} is no valid notebook: its brackets are nested too deep.") from None
+    except RecursionError: raise TitoError(f"{name} is no valid notebook: its brackets "
+                                           "are nested too deep.") from None
     if not isinstance(nb, dict) or nb.get("nbformat") != 4 or not isinstance(nb.get("cells"), list):
-        raise TitoError(f"{name} is no valid notebook: it has no list of cells in Jupyter's format 4.")
+        raise TitoError(f"{name} is no valid notebook: it has no list of cells in Jupyter's "
+                        "format 4.")
     for i, cell in enumerate(nb["cells"], 1):
         source = cell.get("source") if isinstance(cell, dict) else None
         lines = source if isinstance(source, list) else [source]
-        if not all(isinstance(line, str) for line in lines) or cell.get("cell_type") not in ("code", "markdown", "raw"):
-            raise TitoError(f"{name} is no valid notebook: item {i} of its cells has no type and source.")
+        if not all(isinstance(line, str) for line in lines) or cell.get(
+            "cell_type") not in ("code", "markdown", "raw"):
+            raise TitoError(f"{name} is no valid notebook: item {i} of its cells has no type and "
+                            "source.")
     check_characters(name, text, nb)
     return nb
 
@@ -194,7 +214,8 @@ def check_characters(name, text, nb):
         except UnicodeEncodeError as error:
             where = f"item {i} of its cells" if i <= len(nb["cells"]) else "its metadata"
             half = f"\\u{ord(error.object[error.start]):x}"
-            raise TitoError(f"{name} cannot be saved: {where} holds half of a character, {half}. Delete it.") from None
+            raise TitoError(f"{name} cannot be saved: {where} holds half of a "
+                            f"character, {half}. Delete it.") from None
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #2dddcd13
 def code_cells(nb):
@@ -211,7 +232,8 @@ def code_cells(nb):
             cell = NbCell(index, dict(cell_type="code", source=source))
             directives = extract_directives(cell)
             offset = len(source.splitlines()) - len(cell.source.splitlines())
-            cells.append(Cell(len(cells) + 1, index, section, source, cell.source, offset, directives))
+            cells.append(Cell(len(cells) + 1, index, section, source, cell.source, offset,
+                              directives))
     return cells
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #877c5c40
@@ -231,7 +253,8 @@ def write_file(path, data):
         if path.exists(): shutil.copymode(path, temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise TitoError(f"{path} could not be written, and is as it was: {error.strerror}.") from None
+        raise TitoError(f"{path} could not be written, and is as it was: "
+                        f"{error.strerror}.") from None
     finally:
         with contextlib.suppress(OSError): temporary.unlink()
 
@@ -243,7 +266,8 @@ def locked(project):
     try:
         path.parent.mkdir(exist_ok=True)
         file = open(path, "a+b")
-    except OSError as error: raise TitoError(f"{project.show(path)} cannot be written: {error.strerror}.") from None
+    except OSError as error: raise TitoError(f"{project.show(path)} cannot be written: "
+                                             f"{error.strerror}.") from None
     with file:
         if os.name == "posix":
             import fcntl
@@ -259,13 +283,17 @@ EXPORTS = ("export", "exports", "exporti")
 
 
 def check_exports(project, path, cells):
-    "Return the name of the module that the notebook's `cells` export to, or None; raise a TitoError if they cannot."
+    """Return the name of the module that the notebook's `cells` export to, or None; raise a
+    TitoError if they cannot.
+    """
     name = project.show(path)
     exported = [c for c in cells if c.directives.keys() & set(EXPORTS)]
     targets = [arg for c in cells for arg in c.directives.get("default_exp", [])]
-    if exported and not targets: raise TitoError(f"{name} exports cells but has no `#| default_exp` to say where to.")
+    if exported and not targets: raise TitoError(f"{name} exports cells but has no `#| "
+                                                 "default_exp` to say where to.")
     if not all(part.isidentifier() for target in targets for part in target.split(".")):
-        raise TitoError(f"{name} exports to '{targets[-1]}', which is no name of a module such as nn.losses.")
+        raise TitoError(f"{name} exports to '{targets[-1]}', which is no name of a module such as "
+                        "nn.losses.")
     for cell in exported:
         if any(cell.directives.get(flag) for flag in EXPORTS):
             raise TitoError(f"{name}, cell [{cell.number}] exports to another module than its notebook's: "
@@ -289,7 +317,9 @@ def check_syntax(code, where, offset=0):
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #6b9e9db6
 def exported(project, path):
-    "The file that the notebook `path` is exported to and its new content as bytes, or None if it exports nothing."
+    """The file that the notebook `path` is exported to and its new content as bytes, or None if it
+    exports nothing.
+    """
     from nbdev.export import nb_export
 
     nb = read_notebook(project, path)
@@ -323,13 +353,17 @@ class Change:
         before, after = (self._names(data) for data in (self.old, self.new))
         parts = [f"{self.file}: " + ("new, " if self.old is None else "") + self._lines()]
         if self.old is not None and before is None: parts.append("it was no valid Python before")
-        if added := sorted((after or set()) - (before or set())): parts.append("new names: " + ", ".join(added))
-        if gone := sorted((before or set()) - (after or set())): parts.append("removed names: " + ", ".join(gone))
+        if added := sorted((after or set())
+                           - (before or set())): parts.append("new names: " + ", ".join(added))
+        if gone := sorted((before or set())
+                          - (after or set())): parts.append("removed names: " + ", ".join(gone))
         return "; ".join(parts)
 
     def _lines(self):
-        old, new = ((data or b"").decode("utf-8", "replace").splitlines() for data in (self.old, self.new))
-        edits = [o for o in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes() if o[0] != "equal"]
+        old, new = ((data or b"").decode("utf-8", "replace").splitlines()
+                    for data in (self.old, self.new))
+        edits = [o for o in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+                 if o[0] != "equal"]
         return f"+{sum(o[4] - o[3] for o in edits)} -{sum(o[2] - o[1] for o in edits)} lines"
 
     @staticmethod
@@ -338,11 +372,14 @@ class Change:
         except (SyntaxError, ValueError): return None
         lists = [node.value for node in tree.body
                  if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"]
-        return {getattr(name, "value", None) for names in lists for name in getattr(names, "elts", [])} - {None}
+        return ({getattr(name, "value", None) for names in lists
+                 for name in getattr(names, "elts", [])} - {None})
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #46c236dd
 def export(project, paths):
-    "Export the notebooks `paths`, each to its own file and no other; if one has an error, nothing is written."
+    """Export the notebooks `paths`, each to its own file and no other; if one has an error,
+    nothing is written.
+    """
     results = [result for path in paths if (result := exported(project, path))]
     return [_put(project, file, data) for file, data in results]
 
@@ -354,7 +391,10 @@ def _put(project, file, data):
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #bbcaab0d
 def export_all(project):
-    "Do what `nbdev_export` does: export every notebook and index the names. If one has an error, nothing is written."
+    """Do what `nbdev_export` does: export every notebook and index the names.
+
+    If one has an error, nothing is written.
+    """
     for path in project.notebooks(): exported(project, path)
     with tempfile.TemporaryDirectory() as folder:
         sources = [project.root / "settings.ini", *project.notebooks(), *project.lib.rglob("*.py")]
@@ -363,17 +403,22 @@ def export_all(project):
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
         environment = {key: value for key, value in os.environ.items() if key != "IN_TEST"}
-        done = subprocess.run([sys.executable, "-c", "from nbdev.doclinks import nbdev_export as export; export()"],
-                              cwd=folder, env=environment, capture_output=True, text=True, errors="replace")
-        if done.returncode: raise TitoError(f"nbdev_export failed, nothing was written: {done.stderr.splitlines()[-1]}")
+        done = subprocess.run(
+            [sys.executable, "-c", "from nbdev.doclinks import nbdev_export as export; export()"],
+            cwd=folder, env=environment, capture_output=True, text=True, errors="replace")
+        if done.returncode: raise TitoError("nbdev_export failed, nothing was written: "
+                                            f"{done.stderr.splitlines()[-1]}")
         lib = Path(folder, project.lib.relative_to(project.root))
         files = sorted(lib.rglob("*.py"))
-        return [_put(project, project.lib / file.relative_to(lib), file.read_bytes()) for file in files]
+        return [_put(project, project.lib / file.relative_to(lib), file.read_bytes())
+                for file in files]
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #e6246ccf
 @dataclass
 class Problem:
-    "Why a notebook failed: a sentence, and if known the cell, the line in it, the test, and where in the package."
+    """Why a notebook failed: a sentence, and if known the cell, the line in it, the test, and
+    where in the package.
+    """
     message: str
     cell: Cell | None = None
     line: int | None = None
@@ -389,7 +434,9 @@ class Problem:
 # %% ../../nbs/tito/notebooks_dev.ipynb #f19c074e
 @dataclass
 class Run:
-    "How a notebook ran: cells, checks passed, seconds, the problem if any, and whether its file was changed."
+    """How a notebook ran: cells, checks passed, seconds, the problem if any, and whether its file
+    was changed.
+    """
     path: Path
     cells: int = 0
     checks: int = 0
@@ -408,23 +455,30 @@ def cells_to_run(project, path, nb, slow=False):
 
     page = dict2nb(json.loads(json.dumps(nb)))
     page["path_"] = str(path)
-    matter = getattr(NBProcessor(nb=page, procs=FrontmatterProc, process=True).nb, "frontmatter_", {})
+    matter = getattr(NBProcessor(nb=page, procs=FrontmatterProc, process=True).nb, "frontmatter_",
+                     {})
     if str(matter.get("skip_exec", "")).lower() in ("true", "1", "yes"): return []
     flags = set(project.settings.get("tst_flags", "notest").split()) - ({"slow"} if slow else set())
-    return [c for c in code_cells(nb) if "nbdev_export" + "(" not in c.source and not flags & c.directives.keys()
-            and (c.directives.get("eval:") or [""])[0].lower() != "false"]
+    return [
+        c for c in code_cells(nb)
+        if "nbdev_export" + "(" not in c.source and not flags & c.directives.keys() and (
+            c.directives.get("eval:") or [""])[0].lower() != "false"]
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #37cf37e0
-def run_notebook(project, path, slow=False, timeout=600.0, verbose=False, collect=False, on_line=None, on_cell=None):
+def run_notebook(project, path, slow=False, timeout=600.0, verbose=False, collect=False,
+                 on_line=None, on_cell=None):
     """Run the notebook `path` as it stands on disk in a fresh process; return a `Run`.
 
-    Lines that the lesson prints go to `on_line(text)` as they come: those with a mark, or all if `verbose`.
-    `on_cell(number, of)` is called before each cell. With `collect` the outputs of the cells are kept.
+    Lines that the lesson prints go to `on_line(text)` as they come: those with a mark, or all if
+    `verbose`.
+    `on_cell(number, of)` is called before each cell. With `collect` the outputs of the cells are
+    kept.
     """
     begun, run = time.monotonic(), Run(path)
     nb = read_notebook(project, path)
     cells = {cell.number: cell for cell in cells_to_run(project, path, nb, slow)}
-    plan = dict(cells=[dict(number=c.number, source=c.code) for c in cells.values()], collect=collect, verbose=verbose)
+    plan = dict(cells=[dict(number=c.number, source=c.code) for c in cells.values()],
+                collect=collect, verbose=verbose)
     with tempfile.TemporaryDirectory() as home:
         process = _start_worker(project, path, home, plan)
         try: _follow(process, project, run, cells, begun, timeout, on_line, on_cell)
@@ -437,14 +491,16 @@ def _start_worker(project, path, home, plan):
     "The worker's process, with its plan sent."
     paths = [str(project.root), *filter(None, [os.environ.get("PYTHONPATH")])]
     backend = "module://matplotlib_inline.backend_inline" if plan["collect"] else "Agg"
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths), IN_TEST="1", MPLBACKEND=backend, IPYTHONDIR=home)
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths), IN_TEST="1",
+                       MPLBACKEND=backend, IPYTHONDIR=home)
     environment.pop("PYTHONOPTIMIZE", None)                        # asserts are checks here
-    environment.setdefault("TINYTORCH_ENGINE", "numpy")            # the same outputs with and without Numba
+    # the same outputs with and without Numba
+    environment.setdefault("TINYTORCH_ENGINE", "numpy")
     own_group = dict(start_new_session=True)
     if os.name == "nt": own_group = dict(creationflags=subprocess.CREATE_NEW_PROCESS_GROUP)
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    process = subprocess.Popen([sys.executable, worker.__file__], cwd=path.parent, env=environment, encoding="utf-8",
-                               errors="replace", **pipes, **own_group)
+    process = subprocess.Popen([sys.executable, worker.__file__], cwd=path.parent, env=environment,
+                               encoding="utf-8", errors="replace", **pipes, **own_group)
     with contextlib.suppress(OSError):         # if it has died already, _follow says so
         process.stdin.write(json.dumps(plan) + "\n")
         process.stdin.flush()
@@ -455,7 +511,8 @@ def _stop(process):
     "End the worker and everything it started."
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if os.name == "posix": os.killpg(process.pid, signal.SIGKILL)
-        else: subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True)
+        else: subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)],
+                             capture_output=True)
     process.wait()
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #d2d49969
@@ -503,12 +560,16 @@ def _follow(process, project, run, cells, begun, timeout, on_line, on_cell):
                 with contextlib.suppress(subprocess.TimeoutExpired): process.wait(3)
                 return
     except TimeoutError:
-        run.problem = Problem(f"still running after {timeout:g} s, so it was stopped (--timeout allows more)", current)
+        run.problem = Problem(f"still running after {timeout:g} s, so it was stopped (--timeout "
+                              "allows more)",
+                              current)
         return
     drain.join(1)
-    last = "".join(f": {line}" for line in noise.decode("utf-8", "replace").strip().splitlines()[-1:])
+    last = "".join(f": {line}"
+                   for line in noise.decode("utf-8", "replace").strip().splitlines()[-1:])
     where = f"in cell [{current.number}]" if current else "before the first cell"
-    run.problem = Problem(f"the Python process ended {where} ({_reason(process.wait())}){last}", current)
+    run.problem = Problem(f"the Python process ended {where} ({_reason(process.wait())}){last}",
+                          current)
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #0746090b
 def _keep(run, cell, event):
@@ -533,7 +594,9 @@ def _problem(project, cells, current, error):
         package = error["missing"].split(".")[0]
         mend = "tito export --all" if package == project.settings["lib_name"] else INSTALL
         message += f" (run: {mend})"
-    raised = error["raised"] and f"{project.show(error['raised'][0])}:{error['raised'][1]}, in {error['raised'][2]}"
+    raised = (
+        error["raised"]
+        and f"{project.show(error['raised'][0])}:{error['raised'][1]}, in {error['raised'][2]}")
     line = error["line"] + cell.offset if error["cell"] and error["line"] else None
     return Problem(message, cell, line, error["test"], raised)
 
@@ -546,7 +609,8 @@ def refresh(project, path, slow=False, timeout=600.0, **options):
     before = Path(path).read_bytes() if Path(path).exists() else b""
     nb = read_notebook(project, path)
     run = run_notebook(project, path, slow, timeout, collect=True, **options)
-    if run.problem is None and run.notes: run.problem = Problem(f"{run.notes[0]}; print less, the page is for readers")
+    if run.problem is None and run.notes: run.problem = Problem(
+        f"{run.notes[0]}; print less, the page is for readers")
     if run.problem is None and Path(path).read_bytes() != before:
         run.problem = Problem("the file was changed while it ran; run tito refresh again")
     if run.problem: return run
@@ -570,7 +634,9 @@ def clean(project, nb):
 
 
 def save(project, path):
-    "Clean the notebook `path` and set nbgrader's metadata, without running it; return whether its file was changed."
+    """Clean the notebook `path` and set nbgrader's metadata, without running it; return whether
+    its file was changed.
+    """
     from tinytorch.tito.exercises import annotate
     nb, before = read_notebook(project, path), Path(path).read_bytes()
     annotate(nb)
@@ -581,7 +647,9 @@ def save(project, path):
 # %% ../../nbs/tito/notebooks_dev.ipynb #2d40a297
 @dataclass
 class State:
-    "What is known about a notebook without running it: cells that run, those with outputs, unit tests, its export."
+    """What is known about a notebook without running it: cells that run, those with outputs, unit
+    tests, its export.
+    """
     sync: str = "has an error"                 # or: in step, differs, not exported
     tests: int = 0
     outputs: int = 0
@@ -595,9 +663,11 @@ def state(project, path):
     try:
         nb = read_notebook(project, path)
         cells = cells_to_run(project, path, nb)
-        now.cells, now.outputs = len(cells), sum(bool(nb["cells"][c.index].get("outputs")) for c in cells)
+        now.cells, now.outputs = (len(cells),
+                                  sum(bool(nb["cells"][c.index].get("outputs")) for c in cells))
         now.tests = sum(len(re.findall("^def test_unit_", c.source, re.M)) for c in cells)
         file, data = exported(project, path) or (path, path.read_bytes())
-        now.sync = "not exported" if not file.exists() else "in step" if file.read_bytes() == data else "differs"
+        now.sync = ("not exported" if not file.exists() else "in step" if file.read_bytes() == data
+                    else "differs")
     except TitoError as error: now.error = str(error)
     return now

@@ -31,10 +31,12 @@ class SiteError(RuntimeError):
 
 def run(title: str, *command: str, cwd: Path) -> str:
     "Run `command` in `cwd` and return what it wrote; raise `SiteError` when it fails."
-    done = subprocess.run(command, cwd=cwd, env=os.environ | {"PYTHONUTF8": "1"}, encoding="utf-8", errors="replace",
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(command, cwd=cwd, env=os.environ | {"PYTHONUTF8": "1"}, encoding="utf-8",
+                          errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
     if done.returncode:
-        said = [line for line in done.stdout.splitlines() if line.strip() and not line.startswith("  ")]
+        said = [line for line in done.stdout.splitlines()
+                if line.strip() and not line.startswith("  ")]
         raise SiteError(f"{title} failed. It said:\n" + "\n".join(said[-8:]))
     return done.stdout
 
@@ -65,10 +67,12 @@ def markdown(output) -> dict:
 def chart(spec: dict) -> str:
     "The markup of a chart: its specification, which `site.js` draws."
     text = json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
-    return f'<div class="chart"><script type="application/json">{text}</script><noscript>This chart needs JavaScript.</noscript></div>'
+    return (f'<div class="chart"><script type="application/json">{text}</script><noscript>This '
+            'chart needs JavaScript.</noscript></div>')
 
 # %% ../../nbs/tito/pages_dev.ipynb #b3ed8e77
-HEADING = re.compile(r"^(```|~~~).*?^\1|^(#{1,6})(?= )", re.M | re.S)     # or a block of code, whose comments are none
+# or a block of code, whose comments are none
+HEADING = re.compile(r"^(```|~~~).*?^\1|^(#{1,6})(?= )", re.M | re.S)
 
 
 def outline(notebook) -> None:
@@ -87,26 +91,35 @@ def outline(notebook) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "markdown": cell.source = HEADING.sub(place, cell.source)
         for output in cell.get("outputs", []):
-            if "text/markdown" in output.get("data", {}): output.data["text/markdown"] = HEADING.sub(place, output.data["text/markdown"])
+            if "text/markdown" in output.get(
+                "data", {}): output.data["text/markdown"] = HEADING.sub(
+                place, output.data["text/markdown"])
     if parts and notebook.cells[0].cell_type == "raw":
-        notebook.cells[0].source = notebook.cells[0].source.replace("\n---", "\ntoc-depth: 3\n---", 1)
+        notebook.cells[0].source = notebook.cells[0].source.replace(
+            "\n---", "\ntoc-depth: 3\n---", 1)
 
 # %% ../../nbs/tito/pages_dev.ipynb #8b9dceee
 VEGA = {"vega": "5.33.0", "vega-lite": "5.23.0", "vega-embed": "6.29.0"}
 KATEX = re.compile(r"https://cdn\.jsdelivr\.net/npm/katex@([\w.]+)/dist/")
-WEB_FONTS = re.compile(r"""@import\s+(?:url\()?(["']?)https://fonts\.googleapis\.com/[^"')]*\1\)?\s*;""")
-UNUSED = shutil.ignore_patterns("*.map", "*.mjs", "*.ts", "*.md", "*.ttf", "*.woff", "katex.js", "katex.css", "katex-swap*", "README*")
+WEB_FONTS = re.compile(
+    r"""@import\s+(?:url\()?(["']?)https://fonts\.googleapis\.com/[^"')]*\1\)?\s*;""")
+UNUSED = shutil.ignore_patterns("*.map", "*.mjs", "*.ts", "*.md", "*.ttf", "*.woff", "katex.js",
+                                "katex.css", "katex-swap*", "README*")
 
 
 def fetch(package: str, version: str, cache: Path) -> "Path | None":
-    "The files of an npm package in `cache`, fetched the first time; None where npm is missing or cannot reach its registry."
+    """The files of an npm package in `cache`, fetched the first time; None where npm is missing or
+    cannot reach its registry.
+    """
     kept, npm = cache / f"{package}-{version}", shutil.which("npm")
     if kept.exists() or not npm: return kept if kept.exists() else None
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
-        try: run("npm", npm, "pack", "--silent", "--fetch-retries=1", "--pack-destination", folder, f"{package}@{version}", cwd=Path(folder))
+        try: run("npm", npm, "pack", "--silent", "--fetch-retries=1", "--pack-destination", folder,
+                 f"{package}@{version}", cwd=Path(folder))
         except SiteError: return None
-        with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive: archive.extractall(folder, filter="data")
+        with tarfile.open(
+            next(Path(folder).glob("*.tgz"))) as archive: archive.extractall(folder, filter="data")
         os.replace(Path(folder) / "package", kept)
     return kept
 
@@ -115,7 +128,8 @@ def own_katex(page: str, site: Path, up: str, cache: Path) -> str:
     "`page` with the site's own KaTeX."
     found = KATEX.search(page)
     if not found or not (files := fetch("katex", found[1], cache)): return page
-    if not (site / "site_libs/katex").exists(): shutil.copytree(files / "dist", site / "site_libs/katex", ignore=UNUSED)
+    if not (site / "site_libs/katex").exists(): shutil.copytree(
+        files / "dist", site / "site_libs/katex", ignore=UNUSED)
     return KATEX.sub(f"{up}site_libs/katex/", page)
 
 
@@ -124,11 +138,15 @@ def own_vega(site: Path, cache: Path) -> list:
     found = [(name, fetch(name, version, cache)) for name, version in VEGA.items()]
     if not all(files for _, files in found): return []
     (site / "site_libs/vega").mkdir(parents=True, exist_ok=True)
-    return [str(Path(shutil.copy(files / f"build/{name}.min.js", site / "site_libs/vega")).relative_to(site).as_posix()) for name, files in found]
+    return [str(Path(shutil.copy(files / f"build/{name}.min.js",
+                     site / "site_libs/vega")).relative_to(site).as_posix())
+            for name, files in found]
 
 # %% ../../nbs/tito/pages_dev.ipynb #1e47236a
 def own_links(page: str, site_url: str, up: str) -> str:
-    "`page` whose links to pages under `site_url` are relative; `up` leads from the page to the top."
+    """`page` whose links to pages under `site_url` are relative; `up` leads from the page to the
+    top.
+    """
     return re.sub(rf'(<a\b[^>]*?href="){re.escape(site_url)}/', rf"\g<1>{up}", page)
 
 # %% ../../nbs/tito/pages_dev.ipynb #a0196442
@@ -146,7 +164,8 @@ def own_pictures(page: str, site: Path, up: str) -> str:
         if not (site / name).exists():
             (site / "pictures").mkdir(exist_ok=True)
             picture.save(site / name, "WEBP", lossless=True, method=4)
-        scale = 96 / picture.info.get("dpi", (96, 96))[0]          # a page has 96 pixels an inch, whatever the picture has
+        # a page has 96 pixels an inch, whatever the picture has
+        scale = 96 / picture.info.get("dpi", (96, 96))[0]
         width, height = round(picture.width * scale), round(picture.height * scale)
         return f'<img {found[1]}src="{up}{name}" width="{width}" height="{height}" loading="lazy"'
 
@@ -165,8 +184,10 @@ def launch(notebook: str, up: str, settings) -> str:
         "Colab": (f"https://colab.research.google.com/github/{repository}/blob/{settings['branch']}/nbs/{notebook}", "in Google Colab"),
         "Binder": (f"https://mybinder.org/v2/gh/{repository}/{settings['branch']}?labpath=nbs/{notebook}", "in JupyterLab on mybinder.org"),
     } if LESSON.match(notebook) else {}
-    links = [f'<a href="{address}" title="Open this notebook {where}">{name}</a>' for name, (address, where) in places.items()]
-    links.append(f'<a href="{up}notebooks/{notebook}" download title="This page as a notebook">Download</a>')
+    links = [f'<a href="{address}" title="Open this notebook {where}">{name}</a>'
+             for name, (address, where) in places.items()]
+    links.append(f'<a href="{up}notebooks/{notebook}" download title="This page as a '
+                 'notebook">Download</a>')
     return f'<p class="launch"><span>Notebook:</span> {" · ".join(links)}</p>'
 
 # %% ../../nbs/tito/pages_dev.ipynb #ec6301b3
@@ -175,54 +196,67 @@ ALONE = re.compile(r"^#\| *(slow|notest)", re.M)
 
 
 def code_of(notebook) -> list:
-    "The cells of a notebook that run in a page: their code, and whether another cell's run runs them too."
+    """The cells of a notebook that run in a page: their code, and whether another cell's run runs
+    them too.
+    """
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    return [{"code": re.sub(r"^#\|.*\n?", "", source, flags=re.M).strip(), "alone": bool(ALONE.search(source))}
-            for source in cells if not NEVER.search(source)]
+    return [{"code": re.sub(r"^#\|.*\n?", "", source, flags=re.M).strip(),
+             "alone": bool(ALONE.search(source))} for source in cells if not NEVER.search(source)]
 
 # %% ../../nbs/tito/pages_dev.ipynb #cce3bfd9
-NAMES = {'<nav class="navbar': "Site", '<nav class="quarto-secondary-nav': "Where you are", '<nav id="quarto-sidebar"': "Pages",
+NAMES = {'<nav class="navbar': "Site", '<nav class="quarto-secondary-nav': "Where you are",
+         '<nav id="quarto-sidebar"': "Pages",
          '<nav class="page-navigation': "Previous and next page"}
 
 
 def finish(page: str, place: str, site: Path, root: Path, settings, vega: list, cache: Path) -> str:
     "The page at `place` in `site`, with everything it needs from the site itself."
     up, source = "../" * place.count("/"), place.removesuffix(".html") + ".ipynb"
-    page = own_pictures(own_links(own_katex(page, site, up, cache), settings["doc_host"] + settings["doc_baseurl"], up), site, up)
+    page = own_pictures(own_links(own_katex(page, site, up, cache),
+                                  settings["doc_host"] + settings["doc_baseurl"], up),
+                        site, up)
     for start, name in NAMES.items():
         page = page.replace(start, start.replace("<nav", f'<nav aria-label="{name}"'), 1)
     head = [f'<script src="{up}{file}" defer></script>' for file in vega if 'class="chart"' in page]
     if (root / "nbs" / source).is_file():
         page = TITLE.sub(lambda title: title[0] + launch(source, up, settings), page, count=1)
         if LESSON.match(source) and settings.get("pyodide"):
-            head.append(f'<meta name="pyodide" content="{html.escape(settings["pyodide"])}" data-cells="{up}notebooks/{source}.json">')
+            head.append(f'<meta name="pyodide" content="{html.escape(settings["pyodide"])}" '
+                        f'data-cells="{up}notebooks/{source}.json">')
     head.append(f'<script src="{up}web/site.js" data-up="{up}" defer></script>')
     return page.replace("</head>", "".join(head) + "</head>", 1)
 
 # %% ../../nbs/tito/pages_dev.ipynb #bf2cb7d9
 def make_independent(site: Path, root: Path, settings, cache: Path) -> None:
-    "Change the rendered pages in `site` so that they need no other server, and add what their scripts read."
+    """Change the rendered pages in `site` so that they need no other server, and add what their
+    scripts read.
+    """
     shutil.copytree(root / "nbs/web", site / "web", dirs_exist_ok=True)
     for sheet in site.rglob("*.css"): rewrite(sheet, lambda css: WEB_FONTS.sub("", css))
     vega = own_vega(site, cache)
     for page in site.rglob("*.html"):
-        rewrite(page, lambda text: finish(text, page.relative_to(site).as_posix(), site, root, settings, vega, cache))
+        rewrite(page,
+                lambda text: finish(text, page.relative_to(site).as_posix(), site, root, settings,
+                                    vega, cache))
     if (index := site / "search.json").exists():
-        (site / "search.js").write_text(f"window.searchIndex = {index.read_text(encoding='utf-8')};", encoding="utf-8")
+        (site / "search.js").write_text(
+            f"window.searchIndex = {index.read_text(encoding='utf-8')};", encoding="utf-8")
     for path in (root / "nbs").rglob("*.ipynb"):
         place = path.relative_to(root / "nbs").as_posix()
         if any(part.startswith((".", "_")) for part in path.relative_to(root).parts): continue
         (site / "notebooks" / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, site / "notebooks" / place)
         if LESSON.match(place):
-            (site / f"notebooks/{place}.json").write_text(json.dumps(code_of(json.loads(path.read_bytes()))), encoding="utf-8")
+            (site / f"notebooks/{place}.json").write_text(
+                json.dumps(code_of(json.loads(path.read_bytes()))), encoding="utf-8")
     pack(root / settings["lib_path"], site / "web/package.zip")
 
 
 def pack(package: Path, archive: Path) -> None:
     "Write the Python files of `package` to a zip archive."
     with tempfile.TemporaryDirectory() as folder:
-        if package.exists(): shutil.copytree(package, Path(folder) / package.name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        if package.exists(): shutil.copytree(package, Path(folder) / package.name,
+                                             ignore=shutil.ignore_patterns("__pycache__", ".*"))
         shutil.make_archive(str(archive.with_suffix("")), "zip", folder)
 
 

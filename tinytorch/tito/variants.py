@@ -26,11 +26,13 @@ def of_operation(node):
     "Wrong sums, products and powers."
     left, operation, right = node.left, node.op, node.right
     if isinstance(operation, ast.Add):
-        yield "something is subtracted that should be added.", SIGNS, ast.BinOp(left, ast.Sub(), right)
+        yield "something is subtracted that should be added.", SIGNS, ast.BinOp(
+            left, ast.Sub(), right)
         yield "a term is missing.", TERMS, left
         yield "a term is missing.", TERMS, right
     if isinstance(operation, ast.Sub):
-        yield "something is added that should be subtracted.", SIGNS, ast.BinOp(left, ast.Add(), right)
+        yield "something is added that should be subtracted.", SIGNS, ast.BinOp(
+            left, ast.Add(), right)
         yield "a difference is the wrong way round.", SIGNS, ast.BinOp(right, ast.Sub(), left)
         yield "a term is missing.", TERMS, left
         yield "a term is missing.", TERMS, ast.UnaryOp(ast.USub(), right)
@@ -39,7 +41,8 @@ def of_operation(node):
         yield "a factor is missing.", TERMS, right
     if isinstance(operation, ast.Div):
         yield "a division is missing.", TERMS, left
-        yield "something is multiplied that should be divided.", TERMS, ast.BinOp(left, ast.Mult(), right)
+        yield "something is multiplied that should be divided.", TERMS, ast.BinOp(
+            left, ast.Mult(), right)
     if isinstance(operation, ast.Pow):
         yield "a power is missing.", TERMS, left
 
@@ -52,7 +55,8 @@ def of_comparison(node):
     "Comparisons that are off by equality, or turned around."
     equality, other = TURNED.get(type(node.ops[0]), (None, None))
     if equality:
-        yield ("equality falls on the wrong side of a comparison.", "What holds where both are equal?",
+        yield ("equality falls on the wrong side of a comparison.",
+               "What holds where both are equal?",
                ast.Compare(node.left, [equality()], node.comparators))
     if other:
         yield ("a comparison is turned around.", "Which of the two cases is which?",
@@ -66,7 +70,8 @@ def of_condition(node):
         yield "the two cases of a condition are exchanged.", "", ast.IfExp(test, no, yes)
     else:
         test, yes, no = node.args
-        yield "the two cases of a condition are exchanged.", "", ast.Call(node.func, [test, no, yes], [])
+        yield "the two cases of a condition are exchanged.", "", ast.Call(
+            node.func, [test, no, yes], [])
     yield "one case of a condition is missing.", "What holds in the other case?", yes
     yield "one case of a condition is missing.", "What holds in the other case?", no
 
@@ -74,18 +79,18 @@ def of_condition(node):
 BASES = "`np.log` is the natural logarithm."
 DROPPED = {"abs": "an absolute value", "exp": "an exponential", "log": "a logarithm",
            "sqrt": "a square root", "sign": "a sign", "square": "a square"}
-OTHERS = {
-    "log": [("log2", "a logarithm has base 2.", BASES), ("log10", "a logarithm has base 10.", BASES),
-            ("log1p", "a logarithm is that of 1 more.", "`np.log1p(x)` is log(1 + x).")],
-    "log1p": [("log", "the logarithm of x is taken where that of 1 + x is wanted.", "")],
-    "expm1": [("exp", "an exponential is taken where it less 1 is wanted.", "")],
-    "exp": [("exp2", "a power of 2 is taken where one of e is wanted.", "")],
-    "maximum": [("minimum", "a minimum is taken where a maximum is wanted.", "")],
-    "minimum": [("maximum", "a maximum is taken where a minimum is wanted.", "")],
-    "sum": [("mean", "a mean is taken where a sum is wanted.", "")],
-    "mean": [("sum", "a sum is taken where a mean is wanted.", "")],
-    "cos": [("sin", "sine and cosine are exchanged.", "")],
-    "sin": [("cos", "sine and cosine are exchanged.", "")]}
+OTHERS = {"log": [("log2", "a logarithm has base 2.", BASES),
+                  ("log10", "a logarithm has base 10.", BASES),
+                  ("log1p", "a logarithm is that of 1 more.", "`np.log1p(x)` is log(1 + x).")],
+          "log1p": [("log", "the logarithm of x is taken where that of 1 + x is wanted.", "")],
+          "expm1": [("exp", "an exponential is taken where it less 1 is wanted.", "")],
+          "exp": [("exp2", "a power of 2 is taken where one of e is wanted.", "")],
+          "maximum": [("minimum", "a minimum is taken where a maximum is wanted.", "")],
+          "minimum": [("maximum", "a maximum is taken where a minimum is wanted.", "")],
+          "sum": [("mean", "a mean is taken where a sum is wanted.", "")],
+          "mean": [("sum", "a sum is taken where a mean is wanted.", "")],
+          "cos": [("sin", "sine and cosine are exchanged.", "")],
+          "sin": [("cos", "sine and cosine are exchanged.", "")]}
 
 
 def of_call(node):
@@ -101,7 +106,8 @@ def of_call(node):
         for kept in node.args:
             yield "a limit is missing: nothing is cut off.", f"See `np.{name}`.", kept
     for other, text, fix in OTHERS.get(name, []):
-        yield text, fix, ast.Call(ast.Attribute(node.func.value, other, ast.Load()), node.args, node.keywords)
+        yield text, fix, ast.Call(ast.Attribute(node.func.value, other, ast.Load()), node.args,
+                                  node.keywords)
     axes = [word for word in node.keywords if word.arg in ("axis", "dim")]
     if axes and isinstance(axes[0].value, ast.UnaryOp):
         first = [word if word is not axes[0] else ast.keyword(word.arg, ast.Constant(0))
@@ -118,7 +124,8 @@ def of_statement(node):
         other = ast.UnaryOp(ast.Not(), node.test)
         yield "an option works the wrong way round.", "", ast.If(other, node.body, node.orelse)
         yield "an option makes no difference.", "", ast.If(ast.Constant(True), node.body, [])
-        yield "an option makes no difference.", "", ast.If(ast.Constant(False), node.body, node.orelse)
+        yield "an option makes no difference.", "", ast.If(
+            ast.Constant(False), node.body, node.orelse)
 
 
 def of_node(node):

@@ -19,7 +19,9 @@ LIMIT = 100_000                                # characters of one cell
 
 # %% ../../nbs/tito/worker_dev.ipynb #30cbd6ed
 class Lines(io.TextIOBase):
-    "A text stream that hands on whole lines: all of them, or only those that start with one of `MARKS`."
+    """A text stream that hands on whole lines: all of them, or only those that start with one of
+    `MARKS`.
+    """
     encoding = "utf-8"
 
     def __init__(self, hand_on, everything=False):
@@ -50,15 +52,17 @@ class Lines(io.TextIOBase):
 def describe(error):
     "A dictionary of what to tell about `error`, an exception raised by a cell."
     frames = [(f.filename, f.lineno, f.name) for f in traceback.extract_tb(error.__traceback__)]
-    if isinstance(error, SyntaxError) and error.filename: frames.append((error.filename, error.lineno, ""))
+    if isinstance(error, SyntaxError) and error.filename: frames.append(
+        (error.filename, error.lineno, ""))
     cells = [f for f in frames if f[0].startswith("<cell ")]
     message = getattr(error, "msg", None) if isinstance(error, SyntaxError) else str(error)
     notes = getattr(error, "__notes__", [])
-    return dict(type=type(error).__name__, message="\n".join([message or "", *notes]).strip()[:4000],
-                missing=getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None,
-                cell=int(cells[-1][0][6:-1]) if cells else None, line=cells[-1][1] if cells else None,
-                test=next((name for _, _, name in frames if name.startswith("test_")), None),
-                raised=frames[-1] if frames and frames[-1] not in cells else None)
+    return dict(
+        type=type(error).__name__, message="\n".join([message or "", *notes]).strip()[:4000],
+        missing=getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None,
+        cell=int(cells[-1][0][6:-1]) if cells else None, line=cells[-1][1] if cells else None,
+        test=next((name for _, _, name in frames if name.startswith("test_")), None),
+        raised=frames[-1] if frames and frames[-1] not in cells else None)
 
 # %% ../../nbs/tito/worker_dev.ipynb #e506c473
 def _plain():
@@ -74,7 +78,9 @@ def _plain():
 
 # %% ../../nbs/tito/worker_dev.ipynb #7080ce90
 def _collecting():
-    "A function that runs a cell and returns its error and what it displays, as a notebook's outputs."
+    """A function that runs a cell and returns its error and what it displays, as a notebook's
+    outputs.
+    """
     from execnb.shell import CaptureShell
     shell = CaptureShell()
     shell._run("set_matplotlib_formats('retina', metadata={'Software': None})")
@@ -86,10 +92,13 @@ def _collecting():
 
 # %% ../../nbs/tito/worker_dev.ipynb #d2fd6248
 def serve(plan, send):
-    "Run the cells of `plan` until one fails, telling `send` about each step; return whether all passed."
+    """Run the cells of `plan` until one fails, telling `send` about each step; return whether all
+    passed.
+    """
     streams = dict(stdout=Lines(lambda line: send(line=line), plan["verbose"]),
                    stderr=Lines(lambda line: send(line=line) if plan["verbose"] else None, True))
-    sys.path[0] = os.getcwd()                  # as in JupyterLab: the notebook's folder, not this file's
+    # as in JupyterLab: the notebook's folder, not this file's
+    sys.path[0] = os.getcwd()
     shell, run = _collecting() if plan["collect"] else _plain()
     shell.showtraceback = shell.showsyntaxerror = lambda *args, **options: None
     shell.history_manager.enabled = False
@@ -101,7 +110,8 @@ def serve(plan, send):
         printed = {name: stream.end_cell() for name, stream in streams.items()}
         texts = [dict(output_type="stream", name=name, text=text.splitlines(True))
                  for name, (_, text) in printed.items() if text and plan["collect"]]
-        send(end=cell["number"], printed=sum(n for n, _ in printed.values()), outputs=texts + outputs)
+        send(end=cell["number"], printed=sum(n for n, _ in printed.values()),
+             outputs=texts + outputs)
         if error is not None:
             send(error=describe(error))
             return False
@@ -110,7 +120,8 @@ def serve(plan, send):
 # %% ../../nbs/tito/worker_dev.ipynb #a7439e28
 def main():
     "Read the plan from standard input, run it, and write the events to standard output."
-    events, parent = os.fdopen(os.dup(1), "w", encoding="ascii"), os.fdopen(os.dup(0), "r", encoding="utf-8")
+    events, parent = (os.fdopen(os.dup(1), "w", encoding="ascii"),
+                      os.fdopen(os.dup(0), "r", encoding="utf-8"))
     os.dup2(2, 1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
