@@ -1,4 +1,6 @@
-"pytest collects every notebook in nbs/ as one test and runs it as `tito test` does: from disk, in a process of its own."
+"""pytest collects every notebook in nbs/ as one test and runs it as `tito test` does: from disk,
+in a process of its own.
+"""
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,9 @@ NOTEBOOKS = Path(__file__).resolve().parent / "nbs"
 
 
 def pytest_addoption(parser):
-    parser.addoption("--slow", action="store_true", help="also run the notebooks' cells marked slow, which measure time and memory")
+    parser.addoption(
+        "--slow", action="store_true",
+        help="also run the notebooks' cells marked slow, which measure time and memory")
 
 
 def pytest_collect_file(file_path, parent):
@@ -25,7 +29,8 @@ class Notebook(pytest.Item):
     def runtest(self):
         from tinytorch.tito.notebooks import Problem, TitoError, find_project, run_notebook
         try:
-            problem = run_notebook(find_project(NOTEBOOKS), self.path, slow=self.config.getoption("slow")).problem
+            problem = run_notebook(find_project(NOTEBOOKS), self.path,
+                                   slow=self.config.getoption("slow")).problem
         except TitoError as error:
             problem = Problem(str(error))
         if problem:
@@ -37,8 +42,10 @@ class Notebook(pytest.Item):
         problem = excinfo.value.args[0]
         lines = [problem.message]
         if problem.cell:
-            lines += [f"in cell [{problem.cell.number}]" + (f", line {problem.line}:" if problem.line else "")]
-        lines += [f"{'>' if failed else ' '} {number:3}  {text}" for number, text, failed in problem.excerpt()]
+            lines += [f"in cell [{problem.cell.number}]"
+                      + (f", line {problem.line}:" if problem.line else "")]
+        lines += [f"{'>' if failed else ' '} {number:3}  {text}"
+                  for number, text, failed in problem.excerpt()]
         return "\n".join([*lines, *filter(None, [problem.raised])])
 
     def reportinfo(self):

@@ -1,6 +1,8 @@
-"""What a submission might try: a program that tests/test_grade.py runs without a sandbox, where each attack succeeds, and in one, where none may.
+"""What a submission might try: a program that tests/test_grade.py runs without a sandbox, where
+each attack succeeds, and in one, where none may.
 
-Each function returns something true if it got through. It is given `plan`: paths and numbers of what it is after.
+Each function returns something true if it got through. It is given `plan`: paths and numbers of
+what it is after.
 """
 import contextlib
 import ctypes
@@ -15,9 +17,11 @@ import threading
 
 ATTACKS = {}
 LIBC = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
-NUMBERS = dict(memfd_create=(319, 279), shmget=(29, 194), semget=(64, 190), msgget=(68, 186), add_key=(248, 217), keyctl=(250, 219), perf_event_open=(298, 241),
-               userfaultfd=(323, 282), io_uring_setup=(425, 425), process_vm_readv=(310, 270), ptrace=(101, 117), pidfd_open=(434, 434),
-               unshare=(272, 97), setns=(308, 268), syslog=(103, 116), open_tree=(428, 428))
+NUMBERS = dict(memfd_create=(319, 279), shmget=(29, 194), semget=(64, 190), msgget=(68, 186),
+               add_key=(248, 217), keyctl=(250, 219), perf_event_open=(298, 241),
+               userfaultfd=(323, 282), io_uring_setup=(425, 425), process_vm_readv=(310, 270),
+               ptrace=(101, 117), pidfd_open=(434, 434), unshare=(272, 97), setns=(308, 268),
+               syslog=(103, 116), open_tree=(428, 428))
 
 
 def attack(function):
@@ -55,19 +59,24 @@ def reads_users(plan): return open("/etc/passwd").read()
 @attack
 def reads_submissions(plan): return os.listdir(plan["submissions"])
 @attack
-def reads_solutions(plan): return "BEGIN SOLUTION" in open(plan["root"] + "/nbs/04_losses/losses_dev.ipynb").read()
+def reads_solutions(plan): return "BEGIN SOLUTION" in open(
+    plan["root"] + "/nbs/04_losses/losses_dev.ipynb").read()
 @attack
-def reads_the_package(plan): return "BEGIN SOLUTION" in open(plan["root"] + "/tinytorch/nn/losses.py").read()
+def reads_the_package(plan): return "BEGIN SOLUTION" in open(
+    plan["root"] + "/tinytorch/nn/losses.py").read()
 @attack
 def reads_mistakes(plan): return open(plan["root"] + "/tinytorch/mistakes.py").read()
 @attack
 def reads_an_installed_copy(plan): return open(plan["site"] + "/tinytorch_planted/losses.py").read()
 @attack
-def reads_a_copy_beside_the_library(plan): return open(os.path.dirname(plan["site"]) + "/course_planted.py").read()
+def reads_a_copy_beside_the_library(plan): return open(os.path.dirname(plan["site"])
+                                                       + "/course_planted.py").read()
 @attack
-def reads_the_root_of_a_process(plan): return os.path.exists(f"/proc/{plan['pid']}/root/{plan['root']}/settings.ini")
+def reads_the_root_of_a_process(plan): return os.path.exists(
+    f"/proc/{plan['pid']}/root/{plan['root']}/settings.ini")
 @attack
-def reads_through_its_own_root(plan): return os.path.exists(f"/proc/self/root{plan['root']}/settings.ini")
+def reads_through_its_own_root(plan): return os.path.exists(
+    f"/proc/self/root{plan['root']}/settings.ini")
 @attack
 def reads_by_climbing(plan): return os.path.exists("../" * 20 + plan["root"] + "/settings.ini")
 @attack
@@ -93,17 +102,21 @@ def writes_to_tmp(plan): return writes("/tmp" "/tinytorch-planted")
 @attack
 def writes_to_shared_memory(plan): return writes("/dev/shm/tinytorch-planted")
 @attack
-def writes_beside_itself(plan): return writes(os.path.dirname(os.path.abspath(__file__)) + "/planted.py")
+def writes_beside_itself(plan): return writes(os.path.dirname(os.path.abspath(__file__))
+                                              + "/planted.py")
 @attack
 def writes_to_submissions(plan): return writes(plan["submissions"] + "/planted")
 @attack
 def writes_over_itself(plan): return open(__file__, "a").close() or True
 @attack
-def makes_folders(plan): os.mkdir("/tmp" "/planted-folder"); os.rmdir("/tmp" "/planted-folder"); return True
+def makes_folders(plan): os.mkdir(
+    "/tmp" "/planted-folder"); os.rmdir("/tmp" "/planted-folder"); return True
 @attack
-def makes_links(plan): os.symlink("x", "/tmp" "/planted-link"); os.remove("/tmp" "/planted-link"); return True
+def makes_links(plan): os.symlink(
+    "x", "/tmp" "/planted-link"); os.remove("/tmp" "/planted-link"); return True
 @attack
-def makes_pipes(plan): os.mkfifo("/tmp" "/planted-pipe"); os.remove("/tmp" "/planted-pipe"); return True
+def makes_pipes(plan): os.mkfifo(
+    "/tmp" "/planted-pipe"); os.remove("/tmp" "/planted-pipe"); return True
 @attack
 def changes_modes(plan): os.chmod(__file__, os.stat(__file__).st_mode); return True
 @attack
@@ -118,13 +131,17 @@ def maps_shared_memory(plan): return mmap.mmap(os.open(plan["home"] + "/file", o
 @attack
 def reads_the_environment(plan): return os.environ["TINYTORCH_PLANTED"]
 @attack
-def reads_the_first_environment(plan): return b"TINYTORCH_PLANTED" in open("/proc/self/environ", "rb").read()
+def reads_the_first_environment(plan): return b"TINYTORCH_PLANTED" in open(
+    "/proc/self/environ", "rb").read()
 @attack
-def sees_other_processes(plan): return len([name for name in os.listdir("/proc") if name.isdigit()]) > 1
+def sees_other_processes(plan): return len([name for name in os.listdir("/proc")
+                                            if name.isdigit()]) > 1
 @attack
 def reads_the_parents_command(plan): return open(f"/proc/{plan['pid']}/cmdline", "rb").read()
 @attack
-def inherits_files(plan): return [fd for fd in range(3, 50) if os.path.exists(f"/proc/self/fd/{fd}") and "planted" in os.readlink(f"/proc/self/fd/{fd}")]
+def inherits_files(plan): return [
+    fd for fd in range(3, 50)
+    if os.path.exists(f"/proc/self/fd/{fd}") and "planted" in os.readlink(f"/proc/self/fd/{fd}")]
 
 
 # other processes
@@ -145,13 +162,15 @@ def forks(plan): return child(lambda: True)
 @attack
 def leaves_the_session(plan): return child(lambda: os.setsid() or True)
 @attack
-def spawns(plan): return os.waitpid(os.posix_spawn(sys.executable, [sys.executable, "-c", ""], os.environ), 0)[1] == 0
+def spawns(plan): return os.waitpid(
+    os.posix_spawn(sys.executable, [sys.executable, "-c", ""], os.environ), 0)[1] == 0
 @attack
 def runs_a_shell(plan): return os.system("true") == 0
 @attack
 def runs_python(plan): return subprocess.run([sys.executable, "-c", ""]).returncode == 0
 @attack
-def starts_threads(plan): thread = threading.Thread(target=str); thread.start(); thread.join(); return True
+def starts_threads(plan): thread = threading.Thread(
+    target=str); thread.start(); thread.join(); return True
 
 
 # sockets and the kernel
@@ -160,21 +179,26 @@ def connects(plan): socket.create_connection(("127.0.0.1", plan["port"]), 2).clo
 @attack
 def listens(plan): socket.create_server(("127.0.0.1", 0)).close(); return True
 @attack
-def sends_packets(plan): return socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", plan["port"]))
+def sends_packets(plan): return socket.socket(
+    socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", plan["port"]))
 @attack
 def reaches_a_bus(plan): socket.socket(socket.AF_UNIX).connect(plan["bus"]); return True
 @attack
-def reaches_an_abstract_socket(plan): socket.socket(socket.AF_UNIX).connect("\0" + plan["abstract"]); return True
+def reaches_an_abstract_socket(plan): socket.socket(socket.AF_UNIX).connect(
+    "\0" + plan["abstract"]); return True
 @attack
 def asks_the_network(plan): return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
 @attack
 def makes_pairs_of_sockets(plan): return socket.socketpair()
 @attack
-def takes_shared_memory(plan): number = call("shmget", 0, 4096, 0o1600); return number >= 0 and LIBC.shmctl(number, 0, None) == 0
+def takes_shared_memory(plan): number = call(
+    "shmget", 0, 4096, 0o1600); return number >= 0 and LIBC.shmctl(number, 0, None) == 0
 @attack
-def takes_semaphores(plan): number = call("semget", 0, 1, 0o1600); return number >= 0 and LIBC.semctl(number, 0, 0) == 0
+def takes_semaphores(plan): number = call(
+    "semget", 0, 1, 0o1600); return number >= 0 and LIBC.semctl(number, 0, 0) == 0
 @attack
-def takes_queues(plan): number = call("msgget", 0, 0o1600); return number >= 0 and LIBC.msgctl(number, 0, None) == 0
+def takes_queues(plan): number = call(
+    "msgget", 0, 0o1600); return number >= 0 and LIBC.msgctl(number, 0, None) == 0
 @attack
 def keeps_keys(plan): return call("add_key", b"user", b"tinytorch", b"x", 1, -2) > 0
 @attack
@@ -204,7 +228,8 @@ def takes_memory(plan): return bytearray(3 * 2**30)
 def opens_many_files(plan): return [open("/dev/null") for _ in range(200)]
 @attack
 def writes_large_files(plan):
-    with contextlib.closing(os.fdopen(os.open(plan["home"] + "/large", os.O_CREAT | os.O_WRONLY), "wb")) as file:
+    with contextlib.closing(os.fdopen(os.open(plan["home"] + "/large", os.O_CREAT | os.O_WRONLY),
+                                      "wb")) as file:
         return file.write(b"x" * 10**6)
 @attack
 def raises_its_limits(plan):
@@ -214,7 +239,8 @@ def raises_its_limits(plan):
 @attack
 def dumps_its_memory(plan): import resource; return resource.getrlimit(resource.RLIMIT_CORE)[1] != 0
 @attack
-def computes_without_end(plan): import resource; return resource.getrlimit(resource.RLIMIT_CPU)[1] == resource.RLIM_INFINITY
+def computes_without_end(plan): import resource; return resource.getrlimit(
+    resource.RLIMIT_CPU)[1] == resource.RLIM_INFINITY
 @attack
 def gets_rights_by_programs(plan): return LIBC.prctl(39, 0, 0, 0, 0) == 0
 

@@ -1,6 +1,8 @@
-"""Kills `tito` at random moments and looks for what is lost: `python tests/kills.py [--times 100] [COMMAND ...]`.
+"""Kills `tito` at random moments and looks for what is lost: `python tests/kills.py [--times 100]
+[COMMAND ...]`.
 
-It works on a copy of the project. After each kill every file must be as it was or as the finished command leaves it,
+It works on a copy of the project. After each kill every file must be as it was or as the finished
+command leaves it,
 no folder may be left beside an edition once the command has run again, and that run must succeed.
 """
 import argparse
@@ -15,7 +17,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-IGNORED = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".tito", "_docs", "_proc", "_demo", "*.egg-info", ".pytest_cache", ".hypothesis")
+IGNORED = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".tito", "_docs", "_proc", "_demo",
+                                 "*.egg-info", ".pytest_cache", ".hypothesis")
 SOLUTION = "### BEGIN SOLUTION"
 
 
@@ -50,21 +53,23 @@ def handed_in(root):
 
 
 LOSSES, LESSON = "tinytorch/nn/losses.py", "nbs/04_losses/losses_dev.ipynb"
-CASES = {
-    "export": Case("export", "losses_dev", changes=[LOSSES], prepare=stale(LOSSES)),
-    "refresh": Case("refresh", "--no-run", "losses_dev", changes=[LESSON], prepare=untidy),
-    "reset": Case("reset", "04", "squared_error", changes=[LESSON]),
-    "readme": Case("readme", changes=["README.md"], prepare=stale("README.md")),
-    "test": Case("test", "04", "squared_error"),
-    "hint": Case("hint", "04", "squared_error"),
-    "release": Case("release", "../edition", makes="edition"),
-    "grade": Case("grade", "../in", "--out", "../marks", "--notebook", "losses_dev", "--timeout", "60", makes="marks", prepare=handed_in)}
+CASES = {"export": Case("export", "losses_dev", changes=[LOSSES], prepare=stale(LOSSES)),
+         "refresh": Case("refresh", "--no-run", "losses_dev", changes=[LESSON], prepare=untidy),
+         "reset": Case("reset", "04", "squared_error", changes=[LESSON]),
+         "readme": Case("readme", changes=["README.md"], prepare=stale("README.md")),
+         "test": Case("test", "04", "squared_error"), "hint": Case("hint", "04", "squared_error"),
+         "release": Case("release", "../edition", makes="edition"),
+         "grade": Case("grade", "../in", "--out", "../marks", "--notebook", "losses_dev",
+                       "--timeout", "60", makes="marks", prepare=handed_in)}
 
 
 def run(case, root, until=None):
     "Run the command, or kill it after some seconds; return its exit status and what it said."
-    process = subprocess.Popen([sys.executable, "-m", "tinytorch.tito.cli", *case.arguments], cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tinytorch.tito.cli", *case.arguments], cwd=root,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+        start_new_session=True)
     try:
         _, said = process.communicate(timeout=until)
     except subprocess.TimeoutExpired:
@@ -77,26 +82,30 @@ def files(folder):
     "The content of the files of a folder, without what commands keep for themselves."
     own = (".tito", "__pycache__", ".git", ".state")
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*")
-            if path.is_file() and not set(own) & set(path.relative_to(folder).parts) and not path.name.endswith(".tmp")}
+            if path.is_file() and not set(own) & set(
+                path.relative_to(folder).parts) and not path.name.endswith(".tmp")}
 
 
 def lost(case, root, before, after, parent):
     "What a kill has damaged."
     now = files(root)
-    told = [f"{name} is neither old nor new" for name in before if now.get(name) not in (before[name], after.get(name))]
+    told = [f"{name} is neither old nor new" for name in before
+            if now.get(name) not in (before[name], after.get(name))]
     told += [f"{name} appeared" for name in now.keys() - before.keys()]
     if case.makes == "edition" and (made := root.parent / case.makes).exists():
         told += [f"{name} is missing in the edition" for name in parent if name not in files(made)]
     for path in (root / ".tito").rglob("*.json"):
         json.loads(path.read_text(encoding="utf-8"))
     for path in (root / ".tito").rglob("*.ipynb"):      # the copies that `reset` makes
-        told += [f"the copy {path.name} is not whole"] * (path.read_bytes() not in (before[LESSON], after[LESSON]))
+        told += ([f"the copy {path.name} is not whole"]
+                 * (path.read_bytes() not in (before[LESSON], after[LESSON])))
     return told
 
 
 def beside(root):
     "Folders with solutions that nobody asked for."
-    return [str(path) for path in root.parent.iterdir() if path.name not in (root.name, "in", "marks", "fresh", "edition")]
+    return [str(path) for path in root.parent.iterdir()
+            if path.name not in (root.name, "in", "marks", "fresh", "edition")]
 
 
 def clear(case, root, fresh):
@@ -128,8 +137,10 @@ def try_one(name, times, chance):
         clear(case, root, fresh)
         again, _ = run(case, root)
         told += ["the next run fails"] * (again != 0) + [f"{path} is left" for path in beside(root)]
-        told += [f"{file} differs after the next run" for file in after if files(root).get(file) != after[file]]
-    print(f"{name}: {killed} runs killed within {seconds:.1f} s, {len(told)} faults", *sorted(set(told)), sep="\n  ", flush=True)
+        told += [f"{file} differs after the next run" for file in after
+                 if files(root).get(file) != after[file]]
+    print(f"{name}: {killed} runs killed within {seconds:.1f} s, {len(told)} faults",
+          *sorted(set(told)), sep="\n  ", flush=True)
     return told
 
 
@@ -139,4 +150,5 @@ if __name__ == "__main__":
     parser.add_argument("--times", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    sys.exit(any([try_one(name, chosen.times, random.Random(chosen.seed)) for name in chosen.commands]))
+    sys.exit(any([try_one(name, chosen.times, random.Random(chosen.seed))
+                  for name in chosen.commands]))

@@ -11,14 +11,16 @@ from pathlib import Path
 from queue import SimpleQueue
 
 ROOT = Path(__file__).resolve().parent.parent
-OTHER = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
-         ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
-         ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,
-         ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd}
+OTHER = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
+         ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn,
+         ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And, ast.Add: ast.Sub, ast.Sub: ast.Add,
+         ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.FloorDiv: ast.Mult,
+         ast.Mod: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd}
 # The tests of what every loss shares come last; these losses stand for the others.
 SHARED = ["engine", "engines", "faults", "contract"]
 LOSSES = "MSELoss or BCEWith or CrossEntropyLoss or CosineEmb or MultiMargin or TverskyLoss"
-COMPILER = {"compiled", "fastmath", "trace"}    # a fault in these must not find loops made without it
+# a fault in these must not find loops made without it
+COMPILER = {"compiled", "fastmath", "trace"}
 SLOW = "long_graphs or memory"
 
 
@@ -59,7 +61,8 @@ def inside(node):
     "Yield the nodes below one, without annotations and the words of messages."
     for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and name not in ("annotation", "returns") and not isinstance(child, ast.JoinedStr):
+            if isinstance(child, ast.AST) and name not in (
+                "annotation", "returns") and not isinstance(child, ast.JoinedStr):
                 yield child
                 yield from inside(child)
 
@@ -88,36 +91,48 @@ def mutants(path):
 
 
 def tests_of(path):
-    "Return the test files of a module: its own, or the one that names most of what it exports; then the shared ones."
-    names = re.findall(r"'(\w+)'", path.read_text(encoding="utf-8").partition("__all__ =")[2].partition("]")[0])
+    """Return the test files of a module: its own, or the one that names most of what it exports;
+    then the shared ones.
+    """
+    names = re.findall(r"'(\w+)'",
+                       path.read_text(encoding="utf-8").partition("__all__ =")[2].partition("]")[0])
     files = sorted((ROOT / "tests").glob("test_*.py"))
     shared = [f"test_{x}.py" for x in SHARED if path.parent.name in ("core", "nn")]
     texts = {x.name: x.read_text(encoding="utf-8") for x in files if x.name not in shared}
     if shared:      # what starts programs is slow, and about other things
         texts = {name: text for name, text in texts.items() if "tinytorch.tito" not in text}
-    near = max(texts, key=lambda x: (x == f"test_{path.stem}.py", len(set(re.findall(r"\w+", texts[x])) & set(names))))
-    return ([] if f"test_{path.stem}.py" in shared else [near]) + sorted(shared, key=lambda x: x != f"test_{path.stem}.py")
+    near = max(texts,
+               key=lambda x: (x == f"test_{path.stem}.py",
+                              len(set(re.findall(r"\w+", texts[x])) & set(names))))
+    return (([] if f"test_{path.stem}.py" in shared else [near])
+            + sorted(shared, key=lambda x: x != f"test_{path.stem}.py"))
 
 
 class FirstFailure:
     "Tell the first test that fails, as a plugin of pytest."
     def __init__(self, tell): self.tell = tell
     def pytest_runtest_logreport(self, report): self.tell(report.nodeid) if report.failed else None
-    def pytest_collectreport(self, report): self.tell(f"{report.nodeid} (import)") if report.failed else None
+    def pytest_collectreport(self, report): self.tell(
+        f"{report.nodeid} (import)") if report.failed else None
 
 
 def test(folder, cache, files, losses, pipe):
-    "Run test files in a copy of the project, in a process forked from one that has imported pytest and Numba."
+    """Run test files in a copy of the project, in a process forked from one that has imported
+    pytest and Numba.
+    """
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.chdir(folder)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1), os.dup2(1, 2)
-    os.environ.update(PYTHONPATH=str(folder), PYTHONDONTWRITEBYTECODE="1", TINYTORCH_CACHE=str(cache))
+    os.environ.update(PYTHONPATH=str(folder), PYTHONDONTWRITEBYTECODE="1",
+                      TINYTORCH_CACHE=str(cache))
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True
     chosen = f"not ({SLOW}) and (not test_contract or {losses})"
     import pytest
-    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-k", chosen, *[f"tests/{x}" for x in files]], plugins=[FirstFailure(pipe.send)])
+    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-k", chosen,
+                        *[f"tests/{x}" for x in files]],
+                       plugins=[FirstFailure(pipe.send)])
     pipe.send("" if code == 0 else f"pytest ended with {code}")
 
 
@@ -125,10 +140,13 @@ def outcome(folder, path, made, limit, caches, files=None):
     "Return the test that notices a fault, or nothing."
     place, source = folder / path.relative_to(ROOT), path.read_text(encoding="utf-8")
     place.write_text(made, encoding="utf-8")
-    cache = Path(tempfile.mkdtemp(dir=caches)) if path.stem in COMPILER and made != source else caches
+    cache = (Path(tempfile.mkdtemp(dir=caches)) if path.stem in COMPILER and made != source
+             else caches)
     classes = re.findall(r"^class (\w+Loss)\b", source, re.M)[:4]
     ours, theirs = multiprocessing.Pipe(duplex=False)
-    child = multiprocessing.Process(target=test, args=(folder, cache, files or tests_of(path), " or ".join(classes) or LOSSES, theirs))
+    child = multiprocessing.Process(target=test,
+                                    args=(folder, cache, files or tests_of(path),
+                                          " or ".join(classes) or LOSSES, theirs))
     child.start()
     theirs.close()
     try:
@@ -146,10 +164,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in ("count", 100), ("seed", 0), ("limit", 300), ("jobs", 2):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--only", nargs="*", default=["core/", "nn/"], help="parts of paths below tinytorch/")
+    parser.add_argument("--only", nargs="*", default=["core/", "nn/"],
+                        help="parts of paths below tinytorch/")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    paths = [x for x in sorted((ROOT / "tinytorch").rglob("*.py")) if any(part in x.relative_to(ROOT / "tinytorch").as_posix() for part in options.only)]
+    paths = [x for x in sorted((ROOT / "tinytorch").rglob("*.py"))
+             if any(part in x.relative_to(ROOT / "tinytorch").as_posix() for part in options.only)]
     every = [x for path in paths for x in mutants(path)]
     chosen = random.Random(options.seed).sample(every, min(options.count, len(every)))
     import numba, numpy, pytest  # noqa: F401 - each child has them
@@ -166,17 +186,23 @@ def main():
                 caught = outcome(folder, *mutant, options.limit, caches)
                 if "::" in caught and caught not in sound:
                     path, _ = mutant
-                    sound[caught] = not outcome(folder, path, path.read_text(encoding="utf-8"), options.limit, caches, [caught[6:]])
-                return mutant, caught if sound.get(caught, True) else f"nothing: {caught} fails anyway"
+                    sound[caught] = not outcome(folder, path, path.read_text(encoding="utf-8"),
+                                                options.limit, caches, [caught[6:]])
+                return (mutant,
+                        caught if sound.get(caught, True) else f"nothing: {caught} fails anyway")
             finally:
                 free.put(folder)
 
         with ThreadPoolExecutor(options.jobs) as pool:
             for number, ((path, made), caught) in enumerate(pool.map(judge, chosen), 1):
-                diff = list(difflib.unified_diff(path.read_text(encoding="utf-8").splitlines(), made.splitlines(), lineterm="", n=0))[2:]
+                diff = list(difflib.unified_diff(path.read_text(encoding="utf-8").splitlines(),
+                                                 made.splitlines(), lineterm="", n=0))[2:]
                 survived += [path] * (not caught or caught.startswith("nothing"))
-                print(f"{number:4} {path.relative_to(ROOT / 'tinytorch')}: {'caught by ' + caught if caught else 'SURVIVED'}", *([] if caught else diff), sep="\n     ", flush=True)
-        print(f"{len(chosen) - len(survived)} of {len(chosen)} caught, of {len(every)} possible; seed {options.seed}, {time.monotonic() - began:.0f} s")
+                print(f"{number:4} {path.relative_to(ROOT / 'tinytorch')}: "
+                      f"{'caught by ' + caught if caught else 'SURVIVED'}",
+                      *([] if caught else diff), sep="\n     ", flush=True)
+        print(f"{len(chosen) - len(survived)} of {len(chosen)} caught, of {len(every)} possible; "
+              f"seed {options.seed}, {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

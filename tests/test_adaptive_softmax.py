@@ -1,4 +1,6 @@
-"AdaptiveLogSoftmaxWithLoss against PyTorch with the same weights, against a full softmax's cost, and its errors."
+"""AdaptiveLogSoftmaxWithLoss against PyTorch with the same weights, against a full softmax's cost,
+and its errors.
+"""
 import warnings
 from math import inf, nan
 
@@ -12,9 +14,12 @@ from tinytorch.core.engine import engine
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import AdaptiveLogSoftmaxWithLoss, ASMoutput, Linear, Module, Sequential, manual_seed
 
-CASES = [((16, 50, [5, 20]), {}), ((16, 50, (5, 20)), {"head_bias": True}), ((12, 30, [10]), {"div_value": 2.0}),
-         ((64, 40, [1, 2, 39]), {"head_bias": True}), ((16, 2, [1]), {}), ((10, 30, np.array([3, 9])), {"div_value": 1.5}), ((6, 30, [3, 9]), {"div_value": 0.5})]
-TARGETS = {"all": (0, -1, 9), "head": (0, 0, 9), "tail": (-2, -1, 9), "one": (0, -1, 1), "single": (0, -1, None)}
+CASES = [((16, 50, [5, 20]), {}), ((16, 50, (5, 20)), {"head_bias": True}),
+         ((12, 30, [10]), {"div_value": 2.0}), ((64, 40, [1, 2, 39]), {"head_bias": True}),
+         ((16, 2, [1]), {}), ((10, 30, np.array([3, 9])), {"div_value": 1.5}),
+         ((6, 30, [3, 9]), {"div_value": 0.5})]
+TARGETS = {"all": (0, -1, 9), "head": (0, 0, 9), "tail": (-2, -1, 9), "one": (0, -1, 1),
+           "single": (0, -1, None)}
 
 
 def layer_of(arguments, options={}) -> AdaptiveLogSoftmaxWithLoss:
@@ -28,9 +33,11 @@ def layer_of(arguments, options={}) -> AdaptiveLogSoftmaxWithLoss:
 def pair(torch, arguments, options):
     "Our layer and PyTorch's, in float64, with the same weights, and the pairs of parameters."
     ours = layer_of(arguments, options)
-    theirs = torch.nn.AdaptiveLogSoftmaxWithLoss(arguments[0], arguments[1], [int(c) for c in arguments[2]], **options).double()
+    theirs = torch.nn.AdaptiveLogSoftmaxWithLoss(arguments[0], arguments[1],
+                                                 [int(c) for c in arguments[2]], **options).double()
     names = dict(theirs.named_parameters())
-    pairs = [(parameter, names.pop(name.replace("layers.", ""))) for name, parameter in ours.named_parameters()]
+    pairs = [(parameter, names.pop(name.replace("layers.", "")))
+             for name, parameter in ours.named_parameters()]
     assert not names
     for mine, their in pairs:
         assert mine.shape == tuple(their.shape)
@@ -64,7 +71,8 @@ def test_equals_torch(arguments, options, kind):
     (ours, theirs, pairs), (x, t) = pair(torch, arguments, options), batch(arguments, kind)
     mine, their = Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
     result, expected = ours(mine, t), theirs(their, torch.tensor(t))
-    assert isinstance(result, ASMoutput) and result._fields == expected._fields and result[0] is result.output
+    assert (isinstance(result, ASMoutput) and result._fields == expected._fields
+            and result[0] is result.output)
     same(result.output.data, expected.output)
     same(result.loss.data, expected.loss)
     upstream = np.random.default_rng(1).normal(size=t.shape)                # both results lead back
@@ -72,7 +80,8 @@ def test_equals_torch(arguments, options, kind):
     (expected.loss + (expected.output * torch.tensor(upstream)).sum()).backward()
     same(mine.grad, their.grad)
     for parameter, other in pairs:
-        same(parameter.grad, other.grad)                                    # None for clusters without targets
+        # None for clusters without targets
+        same(parameter.grad, other.grad)
 
 
 @pytest.mark.parametrize("arguments, options", CASES)
@@ -95,13 +104,20 @@ def test_log_prob_and_predict_equal_torch(arguments, options):
         np.testing.assert_array_equal(predicted.data, theirs.predict(torch.tensor(part)).numpy())
 
 
-OPTIONS = [(16, 50, c) for c in ([], [0], [-3, 5], [20, 5], [5, 5], [50], [2.5], [5.0, 20.0], [nan], [inf], ["a"], [None], [[5]], [5, None], 5, None, "ab")]
-OPTIONS += [(16, 0, [1]), (16, 1, [1]), (16, 50.0, [5]), (16, "50", [5]), (16, None, [5]), (-1, 50, [5]), (16.0, 50, [5]), ("a", 50, [5])]
+OPTIONS = [(16, 50, c)
+           for c in ([], [0], [-3, 5], [20, 5], [5, 5], [50], [2.5], [5.0, 20.0], [nan], [inf],
+                     ["a"], [None], [[5]], [5, None], 5, None, "ab")]
+OPTIONS += [(16, 0, [1]), (16, 1, [1]), (16, 50.0, [5]), (16, "50", [5]), (16, None, [5]),
+            (-1, 50, [5]), (16.0, 50, [5]), ("a", 50, [5])]
 OPTIONS += [(16, 50, [5, 20], d) for d in (0, -1, -2.0, nan, "4", None)]
-CALLS = {"1-D input, 1-D target": lambda x, t: (x[0], t[:1]), "2-D input, no axis": lambda x, t: (x, t[0]), "2-D target": lambda x, t: (x, t[:, None]),
-         "3-D input": lambda x, t: (x[None], t), "3-D input, 2-D target": lambda x, t: (x[None], t[None]), "a number": lambda x, t: (x[0, 0], t[0]),
-         "too few features": lambda x, t: (x[:, :5], t), "no features": lambda x, t: (x[:, :0], t), "fewer targets": lambda x, t: (x, t[:2]),
-         "more targets": lambda x, t: (x[:2], t), "negative": lambda x, t: (x, -t), "too high": lambda x, t: (x, t + 40), "fractions": lambda x, t: (x, t + 0.5)}
+CALLS = {"1-D input, 1-D target": lambda x, t: (x[0], t[:1]),
+         "2-D input, no axis": lambda x, t: (x, t[0]), "2-D target": lambda x, t: (x, t[:, None]),
+         "3-D input": lambda x, t: (x[None], t),
+         "3-D input, 2-D target": lambda x, t: (x[None], t[None]),
+         "a number": lambda x, t: (x[0, 0], t[0]), "too few features": lambda x, t: (x[:, :5], t),
+         "no features": lambda x, t: (x[:, :0], t), "fewer targets": lambda x, t: (x, t[:2]),
+         "more targets": lambda x, t: (x[:2], t), "negative": lambda x, t: (x, -t),
+         "too high": lambda x, t: (x, t + 40), "fractions": lambda x, t: (x, t + 0.5)}
 
 
 @pytest.mark.parametrize("arguments", OPTIONS, ids=str)
@@ -110,18 +126,22 @@ def test_options_that_torch_refuses(arguments):
     with warnings.catch_warnings(), pytest.raises(Exception):
         warnings.simplefilter("ignore")
         torch.nn.AdaptiveLogSoftmaxWithLoss(*arguments)
-    with pytest.raises((TypeError, ValueError), match="AdaptiveLogSoftmaxWithLoss: (in_features|n_classes|cutoffs|div_value) is"):
+    with pytest.raises(
+        (TypeError, ValueError),
+        match="AdaptiveLogSoftmaxWithLoss: (in_features|n_classes|cutoffs|div_value) is"):
         AdaptiveLogSoftmaxWithLoss(*arguments)
 
 
 @pytest.mark.parametrize("change", CALLS.values(), ids=CALLS)
 def test_calls_that_torch_refuses(change):
     torch = pytest.importorskip("torch")
-    (ours, theirs, _), (x, t) = pair(torch, (16, 50, [5, 20]), {}), (np.ones((3, 16)), np.array([1, 10, 40]))
+    (ours, theirs, _), (x, t) = pair(torch, (16, 50, [5, 20]), {}), (
+        np.ones((3, 16)), np.array([1, 10, 40]))
     x, t = change(x, t)
     with pytest.raises(Exception):
         theirs(torch.tensor(x), torch.tensor(t))
-    with pytest.raises((ValueError, IndexError), match="AdaptiveLogSoftmaxWithLoss: (input has shape|target)"):
+    with pytest.raises((ValueError, IndexError),
+                       match="AdaptiveLogSoftmaxWithLoss: (input has shape|target)"):
         ours(x, t)
 
 
@@ -130,7 +150,8 @@ def test_all_classes_need_rows(shape):
     torch = pytest.importorskip("torch")
     ours, theirs, _ = pair(torch, (16, 50, [5, 20]), {})
     for name in "log_prob", "predict":
-        check_raises(ValueError, lambda: getattr(ours, name)(np.ones(shape)), f"AdaptiveLogSoftmaxWithLoss.{name}: input has shape {shape}", "(N, 16)")
+        check_raises(ValueError, lambda: getattr(ours, name)(np.ones(shape)),
+                     f"AdaptiveLogSoftmaxWithLoss.{name}: input has shape {shape}", "(N, 16)")
     with pytest.raises(Exception):
         theirs.log_prob(torch.ones(shape, dtype=torch.float64))
 
@@ -143,7 +164,9 @@ whole = st.integers(1, 2**31)
 @settings(derandomize=True, database=None, deadline=None, max_examples=60)
 @given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 9), st.sets(whole, min_size=1, max_size=4), st.sampled_from([1.0, 1.3, 2.0]), st.booleans(), whole)
 def test_probabilities_add_up_to_1(classes, features, samples, cuts, div, bias, seed):
-    "Any layer: probabilities of a target are those of all classes, and add up to 1; the prediction is the most probable."
+    """Any layer: probabilities of a target are those of all classes, and add up to 1; the
+    prediction is the most probable.
+    """
     cutoffs, rng = sorted({1 + c % (classes - 1) for c in cuts}), np.random.default_rng(seed)
     if features // div ** len(cutoffs) < 1:
         return
@@ -152,11 +175,13 @@ def test_probabilities_add_up_to_1(classes, features, samples, cuts, div, bias, 
     every, result = layer.log_prob(x).data, layer(x, t)
     assert every.shape == (samples, classes)
     np.testing.assert_allclose(np.exp(every).sum(axis=1), 1, rtol=1e-12)
-    np.testing.assert_allclose(result.output.data, every[np.arange(samples), t], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(result.output.data, every[np.arange(samples), t], rtol=1e-9,
+                               atol=1e-12)
     assert result.loss.item() == pytest.approx(-result.output.data.mean() if samples else 0)
     np.testing.assert_array_equal(layer.predict(x).data, every.argmax(axis=1))
     order = rng.permutation(samples)
-    np.testing.assert_allclose(layer(x[order], t[order]).output.data, result.output.data[order], rtol=1e-12)
+    np.testing.assert_allclose(layer(x[order], t[order]).output.data, result.output.data[order],
+                               rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])
@@ -193,13 +218,18 @@ def test_is_a_module():
     manual_seed(3)
     layer = AdaptiveLogSoftmaxWithLoss(16, 50, [5, 20], head_bias=True)
     assert [name.replace("layers.", "") for name, _ in layer.named_parameters()] == [
-        "head.weight", "head.bias", "tail.0.0.weight", "tail.0.1.weight", "tail.1.0.weight", "tail.1.1.weight"]
-    assert [p.shape for p in layer.parameters()] == [(7, 16), (7,), (4, 16), (15, 4), (1, 16), (30, 1)]
-    assert all(p.dtype == np.float32 and (abs(p.data) <= p.shape[-1] ** -0.5).all() for p in layer.parameters() if p.ndim == 2)
+        "head.weight", "head.bias", "tail.0.0.weight", "tail.0.1.weight", "tail.1.0.weight",
+        "tail.1.1.weight"]
+    assert [p.shape for p in layer.parameters()] == [(7, 16), (7,), (4, 16), (15, 4), (1, 16),
+                                                     (30, 1)]
+    assert all(p.dtype == np.float32 and (abs(p.data) <= p.shape[-1] ** -0.5).all()
+               for p in layer.parameters() if p.ndim == 2)
     manual_seed(3)
     again = AdaptiveLogSoftmaxWithLoss(16, 50, [5, 20], head_bias=True)
-    assert all((a.data == b.data).all() for a, b in zip(layer.parameters(), again.parameters(), strict=True))
-    assert isinstance(layer.head, Linear) and all(isinstance(part, Sequential) for part in layer.tail)
+    assert all((a.data == b.data).all()
+               for a, b in zip(layer.parameters(), again.parameters(), strict=True))
+    assert (isinstance(layer.head, Linear)
+            and all(isinstance(part, Sequential) for part in layer.tail))
     assert "(tail.1)" in repr(layer) and layer.cutoffs == [5, 20, 50]
     layer(np.ones((2, 16)), [1, 40]).loss.backward()
     layer.zero_grad()
@@ -211,7 +241,8 @@ def test_empty_batch():
     x = Tensor(np.ones((0, 16), "float32"), requires_grad=True)
     result = layer(x, np.zeros(0, int))
     result.loss.backward()
-    assert result.output.shape == (0,) and str(result.loss.item()) == "0.0" and x.grad.shape == (0, 16) and not layer.head.weight.grad.any()
+    assert (result.output.shape == (0,) and str(result.loss.item()) == "0.0"
+            and x.grad.shape == (0, 16) and not layer.head.weight.grad.any())
     assert layer.log_prob(x).shape == (0, 50) and layer.predict(x).shape == (0,)
     assert layer(np.zeros((0, 16)), []).loss.item() == 0
 
@@ -238,19 +269,24 @@ def test_dtypes():
         input = Tensor(x.astype(dtype), requires_grad=True)
         result = layer(input, t)
         result.loss.backward()
-        assert {y.dtype.name for y in (*result, layer.log_prob(input))} == {dtype} and input.grad.dtype == dtype
+        assert ({y.dtype.name for y in (*result, layer.log_prob(input))} == {dtype}
+                and input.grad.dtype == dtype)
         exact = layer.log_prob(Tensor(x.astype(dtype).astype(float))).data[np.arange(9), t]
-        check_close(result.output.data.astype(float), exact, dtype, rtol=1e-2 if dtype == "float16" else 1e-5)
+        check_close(result.output.data.astype(float), exact, dtype,
+                    rtol=1e-2 if dtype == "float16" else 1e-5)
     many = layer_of((4, 3000, [1]))
     for p in many.parameters():
         p.data = np.zeros(p.shape, "float16")
-    assert many(np.ones((20_000, 4), "float16"), np.full(20_000, 2)).loss.item() == pytest.approx(np.log(2 * 2999), rel=1e-3)     # their sum is not a float16
+    # their sum is not a float16
+    assert many(np.ones((20_000, 4), "float16"),
+                np.full(20_000, 2)).loss.item() == pytest.approx(np.log(2 * 2999), rel=1e-3)
 
 
 def test_targets_of_other_types():
     layer, (x, t) = layer_of((16, 50, [5, 20])), batch((16, 50, [5, 20]))
     expected = layer(x, t).output.data
-    for other in t.tolist(), t.astype("uint8"), t.astype("int32"), Tensor(t), Tensor(t.astype("float32")):
+    for other in t.tolist(), t.astype("uint8"), t.astype("int32"), Tensor(t), Tensor(
+        t.astype("float32")):
         np.testing.assert_array_equal(layer(x, other).output.data, expected)
     before = x.copy(), t.copy()
     x.flags.writeable = t.flags.writeable = False
@@ -262,29 +298,44 @@ def test_targets_of_other_types():
 @pytest.mark.parametrize("cutoffs, fix", [([], "CrossEntropyLoss"), ([0], "CrossEntropyLoss"), ([20, 5], "[5, 20]"), ([5, 5], "[5]"), ([50], "CrossEntropyLoss"),
                                           ([2.5, 7], "[7]"), ([True], "CrossEntropyLoss"), (np.array([5, 2]), "[2, 5]")])
 def test_bad_cutoffs_are_named(cutoffs, fix):
-    check_raises(ValueError, lambda: AdaptiveLogSoftmaxWithLoss(16, 50, cutoffs), f"AdaptiveLogSoftmaxWithLoss: cutoffs is {list(np.array(cutoffs, object))}", "49", fix)
+    check_raises(ValueError, lambda: AdaptiveLogSoftmaxWithLoss(16, 50, cutoffs),
+                 f"AdaptiveLogSoftmaxWithLoss: cutoffs is {list(np.array(cutoffs, object))}", "49",
+                 fix)
 
 
 def test_bad_options_are_named():
     check_raises(TypeError, lambda: AdaptiveLogSoftmaxWithLoss(16, 50, 5), "cutoffs is 5", "list")
-    check_raises(TypeError, lambda: AdaptiveLogSoftmaxWithLoss(16.5, 50, [5]), "in_features is 16.5", "whole number")
-    check_raises(ValueError, lambda: AdaptiveLogSoftmaxWithLoss(0, 50, [5]), "in_features is 0", "at least 1")
-    check_raises(ValueError, lambda: AdaptiveLogSoftmaxWithLoss(16, 1, [1]), "n_classes is 1", "at least 2")
-    check_raises(ValueError, lambda: AdaptiveLogSoftmaxWithLoss(8, 50, [5, 20]), "in_features=8", "div_value=4.0", "cluster 1 has hidden states of length 0")
-    check_raises(ValueError, lambda: AdaptiveLogSoftmaxWithLoss(8, 50, [5], div_value=0), "div_value is 0")
+    check_raises(TypeError, lambda: AdaptiveLogSoftmaxWithLoss(16.5, 50, [5]),
+                 "in_features is 16.5", "whole number")
+    check_raises(ValueError, lambda: AdaptiveLogSoftmaxWithLoss(0, 50, [5]), "in_features is 0",
+                 "at least 1")
+    check_raises(ValueError, lambda: AdaptiveLogSoftmaxWithLoss(16, 1, [1]), "n_classes is 1",
+                 "at least 2")
+    check_raises(ValueError, lambda: AdaptiveLogSoftmaxWithLoss(8, 50, [5, 20]), "in_features=8",
+                 "div_value=4.0", "cluster 1 has hidden states of length 0")
+    check_raises(ValueError, lambda: AdaptiveLogSoftmaxWithLoss(8, 50, [5], div_value=0),
+                 "div_value is 0")
     for div in 1e300, 1e-300:
-        check_raises(ValueError, lambda: AdaptiveLogSoftmaxWithLoss(8, 50, [5, 20], div_value=div), f"div_value is {div}")
-    check_raises(ValueError, lambda: AdaptiveLogSoftmaxWithLoss(8, 50, [5, 20], div_value=inf), "length 0")
+        check_raises(ValueError, lambda: AdaptiveLogSoftmaxWithLoss(8, 50, [5, 20], div_value=div),
+                     f"div_value is {div}")
+    check_raises(ValueError, lambda: AdaptiveLogSoftmaxWithLoss(8, 50, [5, 20], div_value=inf),
+                 "length 0")
 
 
 def test_bad_input_is_named():
     layer = AdaptiveLogSoftmaxWithLoss(16, 50, [5, 20])
-    check_raises(ValueError, lambda: layer(np.ones((2, 7)), [1, 2]), "input has shape (2, 7)", "(N, 16)", "(16,)")
-    check_raises(ValueError, lambda: layer(np.ones((2, 16)), [1]), "input has shape (2, 16)", "target has shape (1,)", "(2,) is needed")
-    check_raises(IndexError, lambda: layer(np.ones((2, 16)), [1, 50]), "target[1] is 50", "0..49", "subtract 1")
+    check_raises(ValueError, lambda: layer(np.ones((2, 7)), [1, 2]), "input has shape (2, 7)",
+                 "(N, 16)", "(16,)")
+    check_raises(ValueError, lambda: layer(np.ones((2, 16)), [1]), "input has shape (2, 16)",
+                 "target has shape (1,)", "(2,) is needed")
+    check_raises(IndexError, lambda: layer(np.ones((2, 16)), [1, 50]), "target[1] is 50", "0..49",
+                 "subtract 1")
     check_raises(IndexError, lambda: layer(np.ones(16), -100), "target is -100", "0..49", "leave")
     check_raises(ValueError, lambda: layer(np.ones((2, 16)), [1, 0.5]), "target[1] is 0.5")
     check_raises(ValueError, lambda: layer(np.ones((2, 16)), [1, nan]), "target[1] is nan")
-    check_raises(TypeError, lambda: layer("words", [1, 2]), "AdaptiveLogSoftmaxWithLoss: input has dtype")
-    check_raises(TypeError, lambda: layer(np.ones((2, 16)), ["a", "b"]), "AdaptiveLogSoftmaxWithLoss: target has dtype")
-    check_raises(TypeError, lambda: layer(np.ones((2, 16)), None), "AdaptiveLogSoftmaxWithLoss: target has dtype")
+    check_raises(TypeError, lambda: layer("words", [1, 2]),
+                 "AdaptiveLogSoftmaxWithLoss: input has dtype")
+    check_raises(TypeError, lambda: layer(np.ones((2, 16)), ["a", "b"]),
+                 "AdaptiveLogSoftmaxWithLoss: target has dtype")
+    check_raises(TypeError, lambda: layer(np.ones((2, 16)), None),
+                 "AdaptiveLogSoftmaxWithLoss: target has dtype")

@@ -1,4 +1,6 @@
-"Loss scaling: torch.amp.GradScaler's scale step by step, skipped steps, saved states, and what goes wrong in words."
+"""Loss scaling: torch.amp.GradScaler's scale step by step, skipped steps, saved states, and what
+goes wrong in words.
+"""
 import copy
 import doctest
 import subprocess
@@ -14,7 +16,8 @@ from tinytorch.nn import CrossEntropyLoss, Linear
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-RULES = {"defaults": {}, "short interval": {"growth_interval": 3}, "always grows": {"growth_interval": 1, "init_scale": 1.0},
+RULES = {"defaults": {}, "short interval": {"growth_interval": 3},
+         "always grows": {"growth_interval": 1, "init_scale": 1.0},
          "odd factors": {"growth_factor": 1.7, "backoff_factor": 0.3, "growth_interval": 2},
          "near the top": {"init_scale": 2.0**125, "growth_interval": 1, "growth_factor": 4.0}}
 each_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -39,14 +42,17 @@ def take(scaler, weight, slope, step=lambda: "stepped"):
 
 
 def test_defaults():
-    assert GradScaler().state_dict() == {"scale": 65536.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000, "_growth_tracker": 0}
+    assert GradScaler().state_dict() == {"scale": 65536.0, "growth_factor": 2.0,
+                                         "backoff_factor": 0.5, "growth_interval": 2000,
+                                         "_growth_tracker": 0}
 
 
 @each_rule
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
 def test_scale_is_torchs(rule, share):
     torch = pytest.importorskip("torch")
-    ours, theirs, rng = GradScaler(**rule), torch.amp.GradScaler("cpu", **rule), np.random.default_rng(0)
+    ours, theirs, rng = (GradScaler(**rule), torch.amp.GradScaler("cpu", **rule),
+                         np.random.default_rng(0))
     weight = parameter(1.0, 2.0)
     peer = torch.tensor([1.0, 2.0], requires_grad=True)
     sgd = torch.optim.SGD([peer], lr=0.25)
@@ -120,10 +126,13 @@ def test_nothing_changes_in_a_skipped_step():
 def test_one_broken_gradient_skips_all_its_optimizer_steps_and_no_other():
     scaler, good, bad = GradScaler(), parameter(1.0), parameter(1.0)
     for order in (good, bad), (bad, good):
-        good.grad, bad.grad, before = np.ones(1, np.float32), np.full(1, np.inf, np.float32), scaler.get_scale()
-        assert [scaler.step(lambda: True, p) for p in order] == [True if p is good else None for p in order]
+        good.grad, bad.grad, before = (np.ones(1, np.float32), np.full(1, np.inf, np.float32),
+                                       scaler.get_scale())
+        assert [scaler.step(lambda: True, p)
+                for p in order] == [True if p is good else None for p in order]
         scaler.update()
-        assert scaler.get_scale() == before / 2                  # one overflow counts for the scale of all
+        # one overflow counts for the scale of all
+        assert scaler.get_scale() == before / 2
     good.grad, bad.grad = np.ones(1, np.float32), np.full(1, np.inf, np.float32)
     assert scaler.step(lambda: True, [good, bad]) is None
 
@@ -154,8 +163,9 @@ class Descent:
 
 def test_who_may_step_and_where_parameters_come_from():
     model = Linear(2, 1, rng=0)
-    for sources in ([Descent(model.parameters())], [lambda: "done", model], [lambda: "done", iter(model.parameters())],
-                    [Descent([]), model.parameters()], [lambda: "done", tuple(model.parameters())]):
+    for sources in ([Descent(model.parameters())], [lambda: "done", model],
+                    [lambda: "done", iter(model.parameters())], [Descent([]), model.parameters()],
+                    [lambda: "done", tuple(model.parameters())]):
         scaler = GradScaler()
         model.zero_grad()
         scaler.scale(model(np.ones((3, 2))).sum()).backward()
@@ -168,7 +178,8 @@ def test_not_enabled_is_as_if_it_were_not_there():
     loss = (weight * 2).sum()
     assert scaler.scale(loss) is loss
     scaler.unscale_(weight), scaler.update(), scaler.load_state_dict({})
-    assert scaler.step(lambda: "done") == "done" and scaler.get_scale() == 1.0 and scaler.state_dict() == {}
+    assert (scaler.step(lambda: "done") == "done" and scaler.get_scale() == 1.0
+            and scaler.state_dict() == {})
 
 
 def test_state_round_trip_goes_on_alike():
@@ -179,7 +190,8 @@ def test_state_round_trip_goes_on_alike():
     second.load_state_dict(first.state_dict())
     third = copy.deepcopy(first)
     for slope in (1.0, 1.0, np.nan, 1.0):
-        assert take(first, weight, slope) == take(second, weight, slope) == take(third, weight, slope)
+        assert take(first, weight, slope) == take(second, weight,
+                                                  slope) == take(third, weight, slope)
 
 
 def test_a_loaded_state_forgets_a_half_done_step():
@@ -218,31 +230,54 @@ def never_finite():
 
 
 MISTAKES = {
-    "divided twice": (twice(lambda s, w: s.unscale_(w)), RuntimeError, ["unscale_ was already called", "call update() after each step"]),
-    "divided after the step": (twice(lambda s, w: (s.step(int, w), s.unscale_(w))), RuntimeError, ["unscale_ was already called"]),
-    "stepped twice": (twice(lambda s, w: s.step(int, w)), RuntimeError, ["step was already called", "Call update() once"]),
-    "update before a step": (lambda: GradScaler().update(), RuntimeError, ["update needs the gradients of a step", "Call step()"]),
-    "updated twice": (twice(lambda s, w: (s.step(int, w), s.update(), s.update())), RuntimeError, ["update needs the gradients"]),
-    "no backward": (lambda: GradScaler().step(int, parameter(1.0)), RuntimeError, ["no parameter has a gradient", "scaler.scale(loss).backward()"]),
-    "weights in float16": (half_weights, ValueError, ["a parameter is float16", "cast(parameter, 'float16')"]),
-    "a function without parameters": (lambda: GradScaler().step(lambda: 1 / 0), TypeError, ["Tensors to train are needed, but function has none", "model.parameters()"]),
-    "names with parameters": (lambda: GradScaler().unscale_(Linear(2, 1).named_parameters()), TypeError, ["but list has none"]),
+    "divided twice": (twice(lambda s, w: s.unscale_(w)), RuntimeError,
+                      ["unscale_ was already called", "call update() after each step"]),
+    "divided after the step": (twice(lambda s, w: (s.step(int, w), s.unscale_(w))), RuntimeError,
+                               ["unscale_ was already called"]),
+    "stepped twice": (twice(lambda s, w: s.step(int, w)), RuntimeError,
+                      ["step was already called", "Call update() once"]),
+    "update before a step": (lambda: GradScaler().update(), RuntimeError,
+                             ["update needs the gradients of a step", "Call step()"]),
+    "updated twice": (twice(lambda s, w: (s.step(int, w), s.update(), s.update())), RuntimeError,
+                      ["update needs the gradients"]),
+    "no backward": (lambda: GradScaler().step(int, parameter(1.0)), RuntimeError,
+                    ["no parameter has a gradient", "scaler.scale(loss).backward()"]),
+    "weights in float16": (half_weights, ValueError,
+                           ["a parameter is float16", "cast(parameter, 'float16')"]),
+    "a function without parameters": (lambda: GradScaler().step(lambda: 1 / 0), TypeError,
+                                      ["Tensors to train are needed, but function has none",
+                                       "model.parameters()"]),
+    "names with parameters": (lambda: GradScaler().unscale_(Linear(2, 1).named_parameters()),
+                              TypeError, ["but list has none"]),
     "an empty list": (lambda: GradScaler().unscale_([]), TypeError, ["but list has none"]),
-    "a loss that is a number": (lambda: GradScaler().scale(1.5), TypeError, ["scale needs the loss as a Tensor, not float"]),
-    "the device first, as in torch": (lambda: GradScaler("cuda"), TypeError, ["the scale is 'cuda'", "must be a number"]),
-    "scale of 0": (lambda: GradScaler(init_scale=0), ValueError, ["the scale is 0", "at least 1.17549e-38"]),
-    "scale beyond float32": (lambda: GradScaler(init_scale=1e39), ValueError, ["the scale is 1e+39", "at most 3.40282e+38"]),
+    "a loss that is a number": (lambda: GradScaler().scale(1.5), TypeError,
+                                ["scale needs the loss as a Tensor, not float"]),
+    "the device first, as in torch": (lambda: GradScaler("cuda"), TypeError,
+                                      ["the scale is 'cuda'", "must be a number"]),
+    "scale of 0": (lambda: GradScaler(init_scale=0), ValueError,
+                   ["the scale is 0", "at least 1.17549e-38"]),
+    "scale beyond float32": (lambda: GradScaler(init_scale=1e39), ValueError,
+                             ["the scale is 1e+39", "at most 3.40282e+38"]),
     "scale that is NaN": (lambda: GradScaler(init_scale=np.nan), ValueError, ["the scale is nan"]),
-    "no growth": (lambda: GradScaler(growth_factor=1.0), ValueError, ["growth_factor is 1.0", "greater than 1"]),
-    "no back-off": (lambda: GradScaler(backoff_factor=1.0), ValueError, ["backoff_factor is 1.0", "less than 1"]),
-    "back-off to 0": (lambda: GradScaler(backoff_factor=0.0), ValueError, ["backoff_factor is 0.0", "greater than 0"]),
-    "interval of 0": (lambda: GradScaler(growth_interval=0), ValueError, ["growth_interval is 0", "at least 1"]),
-    "an empty state": (lambda: GradScaler().load_state_dict({}), RuntimeError, ["the state is empty", "enabled=False"]),
-    "half a state": (lambda: without("_growth_tracker"), ValueError, ["the state has no _growth_tracker", "state_dict()"]),
-    "a state out of range": (lambda: GradScaler().load_state_dict(GradScaler().state_dict() | {"scale": np.inf}), ValueError, ["the scale is inf"]),
-    "NaN at every scale": (never_finite, FloatingPointError, ["infinite or NaN at any scale", "Look for NaN"]),
-    "cast to whole numbers": (lambda: cast([1.0], "int32"), TypeError, ["cast: dtype is int32", "floating-point"]),
-}
+    "no growth": (lambda: GradScaler(growth_factor=1.0), ValueError,
+                  ["growth_factor is 1.0", "greater than 1"]),
+    "no back-off": (lambda: GradScaler(backoff_factor=1.0), ValueError,
+                    ["backoff_factor is 1.0", "less than 1"]),
+    "back-off to 0": (lambda: GradScaler(backoff_factor=0.0), ValueError,
+                      ["backoff_factor is 0.0", "greater than 0"]),
+    "interval of 0": (lambda: GradScaler(growth_interval=0), ValueError,
+                      ["growth_interval is 0", "at least 1"]),
+    "an empty state": (lambda: GradScaler().load_state_dict({}), RuntimeError,
+                       ["the state is empty", "enabled=False"]),
+    "half a state": (lambda: without("_growth_tracker"), ValueError,
+                     ["the state has no _growth_tracker", "state_dict()"]),
+    "a state out of range": (lambda: GradScaler().load_state_dict(
+                                 GradScaler().state_dict() | {"scale": np.inf}),
+                             ValueError, ["the scale is inf"]),
+    "NaN at every scale": (never_finite, FloatingPointError,
+                           ["infinite or NaN at any scale", "Look for NaN"]),
+    "cast to whole numbers": (lambda: cast([1.0], "int32"), TypeError,
+                              ["cast: dtype is int32", "floating-point"]),}
 
 
 @pytest.mark.parametrize("call, error, texts", MISTAKES.values(), ids=MISTAKES)
@@ -253,7 +288,8 @@ def test_mistake_is_named(call, error, texts):
 
 
 def test_a_refused_call_leaves_the_gradients_as_they_are():
-    scaler, good, half = GradScaler(), parameter(1.0), Tensor(np.ones(1, np.float16), requires_grad=True)
+    scaler, good, half = (GradScaler(), parameter(1.0),
+                          Tensor(np.ones(1, np.float16), requires_grad=True))
     backward(scaler, good, 1.0)
     with pytest.raises(ValueError, match="float16"):
         scaler.unscale_([good, half])
@@ -267,7 +303,8 @@ def test_a_refused_call_leaves_the_gradients_as_they_are():
 def test_a_bad_state_leaves_the_old_one():
     scaler = GradScaler(init_scale=4.0)
     with pytest.raises(ValueError):
-        scaler.load_state_dict({"scale": 8.0, "growth_factor": 2.0, "backoff_factor": 3.0, "growth_interval": 2, "_growth_tracker": 0})
+        scaler.load_state_dict({"scale": 8.0, "growth_factor": 2.0, "backoff_factor": 3.0,
+                                "growth_interval": 2, "_growth_tracker": 0})
     assert scaler.state_dict() == GradScaler(init_scale=4.0).state_dict()
 
 
@@ -308,7 +345,8 @@ def test_cast_rounds_both_ways():
     assert x.data[1] == 2049
     wide = cast(z := Tensor(np.ones(3, np.float16), requires_grad=True), "float64")
     wide.backward(np.array([1.0, 1e6, 1e-9]))
-    assert wide.dtype == np.float64 and z.grad.dtype == np.float16 and z.grad.tolist() == [1, np.inf, 0]
+    assert (wide.dtype == np.float64 and z.grad.dtype == np.float16
+            and z.grad.tolist() == [1, np.inf, 0])
 
 
 def test_cast_to_the_same_type_shares_no_memory():
@@ -317,14 +355,17 @@ def test_cast_to_the_same_type_shares_no_memory():
 
 
 def test_small_slopes_come_back():
-    "Slopes of a mean over many classes: zero in float16, right once the loss is scaled and the gradient divided in float32."
+    """Slopes of a mean over many classes: zero in float16, right once the loss is scaled and the
+    gradient divided in float32.
+    """
     rng = np.random.default_rng(0)
     master = Tensor(rng.normal(size=(64, 5000)).astype(np.float32), requires_grad=True)
     labels = rng.integers(0, 5000, 64)
 
     def gradient(scaler):
         master.zero_grad()
-        scaler.scale(CrossEntropyLoss()(cast(cast(master, "float16"), "float32"), labels) * 0.001).backward()
+        scaler.scale(CrossEntropyLoss()(cast(cast(master, "float16"), "float32"), labels)
+                     * 0.001).backward()
         scaler.unscale_(master)
         return master.grad
 
@@ -339,5 +380,8 @@ def test_examples():
 
 
 def test_import_is_light():
-    loaded = subprocess.run([sys.executable, "-c", "import sys, tinytorch.amp; print(*sys.modules)"], capture_output=True, text=True, check=True).stdout
-    assert not {"ml_dtypes", "matplotlib", "sklearn", "nbdev", "numba"} & {name.partition(".")[0] for name in loaded.split()}
+    loaded = subprocess.run([sys.executable, "-c",
+                             "import sys, tinytorch.amp; print(*sys.modules)"],
+                            capture_output=True, text=True, check=True).stdout
+    assert (not {"ml_dtypes", "matplotlib", "sklearn", "nbdev", "numba"}
+            & {name.partition(".")[0] for name in loaded.split()})

@@ -1,4 +1,6 @@
-"A formula's loop gives what NumPy gives: every operation that is recorded, at every kind of number, in every layout."
+"""A formula's loop gives what NumPy gives: every operation that is recorded, at every kind of
+number, in every layout.
+"""
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -15,8 +17,11 @@ pytest.importorskip("numba")
 from tinytorch.core import compiled  # noqa: E402
 
 rng = np.random.default_rng(0)
-SPECIAL = np.array([0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 1e-45, -1e-40, 3e38, -3e38, 0.5, 2, 3, 88, 89, -104, 1e-8])
-PAIRS = np.concatenate([rng.normal(size=(2, 1300)), [x.ravel() for x in np.meshgrid(SPECIAL, SPECIAL)]], axis=1)     # longer than a chunk
+SPECIAL = np.array([0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 1e-45, -1e-40, 3e38, -3e38, 0.5, 2, 3,
+                    88, 89, -104, 1e-8])
+# longer than a chunk
+PAIRS = np.concatenate(
+    [rng.normal(size=(2, 1300)), [x.ravel() for x in np.meshgrid(SPECIAL, SPECIAL)]], axis=1)
 
 
 def alias(x, y):
@@ -33,39 +38,48 @@ def in_place(x, y):
     return a, np.exp(np.minimum(x, 3), out=x * 1)
 
 
-POINTWISE = {
-    "alias": alias, "in place": in_place,
-    "extremes": lambda x, y: (np.maximum(x, y), np.minimum(x, y)),
-    "extremes of a constant": lambda x, y: (np.maximum(x, 0), np.minimum(1, y)),
-    "clip and sign": lambda x, y: (np.clip(x, -1, 1), np.sign(y)),
-    "where": lambda x, y: (np.where(x > y, x, -y), np.where(np.isnan(x), 0, y)),
-    "truth": lambda x, y: ((x > 0) * y, (x > 0) & (y < 1) | ~(x == y)),
-    "truth as a number": lambda x, y: (1 - (x >= 0), np.logical_not(x) * 1.0),
-    "powers": lambda x, y: (x**2, np.abs(x)**0.5), "more powers": lambda x, y: (x**3, np.abs(x)**y),
-    "negative powers": lambda x, y: ((np.abs(x) + 1)**-1, x**0),
-    "tanh": lambda x, y: (np.tanh(x), np.expm1(np.minimum(y, 5))), "logarithms": lambda x, y: (np.log(x), np.log1p(y)),
-    "roots": lambda x, y: (np.sqrt(x), np.reciprocal(y)), "constants": lambda x, y: (x * 0 + 1, 1.0 + 0 * y),
-    "finite": lambda x, y: (np.isfinite(x) * 1.0, np.isinf(y) * 2.0), "division": lambda x, y: (x / y, y / 2),
-    "squares": lambda x, y: (np.square(x), +y), "filled": lambda x, y: (np.zeros_like(x) + y, np.ones_like(y) * x)}
+POINTWISE = {"alias": alias, "in place": in_place,
+             "extremes": lambda x, y: (np.maximum(x, y), np.minimum(x, y)),
+             "extremes of a constant": lambda x, y: (np.maximum(x, 0), np.minimum(1, y)),
+             "clip and sign": lambda x, y: (np.clip(x, -1, 1), np.sign(y)),
+             "where": lambda x, y: (np.where(x > y, x, -y), np.where(np.isnan(x), 0, y)),
+             "truth": lambda x, y: ((x > 0) * y, (x > 0) & (y < 1) | ~(x == y)),
+             "truth as a number": lambda x, y: (1 - (x >= 0), np.logical_not(x) * 1.0),
+             "powers": lambda x, y: (x**2, np.abs(x)**0.5),
+             "more powers": lambda x, y: (x**3, np.abs(x)**y),
+             "negative powers": lambda x, y: ((np.abs(x) + 1)**-1, x**0),
+             "tanh": lambda x, y: (np.tanh(x), np.expm1(np.minimum(y, 5))),
+             "logarithms": lambda x, y: (np.log(x), np.log1p(y)),
+             "roots": lambda x, y: (np.sqrt(x), np.reciprocal(y)),
+             "constants": lambda x, y: (x * 0 + 1, 1.0 + 0 * y),
+             "finite": lambda x, y: (np.isfinite(x) * 1.0, np.isinf(y) * 2.0),
+             "division": lambda x, y: (x / y, y / 2), "squares": lambda x, y: (np.square(x), +y),
+             "filled": lambda x, y: (np.zeros_like(x) + y, np.ones_like(y) * x)}
 
 
 def both(formula, *operands, threads=None, **fields):
-    "Total, values and slopes by NumPy and by the loop; a warning, such as that of a fallback, is an error."
+    """Total, values and slopes by NumPy and by the loop; a warning, such as that of a fallback, is
+    an error.
+    """
     results = []
     samples = operands[0].shape[:-1] if fields.get("rows") else operands[0].shape
     compiled.warned.clear()
     for name in ("numpy", "numba"):
-        slope, values = np.empty(operands[0].shape, operands[0].dtype), np.empty(samples, operands[0].dtype)
+        slope, values = (np.empty(operands[0].shape, operands[0].dtype),
+                         np.empty(samples, operands[0].dtype))
         with tinytorch.engine(name), warnings.catch_warnings():
             warnings.simplefilter("error")
-            part = engine.run(Problem(formula, operands, samples, operands[0].dtype, **fields), [slope], values, threads=threads)
+            part = engine.run(Problem(formula, operands, samples, operands[0].dtype, **fields),
+                              [slope], values, threads=threads)
         results.append((part.total, values, slope))
     return zip(*results)
 
 
 def assert_same(ours, theirs, dtype):
-    rtol, tiny = (1e-5, 1e-37) if dtype == "float32" else (1e-12, 1e-300)        # below, digits are lost in both
-    np.testing.assert_allclose(np.where(np.abs(ours) < tiny, 0, ours), np.where(np.abs(theirs) < tiny, 0, theirs), rtol=rtol)
+    # below, digits are lost in both
+    rtol, tiny = (1e-5, 1e-37) if dtype == "float32" else (1e-12, 1e-300)
+    np.testing.assert_allclose(np.where(np.abs(ours) < tiny, 0, ours),
+                               np.where(np.abs(theirs) < tiny, 0, theirs), rtol=rtol)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -78,7 +92,9 @@ def test_operations_at_every_kind_of_number(name, dtype):
 
 
 def temperature(logits, target, *, scale, weight):
-    "Uses the number of classes, an option and an array of the classes, a sum, a mean, a smallest number and class indices as numbers."
+    """Uses the number of classes, an option and an array of the classes, a sum, a mean, a smallest
+    number and class indices as numbers.
+    """
     z = scale * logits - logits.mean(axis=-1, keepdims=True) - np.min(logits, axis=1, keepdims=True)
     total = (weight * z / logits.shape[-1]).sum(axis=1)
     rows = np.arange(len(target))
@@ -116,9 +132,13 @@ def squared(x, y):
     return (x - y)**2, 2 * (x - y)
 
 
-LAYOUTS = {"transposed": lambda a: a.T, "strided": lambda a: a[::2, 1::3], "reversed": lambda a: a[:, ::-1], "one row for all": lambda a: np.broadcast_to(a[0], a.shape),
-           "misaligned": lambda a: np.frombuffer(b"x" + a.tobytes(), np.uint8)[1:].view(a.dtype).reshape(a.shape), "swapped": lambda a: a.astype(">f8"),
-           "narrow": lambda a: a.astype("float16"), "whole": lambda a: a.astype(int), "empty": lambda a: a[:0]}
+LAYOUTS = {"transposed": lambda a: a.T, "strided": lambda a: a[::2, 1::3],
+           "reversed": lambda a: a[:, ::-1],
+           "one row for all": lambda a: np.broadcast_to(a[0], a.shape),
+           "misaligned": lambda a: np.frombuffer(b"x" + a.tobytes(),
+                                                 np.uint8)[1:].view(a.dtype).reshape(a.shape),
+           "swapped": lambda a: a.astype(">f8"), "narrow": lambda a: a.astype("float16"),
+           "whole": lambda a: a.astype(int), "empty": lambda a: a[:0]}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -133,7 +153,8 @@ def test_layouts(layout, threads):
         weight = np.broadcast_to(np.arange(x.shape[-1]) % 3.0, x.shape)
         with tinytorch.engine(name), warnings.catch_warnings():
             warnings.simplefilter("error")
-            part = engine.run(Problem(squared, (x, y), x.shape, np.dtype(float), weight=weight), [slope], values, 0.5, threads)
+            part = engine.run(Problem(squared, (x, y), x.shape, np.dtype(float), weight=weight),
+                              [slope], values, 0.5, threads)
         results.append((part.total, values, slope))
     for ours, theirs in zip(*results):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
@@ -145,7 +166,8 @@ def test_a_number_out_of_bounds_is_met_anywhere(place):
     x[5] = np.nan
     for name in ("numpy", "numba"):
         with tinytorch.engine(name):
-            problem = Problem(squared, (x, x), x.shape, x.dtype, bounds=((0.0, 1.0, False), None), weight=np.where(np.isnan(x), 0, 1).astype("float32"))
+            problem = Problem(squared, (x, x), x.shape, x.dtype, bounds=((0.0, 1.0, False), None),
+                              weight=np.where(np.isnan(x), 0, 1).astype("float32"))
             assert np.isfinite(engine.run(problem).total)
             before, x[place] = x[place], 1.5
             assert np.isnan(engine.run(problem).total)
@@ -158,7 +180,8 @@ def test_many_threads_at_once():
 
     data = rng.normal(size=(16, 5000))
     with tinytorch.engine("numba"), ThreadPoolExecutor(8) as pool:
-        totals = list(pool.map(lambda x: engine.run(Problem(square, (x,), x.shape, x.dtype)).total, data))
+        totals = list(pool.map(lambda x: engine.run(Problem(square, (x,), x.shape, x.dtype)).total,
+                               data))
     np.testing.assert_allclose(totals, (data**2 + 1).sum(axis=1))
 
 
@@ -185,7 +208,8 @@ def test_what_is_not_compiled_runs_with_numpy(formula):
 def test_the_largest_of_very_small_numbers():
     logits = np.array([[-1e35, -2e35], [-3e35, -2e35]])
     with tinytorch.engine("numba"), warnings.catch_warnings():
-        warnings.simplefilter("error")          # a loop that differs from its formula warns, and is not used
+        # a loop that differs from its formula warns, and is not used
+        warnings.simplefilter("error")
         assert CrossEntropyLoss(reduction="none")(logits, np.array([0, 1])).data.tolist() == [0, 0]
 
 
@@ -198,5 +222,6 @@ def test_a_kept_loop_is_not_used_by_another_version(module, tmp_path, monkeypatc
     other = tmp_path / "other" / f"{module}.py"
     other.write_text("changed")
     assert compiled.load("loop = 1") == before
-    monkeypatch.setattr(compiled.fastmath if module == "fastmath" else compiled.trace, "__file__", str(other))
+    monkeypatch.setattr(compiled.fastmath if module == "fastmath" else compiled.trace, "__file__",
+                        str(other))
     assert compiled.load("loop = 1") != before

@@ -1,4 +1,6 @@
-"Every loss in the registry keeps every promise of the contract in tinytorch.checking, without any warning."
+"""Every loss in the registry keeps every promise of the contract in tinytorch.checking, without
+any warning.
+"""
 import warnings
 from zlib import crc32
 
@@ -11,10 +13,14 @@ from tinytorch.checking import CONTRACT, TEXTBOOK, examples
 from tinytorch.nn.criterion import LOSSES
 
 load()
-each_loss = pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if loss.formula is not None and loss.__module__.startswith("tinytorch.")])
+each_loss = pytest.mark.parametrize(
+    "name",
+    [name for name, loss in LOSSES.items()
+     if loss.formula is not None and loss.__module__.startswith("tinytorch.")])
 
 # Formulas that stay with NumPy, and what they do that a loop of numbers cannot.
-NOT_COMPILED = {"MultiLabelMarginLoss": "cumprod", "LovaszHingeLoss": "argsort", "SparsemaxLoss": "sort", "ListMLELoss": "lexsort", "RankNetLoss": ".any"}
+NOT_COMPILED = {"MultiLabelMarginLoss": "cumprod", "LovaszHingeLoss": "argsort",
+                "SparsemaxLoss": "sort", "ListMLELoss": "lexsort", "RankNetLoss": ".any"}
 
 # What their formulas of class indices do.
 OF_CLASSES = dict.fromkeys(["TverskyLoss", "DiceLoss", "LovaszHingeLoss"], "reshape")
@@ -36,7 +42,8 @@ def keeps(name, promise):
             warnings.simplefilter("error")
             for reason in NOT_COMPILED.get(name), OF_CLASSES.get(name):
                 if reason:
-                    warnings.filterwarnings("ignore", f".*is not compiled.*{reason}", RuntimeWarning)
+                    warnings.filterwarnings("ignore", f".*is not compiled.*{reason}",
+                                            RuntimeWarning)
             promise(LOSSES[name], options, np.random.default_rng(crc32(name.encode())))
 
 
@@ -50,7 +57,9 @@ def test_formula_is_compiled_unless_listed(name):
     pytest.importorskip("numba")
     from tinytorch.core.compiled import Loop, find
     loss = LOSSES[name]()
-    arguments = next(arguments for _, arguments in examples(LOSSES[name], {}, np.random.default_rng(0), reductions=["sum"]) if arguments[0].ndim)
+    arguments = next(arguments
+                     for _, arguments in examples(LOSSES[name], {}, np.random.default_rng(0),
+                             reductions=["sum"]) if arguments[0].ndim)
     problem = loss.problem(*loss.fit(*arguments))
     loop = find(problem, tuple(x.dtype.kind == "f" for x in problem.operands), False)
     assert (NOT_COMPILED[name] in loop) if name in NOT_COMPILED else isinstance(loop, Loop), loop

@@ -1,4 +1,6 @@
-"Every example in a docstring gives what it says, and the docstring of a public name leaves nothing out."
+"""Every example in a docstring gives what it says, and the docstring of a public name leaves
+nothing out.
+"""
 import doctest
 import importlib
 import inspect
@@ -13,12 +15,17 @@ from tinytorch.tito import reference
 
 matplotlib.use("Agg")
 
-MODULES = ["tinytorch.amp", "tinytorch.core.engine", "tinytorch.core.tensor", "tinytorch.interactive", "tinytorch.plotting",
+MODULES = ["tinytorch.amp", "tinytorch.core.engine", "tinytorch.core.tensor",
+           "tinytorch.interactive", "tinytorch.plotting",
            *(f"tinytorch.nn.{module.name}" for module in iter_modules(tinytorch.nn.__path__))]
-PUBLIC = {name: thing for module in reference.MODULES if module != "nn.functional" for name, thing in reference.names(module).items()}
-METHODS = {f"{name}.{method}": function for name, thing in PUBLIC.items() for method, function in reference.methods(thing).items()}
-NO_ARRAYS = {"manual_seed", "LinearCrossEntropyOptions", "engine", "GradScaler"}          # neither take nor return any
-RECORDS = {"Term", "ASMoutput"}                                                         # are returned, not called
+PUBLIC = {name: thing for module in reference.MODULES if module != "nn.functional"
+          for name, thing in reference.names(module).items()}
+METHODS = {f"{name}.{method}": function for name, thing in PUBLIC.items()
+           for method, function in reference.methods(thing).items()}
+# neither take nor return any
+NO_ARRAYS = {"manual_seed", "LinearCrossEntropyOptions", "engine", "GradScaler"}
+# are returned, not called
+RECORDS = {"Term", "ASMoutput"}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -31,10 +38,13 @@ def test_examples(name):
 def missing(name: str, thing) -> list:
     "What the docstring of a public name does not say."
     doc = reference.parse(thing.__doc__)
-    wanted = ["Shapes"] * (name not in NO_ARRAYS | RECORDS) + ["Errors"] * (name not in RECORDS) + ["Range", "Source"] * (name in LOSSES)
+    wanted = (["Shapes"] * (name not in NO_ARRAYS | RECORDS) + ["Errors"] * (name not in RECORDS)
+              + ["Range", "Source"] * (name in LOSSES))
     unsaid = [key for key in wanted if name in PUBLIC and not reference.said(thing, key)]
-    unsaid += [p for p in inspect.signature(thing).parameters if p != "self" and not reference.meaning(thing, p)]
-    return unsaid + ["summary"] * (not doc.summary) + ["example"] * (not any(step.want for step in doctest.DocTestParser().get_examples(doc.example)))
+    unsaid += [p for p in inspect.signature(thing).parameters
+               if p != "self" and not reference.meaning(thing, p)]
+    return unsaid + ["summary"] * (not doc.summary) + ["example"] * (
+        not any(step.want for step in doctest.DocTestParser().get_examples(doc.example)))
 
 
 @pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
@@ -44,13 +54,15 @@ def test_docstring_leaves_nothing_out(name):
 
 @pytest.mark.parametrize("name", [name for name, thing in PUBLIC.items() if reference.properties(thing)])
 def test_properties_have_a_meaning(name):
-    assert [key for key, value in reference.properties(PUBLIC[name]).items() if not value.__doc__] == []
+    assert [key for key, value in reference.properties(PUBLIC[name]).items()
+            if not value.__doc__] == []
 
 
 @pytest.mark.parametrize("name", reference.forms())
 def test_function_has_the_parameters_of_its_loss(name):
     loss, function = reference.forms()[name], getattr(tinytorch.nn.functional, name)
-    known = {*inspect.signature(loss).parameters, *loss.domain, *reference.parse(function.__doc__).parts}
+    known = {*inspect.signature(loss).parameters, *loss.domain,
+             *reference.parse(function.__doc__).parts}
     if function.__module__ == "tinytorch.nn.functional":
         assert not inspect.signature(function).parameters.keys() - known
 

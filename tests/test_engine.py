@@ -57,7 +57,8 @@ def test_blocks_are_as_few_as_rows_allow(shape, size):
 def problem_and_results(shape, seed=0):
     "A problem of squared errors, and arrays for its gradient and values."
     x, t = np.random.default_rng(seed).normal(size=(2, *shape))
-    return Problem(squared_error, (x, t), shape, np.dtype(float), divisor=x.size), np.zeros(shape), np.zeros(shape)
+    return (Problem(squared_error, (x, t), shape, np.dtype(float), divisor=x.size), np.zeros(shape),
+            np.zeros(shape))
 
 
 @pytest.mark.parametrize("threads", [1, 2, None])
@@ -102,7 +103,9 @@ def test_chunks_cut_by_hand_join_to_the_whole(rows):
 
     def part(chunk, gradient):
         w = weight[chunk]
-        return run(Problem(formula, (x[chunk], t[chunk]), w.shape, np.dtype(float), weight=w, divisor=w.sum(), rows=rows), [gradient])
+        return run(Problem(formula, (x[chunk], t[chunk]), w.shape, np.dtype(float), weight=w,
+                           divisor=w.sum(), rows=rows),
+                   [gradient])
 
     gradient, whole_gradient = np.zeros_like(x), np.zeros_like(x)
     whole = part(slice(None), whole_gradient)
@@ -123,13 +126,17 @@ def test_weight_zero_skips_a_sample():
 
 def test_the_users_error_settings_do_not_matter():
     with np.errstate(all="raise"):
-        loss = BCEWithLogitsLoss(reduction="none")(np.array([1e4, -np.inf, -800.0]), np.array([0.0, 0.0, 1.0]))
+        loss = BCEWithLogitsLoss(reduction="none")(np.array([1e4, -np.inf, -800.0]),
+                                                   np.array([0.0, 0.0, 1.0]))
     assert loss.data.tolist() == [1e4, 0, 800]
 
 
 @pytest.mark.parametrize("loss, share", [(MSELoss(), 0.1), (L1Loss(), 0.1)])
 def test_float32_mean_of_a_hundred_million_equal_samples(loss, share):
-    "The sum of many float32 is made in float64: the mean is right to the last digit. The samples share one number's memory."
+    """The sum of many float32 is made in float64: the mean is right to the last digit.
+
+    The samples share one number's memory.
+    """
     x = np.broadcast_to(np.float32(share), (10_000, 10_000))
     t = np.broadcast_to(np.float32(0), x.shape)
     found = loss(x, t)
@@ -143,7 +150,8 @@ def test_a_sum_of_float32_is_rounded_once():
     for _ in range(50):
         x = rng.random(5000, dtype=np.float32)
         with blocks_of(1000):
-            assert L1Loss(reduction="sum")(x, np.zeros_like(x)).data == np.float32(x.sum(dtype=np.float64))
+            assert L1Loss(reduction="sum")(x, np.zeros_like(x)).data == np.float32(
+                x.sum(dtype=np.float64))
 
 
 def peak(function) -> int:

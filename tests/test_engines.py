@@ -1,4 +1,6 @@
-"Who runs a formula: `tinytorch.engine`, the environment variable, 'auto', the cache on disk, and the shortcuts of a loss."
+"""Who runs a formula: `tinytorch.engine`, the environment variable, 'auto', the cache on disk, and
+the shortcuts of a loss.
+"""
 import copy
 import os
 import pickle
@@ -15,7 +17,8 @@ from tinytorch.core.engine import Problem
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import BCELoss, CrossEntropyLoss, HuberLoss, MSELoss, SmoothL1Loss
 
-needs_numba = pytest.mark.skipif(not engine.has_numba(), reason="needs Numba: pip install 'tinytorch[fast]'")
+needs_numba = pytest.mark.skipif(not engine.has_numba(),
+                                 reason="needs Numba: pip install 'tinytorch[fast]'")
 rng = np.random.default_rng(0)
 
 
@@ -29,8 +32,10 @@ def loss_and_gradient(loss, input, target, name=None):
 
 def python(code, **environment):
     "What a new process prints."
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("TINYTORCH")} | environment
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env=environment)
+    environment = ({key: value for key, value in os.environ.items()
+                    if not key.startswith("TINYTORCH")} | environment)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True,
+                          text=True, env=environment)
     return done.stdout.strip() + done.stderr.strip().rsplit("\n", 1)[-1]
 
 
@@ -47,14 +52,16 @@ def test_engine_is_a_call_and_a_context():
     choice = tinytorch.engine("numpy")
     assert engine.chosen == "numpy" and repr(choice) == "engine('numpy')"
     tinytorch.engine(before)
-    with pytest.raises(ValueError, match="engine is 'cuda', but it must be one of 'auto', 'numpy', 'numba'"):
+    with pytest.raises(ValueError,
+                       match="engine is 'cuda', but it must be one of 'auto', 'numpy', 'numba'"):
         tinytorch.engine("cuda")
     assert engine.chosen == before
 
 
 @pytest.mark.parametrize("name", ["numpy", "auto"])
 def test_environment_variable_chooses(name):
-    assert python("from tinytorch.core import engine; print(engine.chosen)", TINYTORCH_ENGINE=name) == name
+    assert python("from tinytorch.core import engine; print(engine.chosen)",
+                  TINYTORCH_ENGINE=name) == name
 
 
 def test_unknown_engine_in_the_environment_is_named():
@@ -62,7 +69,8 @@ def test_unknown_engine_in_the_environment_is_named():
     assert "engine is 'fortran', but it must be one of" in python(code, TINYTORCH_ENGINE="fortran")
 
 
-HIDE = "import sys; sys.modules['numba'] = None; import importlib.util; importlib.util.find_spec = lambda name: None\n"
+HIDE = ("import sys; sys.modules['numba'] = None; import importlib.util; importlib.util.find_spec "
+        "= lambda name: None\n")
 
 
 def test_without_numba():
@@ -75,7 +83,8 @@ def test_without_numba():
 def test_auto_compiles_after_enough_numbers(monkeypatch):
     monkeypatch.setattr(engine, "seen", type(engine.seen)())
     ran = []
-    monkeypatch.setattr(engine, "compiled_run", lambda: lambda *args, **options: ran.append(1))      # which then declines
+    # which then declines
+    monkeypatch.setattr(engine, "compiled_run", lambda: lambda *args, **options: ran.append(1))
     loss, x = MSELoss(), np.ones(engine.WORTH // 4, "float32")
     with tinytorch.engine("auto"):
         counts = []
@@ -96,7 +105,8 @@ def test_a_formula_that_cannot_be_compiled_warns_once_if_asked_for():
         warnings.simplefilter("always")
         with tinytorch.engine("numba"):
             assert [engine.run(problem).total for _ in range(3)] == [10.0] * 3
-    assert [str(w.message) for w in caught] == ["median is not compiled: it uses np.median. NumPy runs it."]
+    assert [str(w.message) for w in caught] == ["median is not compiled: it uses np.median. NumPy "
+                                                "runs it."]
 
 
 @needs_numba
@@ -105,11 +115,13 @@ def test_a_formula_whose_loop_would_differ_stays_with_numpy():
         return (x / len(x),)               # len is a stand-in in a recording
 
     x = np.arange(1.0, 9.0)
-    with tinytorch.engine("numba"), pytest.warns(RuntimeWarning, match="gives other numbers when compiled"):
+    with tinytorch.engine("numba"), pytest.warns(RuntimeWarning,
+                                                 match="gives other numbers when compiled"):
         assert engine.run(Problem(by_length, (x,), x.shape, x.dtype)).total == 4.5
 
 
-SMALL = "import tinytorch, numpy as np; from tinytorch.nn import MSELoss; tinytorch.engine('numba'); print(MSELoss()(np.ones(3), np.zeros(3)).item())"
+SMALL = ("import tinytorch, numpy as np; from tinytorch.nn import MSELoss; "
+         "tinytorch.engine('numba'); print(MSELoss()(np.ones(3), np.zeros(3)).item())")
 
 
 @needs_numba
@@ -129,7 +141,8 @@ def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path):
 @needs_numba
 def test_two_processes_may_compile_at_once(tmp_path):
     commands = [subprocess.Popen([sys.executable, "-c", SMALL], stdout=subprocess.PIPE, text=True,
-                                 env=os.environ | {"TINYTORCH_CACHE": str(tmp_path)}) for _ in range(3)]
+                 env=os.environ | {"TINYTORCH_CACHE": str(tmp_path)})
+                for _ in range(3)]
     assert [process.communicate()[0].strip() for process in commands] == ["1.0"] * 3
 
 
@@ -161,14 +174,17 @@ def test_shortcut_follows_the_options():
     for beta in 1.0, 0.0, 0.5, 0.0:
         loss.beta = beta
         for _ in range(2):
-            for ours, theirs in zip(loss_and_gradient(loss, x, t, "numba"), loss_and_gradient(SmoothL1Loss(beta=beta), x, t, "numpy")):
+            for ours, theirs in zip(loss_and_gradient(loss, x, t, "numba"),
+                                    loss_and_gradient(SmoothL1Loss(beta=beta), x, t, "numpy")):
                 np.testing.assert_array_equal(ours, theirs)
     weighted = BCELoss()
     p = np.float32([0.25, 0.5])
     for weight in None, np.float32([1, 0]):
         weighted.weight = weight
         for _ in range(2):
-            assert loss_and_gradient(weighted, p, np.float32([1, 1]), "numba")[0] == loss_and_gradient(BCELoss(weight), p, np.float32([1, 1]), "numpy")[0]
+            assert loss_and_gradient(
+                weighted, p, np.float32([1, 1]), "numba")[0] == loss_and_gradient(
+                BCELoss(weight), p, np.float32([1, 1]), "numpy")[0]
 
 
 @needs_numba

@@ -1,4 +1,6 @@
-"Fast mathematics: every float32, many float64, special values, vector instructions, flags of the caller."
+"""Fast mathematics: every float32, many float64, special values, vector instructions, flags of the
+caller.
+"""
 import os
 import platform
 import re
@@ -16,7 +18,8 @@ from tinytorch.core import fastmath
 from tinytorch.core.engine import cores
 
 NAMES = ["exp", "log", "log1p", "expm1", "tanh"]
-LIMIT = {"exp": 1.2, "log": 1.0, "log1p": 1.0, "expm1": 2.0, "tanh": 1.7}        # units of the last digit
+# units of the last digit
+LIMIT = {"exp": 1.2, "log": 1.0, "log1p": 1.0, "expm1": 2.0, "tanh": 1.7}
 FLAGS = {"reassoc", "nsz"}
 
 
@@ -31,7 +34,9 @@ def loop_of(name, **options):
 
 
 def ulps(y, exact, dtype):
-    "The error in units of the last digit; 0 where both are the same infinity or NaN, infinite where only one is."
+    """The error in units of the last digit; 0 where both are the same infinity or NaN, infinite
+    where only one is.
+    """
     with np.errstate(all="ignore"):
         rounded = exact.astype(dtype)
         error = np.abs(y - exact) / np.spacing(np.abs(rounded))
@@ -39,12 +44,15 @@ def ulps(y, exact, dtype):
     return np.where(np.isfinite(error), error, np.where(same, 0, np.inf)).astype(float)
 
 
-SPACING = 2.0 ** (np.maximum(np.arange(256), 1) - 150)       # of a float32, by the bits of its exponent
+# of a float32, by the bits of its exponent
+SPACING = 2.0 ** (np.maximum(np.arange(256), 1) - 150)
 
 
 @njit(nogil=True)
 def count_wrong(y, exact, rounded, bits, limit):
-    "How many of `y` differ from `exact` by more than `limit` units; `rounded` is `exact` in float32, `bits` its bits."
+    """How many of `y` differ from `exact` by more than `limit` units; `rounded` is `exact` in
+    float32, `bits` its bits.
+    """
     wrong = 0
     for i in range(len(y)):
         near = abs(np.float64(y[i]) - exact[i]) <= limit * SPACING[(bits[i] >> 23) & 255]
@@ -59,7 +67,8 @@ def wrong_of(name, stride):
     step = size * stride
 
     def work(worker):
-        y, wide, rounded, wrong, seen = np.empty(size, np.float32), np.empty(size), np.empty(size, np.float32), 0, 0
+        y, wide, rounded, wrong, seen = (np.empty(size, np.float32), np.empty(size),
+                                         np.empty(size, np.float32), 0, 0)
         for start in range(worker * step, 2**32, workers * step):
             x = np.arange(start, min(start + step, 2**32), stride, dtype=np.uint32).view(np.float32)
             n = len(x)
@@ -67,7 +76,8 @@ def wrong_of(name, stride):
             with np.errstate(all="ignore"):
                 reference(x, out=wide[:n], dtype=np.float64)
                 rounded[:n] = wide[:n]
-            wrong += count_wrong(y[:n], wide[:n], rounded[:n], rounded[:n].view(np.int32), LIMIT[name])
+            wrong += count_wrong(y[:n], wide[:n], rounded[:n], rounded[:n].view(np.int32),
+                                 LIMIT[name])
             seen += n
         return wrong, seen
 
@@ -82,8 +92,10 @@ def test_every_float32(name, stride):
 
 def numbers64():
     rng = np.random.default_rng(3)
-    return np.concatenate([rng.integers(0, 2**64, 2**19, dtype=np.uint64).view(np.float64), 1 + 0.3 * rng.normal(size=2**18),
-                           rng.normal(size=2**18) * 10.0 ** rng.uniform(-12, 0, 2**18), rng.uniform(-750, 715, 2**18)])
+    return np.concatenate([rng.integers(0, 2**64, 2**19, dtype=np.uint64).view(np.float64),
+                           1 + 0.3 * rng.normal(size=2**18),
+                           rng.normal(size=2**18) * 10.0 ** rng.uniform(-12, 0, 2**18),
+                           rng.uniform(-750, 715, 2**18)])
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant <= 52, reason="no float wider than float64")
@@ -96,12 +108,13 @@ def test_float64(name):
     assert ulps(y, exact, np.float64).max() <= LIMIT[name]
 
 
-SPECIAL = {
-    "exp": [(0, 1), (-0.0, 1), ("inf", "inf"), ("-inf", 0), ("nan", "nan")],
-    "log": [(0, "-inf"), (-0.0, "-inf"), (1, 0), ("inf", "inf"), ("-inf", "nan"), (-1, "nan"), ("nan", "nan")],
-    "log1p": [(0, 0), (-0.0, -0.0), (-1, "-inf"), (-2, "nan"), ("-inf", "nan"), ("inf", "inf"), ("nan", "nan")],
-    "expm1": [(0, 0), (-0.0, -0.0), ("inf", "inf"), ("-inf", -1), ("nan", "nan")],
-    "tanh": [(0, 0), (-0.0, -0.0), ("inf", 1), ("-inf", -1), ("nan", "nan")]}
+SPECIAL = {"exp": [(0, 1), (-0.0, 1), ("inf", "inf"), ("-inf", 0), ("nan", "nan")],
+           "log": [(0, "-inf"), (-0.0, "-inf"), (1, 0), ("inf", "inf"), ("-inf", "nan"),
+                   (-1, "nan"), ("nan", "nan")],
+           "log1p": [(0, 0), (-0.0, -0.0), (-1, "-inf"), (-2, "nan"), ("-inf", "nan"),
+                     ("inf", "inf"), ("nan", "nan")],
+           "expm1": [(0, 0), (-0.0, -0.0), ("inf", "inf"), ("-inf", -1), ("nan", "nan")],
+           "tanh": [(0, 0), (-0.0, -0.0), ("inf", 1), ("-inf", -1), ("nan", "nan")]}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -118,13 +131,16 @@ def test_special_values(name, dtype):
 def test_ends_of_the_range(dtype):
     info = np.finfo(dtype)
     last = dtype(np.nextafter(np.log(np.longdouble(info.max)).astype(dtype), dtype(0)))
-    below = np.arange(1, 1000, dtype=f"i{info.dtype.itemsize}").view(dtype)       # the smallest numbers there are
-    run = {name: (lambda x, loop=loop_of(name): (loop(x, y := np.empty_like(x)), y)[1]) for name in NAMES}
+    # the smallest numbers there are
+    below = np.arange(1, 1000, dtype=f"i{info.dtype.itemsize}").view(dtype)
+    run = {name: (lambda x, loop=loop_of(name): (loop(x, y := np.empty_like(x)), y)[1])
+           for name in NAMES}
     ends = run["exp"](np.array([last, info.maxexp * 0.6932], dtype))
     assert ends[0] > 0.99 * info.max and np.isfinite(ends[0]) and np.isinf(ends[1])
     for name in ("log1p", "expm1", "tanh"):
         assert (run[name](below) == below).all()
-    small = run["exp"](np.linspace((info.minexp - info.nmant) * 0.6931, info.minexp * 0.69315, 1000).astype(dtype))
+    small = run["exp"](np.linspace((info.minexp - info.nmant) * 0.6931, info.minexp * 0.69315,
+                                   1000).astype(dtype))
     assert (small > 0).all() and (small < info.tiny).all()
     assert ulps(run["log"](below), np.log(below.astype(np.longdouble)), dtype).max() <= LIMIT["log"]
 
@@ -177,7 +193,8 @@ def packed(assembly, dtype):
 @pytest.mark.parametrize("name", [*NAMES, "fused"])
 def test_vector_instructions(name, dtype):
     x = np.linspace(0.1, 2, 100, dtype=dtype)
-    loop, arrays = (fused(dtype), (x, x, np.empty_like(x))) if name == "fused" else (loop_of(name), (x, np.empty_like(x)))
+    loop, arrays = ((fused(dtype), (x, x, np.empty_like(x))) if name == "fused"
+                    else (loop_of(name), (x, np.empty_like(x))))
     loop(*arrays)
     assert packed(next(iter(loop.inspect_asm().values())), dtype) >= 5
 
@@ -185,6 +202,8 @@ def test_vector_instructions(name, dtype):
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="other processors always fuse")
 def test_without_fused_instructions():
     code = "import test_fastmath as t; print([t.wrong_of(name, 509)[0] for name in t.NAMES])"
-    environment = {**os.environ, "NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "", "PYTHONPATH": os.pathsep.join(sys.path)}
-    result = subprocess.run([sys.executable, "-c", code], cwd=os.path.dirname(__file__), env=environment, capture_output=True, text=True)
+    environment = {**os.environ, "NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "",
+                   "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-c", code], cwd=os.path.dirname(__file__),
+                            env=environment, capture_output=True, text=True)
     assert result.stdout.strip() == str([0] * len(NAMES)), result.stderr

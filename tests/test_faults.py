@@ -1,4 +1,6 @@
-"Faults that users of other libraries reported, one test for each kind: the right number, or an error that says what to do."
+"""Faults that users of other libraries reported, one test for each kind: the right number, or an
+error that says what to do.
+"""
 import asyncio
 import os
 import subprocess
@@ -22,7 +24,10 @@ from tinytorch.nn.evaluation import KEPT
 
 nan = np.nan
 nn.__all__                      # imports every module that registers losses
-engines = pytest.mark.parametrize("name", ["numpy", pytest.param("numba", marks=pytest.mark.skipif(not engine.has_numba(), reason="needs Numba"))])
+engines = pytest.mark.parametrize(
+    "name",
+    ["numpy",
+     pytest.param("numba", marks=pytest.mark.skipif(not engine.has_numba(), reason="needs Numba"))])
 
 
 def squared_rows(input, target):
@@ -58,7 +63,8 @@ def test_a_problem_of_ones_own_needs_no_rule(name):
     x, t = np.random.default_rng(0).normal(size=(2, 4, 3))
     with tinytorch.engine(name):
         for loss, target in (Halved("sum"), t / 2), (Doubled("sum"), 2 * t):
-            assert [loss(x, t).item() for _ in range(3)] == pytest.approx([((x - target)**2).sum()] * 3)
+            assert [loss(x, t).item()
+                    for _ in range(3)] == pytest.approx([((x - target)**2).sum()] * 3)
         loss, positive = WithoutNegatives("sum"), np.abs(t)
         for _ in range(3):
             assert loss(x, positive).item() == pytest.approx(((x - positive)**2).sum())
@@ -66,24 +72,30 @@ def test_a_problem_of_ones_own_needs_no_rule(name):
 
 
 def test_methods_that_state_a_problem_are_known():
-    "Whoever overrides a method that the statement of a problem enters is not cached: so all of them are listed."
+    """Whoever overrides a method that the statement of a problem enters is not cached: so all of
+    them are listed.
+    """
     from tinytorch.nn.criterion import STATING
     x, index = np.random.default_rng(0).normal(size=(4, 3)), np.array([0, 1, 2, 0])
     called = set()
 
     def note(frame, event, argument):
-        if event == "call" and frame.f_globals.get("__name__") == "tinytorch.nn.criterion" and "self" in frame.f_locals:
+        if event == "call" and frame.f_globals.get(
+            "__name__") == "tinytorch.nn.criterion" and "self" in frame.f_locals:
             called.add(frame.f_code.co_name)
 
-    calls = [(nn.MSELoss(), (x, x)), (nn.BCEWithLogitsLoss(pos_weight=[1., 2., 3.]), (x, x * 0)), (nn.CrossEntropyLoss([1., 2., 3.]), (x, index)),
-             (nn.CrossEntropyLoss(label_smoothing=0.1, ignore_index=1), (x, index)), (nn.CategoricalHingeLoss(), (x, index)), (nn.CosineDistanceLoss(), (x, x))]
+    calls = [(nn.MSELoss(), (x, x)), (nn.BCEWithLogitsLoss(pos_weight=[1., 2., 3.]), (x, x * 0)),
+             (nn.CrossEntropyLoss([1., 2., 3.]), (x, index)),
+             (nn.CrossEntropyLoss(label_smoothing=0.1, ignore_index=1), (x, index)),
+             (nn.CategoricalHingeLoss(), (x, index)), (nn.CosineDistanceLoss(), (x, x))]
     for loss, arguments in calls:
         sys.setprofile(note)
         try:
             loss.problem(*arguments)
         finally:
             sys.setprofile(None)
-    assert {name for name in called if name.isidentifier()} - {"check_weight", "check_probabilities"} <= set(STATING)
+    assert ({name for name in called if name.isidentifier()}
+            - {"check_weight", "check_probabilities"} <= set(STATING))
 
 
 def test_a_problem_is_immutable():
@@ -109,23 +121,28 @@ def test_rounding_of_log_probabilities_is_allowed():
         nn.NLLLoss()(logits - nn.logsumexp(logits, keepdim=True), np.zeros(100, int))
 
 
-CLASSES = ["CrossEntropyLoss", "NLLLoss", "PolyLoss", "GeneralizedCrossEntropyLoss", "SparsemaxLoss", "FocalLoss", "CategoricalHingeLoss",
-           "MulticlassPerceptronLoss", "ArcFaceLoss"]
+CLASSES = ["CrossEntropyLoss", "NLLLoss", "PolyLoss", "GeneralizedCrossEntropyLoss",
+           "SparsemaxLoss", "FocalLoss", "CategoricalHingeLoss", "MulticlassPerceptronLoss",
+           "ArcFaceLoss"]
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_one_class_is_none(name):
     for shape in (5, 1), (1,):
-        with pytest.raises(ValueError, match=f"{name}: input has shape .* one class.*BCEWithLogitsLoss"):
+        with pytest.raises(ValueError,
+                           match=f"{name}: input has shape .* one class.*BCEWithLogitsLoss"):
             getattr(nn, name)()(np.zeros(shape) - 0.5, np.zeros(shape[:-1], int))
     with pytest.raises(ValueError, match="BCEWithLogitsLoss"):
         nn.CrossEntropyLoss()([[0.3], [-2.0]], [[1.0], [0.0]])
 
 
 def test_labels_in_the_shape_of_the_scores_are_asked_about():
-    with pytest.raises(ValueError, match=r"input of shape \(3, C\).*the probabilities of the classes of one sample"):
+    with pytest.raises(
+        ValueError,
+        match=r"input of shape \(3, C\).*the probabilities of the classes of one sample"):
         nn.CrossEntropyLoss()([0.3, 2.0, -1.0], [0, 1, 1])
-    assert nn.CrossEntropyLoss()([0.3, 2.0], [0.0, 1.0]).item() == pytest.approx(nn.CrossEntropyLoss()([0.3, 2.0], 1).item())
+    assert nn.CrossEntropyLoss()([0.3, 2.0], [0.0, 1.0]).item() == pytest.approx(
+        nn.CrossEntropyLoss()([0.3, 2.0], 1).item())
 
 
 class Quantity(np.ndarray):
@@ -145,7 +162,8 @@ class Measured:
     ([Measured()], "has the unit m"), (np.array(["2020-01-01", "2020-01-02"], "M8[D]"), "dates"), (np.array([1, 2], "m8[s]"), "dates"),
     ([Tensor(1.0), Tensor(2.0)], "list of Tensors.*stack"), (["cat", "dog"], "np.unique"), (np.array(["cat", None], object), "np.unique")])
 def test_nothing_is_dropped_silently(wrong, text):
-    for call in (lambda: nn.MSELoss()(wrong, [1.0, 1.0]), lambda: nn.MSELoss()([1.0, 1.0], wrong), lambda: nn.BCELoss(weight=wrong),
+    for call in (lambda: nn.MSELoss()(wrong, [1.0, 1.0]), lambda: nn.MSELoss()([1.0, 1.0], wrong),
+                 lambda: nn.BCELoss(weight=wrong),
                  lambda: nn.MSELoss()([1.0, 1.0], [1.0, 1.0], sample_weight=wrong)):
         with pytest.raises(TypeError, match=text):
             call()
@@ -156,10 +174,13 @@ def test_foreign_byte_order_and_matrices(name):
     with tinytorch.engine(name):
         with pytest.raises(IndexError, match=r"target\[0\] is -256"):
             nn.CrossEntropyLoss()(np.arange(300.0)[None], np.array([-256], ">i2"))
-        assert nn.CrossEntropyLoss()(np.arange(300.0)[None], np.array([299], ">i4")).item() == nn.CrossEntropyLoss()(np.arange(300.0)[None], [299]).item()
+        assert nn.CrossEntropyLoss()(
+            np.arange(300.0)[None], np.array([299], ">i4")).item() == nn.CrossEntropyLoss()(
+            np.arange(300.0)[None], [299]).item()
         assert nn.MSELoss()(np.matrix([[1.0, 2.0]]), np.matrix([[1.0, 4.0]])).item() == 2
         weighted = nn.CrossEntropyLoss(np.array([1, 2], ">f8"))([[0.0, 1.0]], [1])
-        assert weighted.item() == pytest.approx(nn.CrossEntropyLoss([1.0, 2.0])([[0.0, 1.0]], [1]).item())
+        assert weighted.item() == pytest.approx(nn.CrossEntropyLoss([1.0, 2.0])(
+                                                    [[0.0, 1.0]], [1]).item())
 
 
 @engines
@@ -170,8 +191,11 @@ def test_a_change_of_the_input_never_changes_the_gradient(name, reduction, size)
     index = np.zeros(size, int)
     upstream = np.ones(size if reduction == "none" else (), "float32")
     with tinytorch.engine(name):
-        for loss, target in (nn.MSELoss(reduction), t), (nn.CrossEntropyLoss(reduction=reduction), index), (nn.BCEWithLogitsLoss(reduction=reduction), t > 0):
-            up = np.ones(x.shape, "float32") if reduction == "none" and loss.rows is False else upstream
+        for loss, target in (nn.MSELoss(reduction), t), (
+            nn.CrossEntropyLoss(reduction=reduction),
+            index), (nn.BCEWithLogitsLoss(reduction=reduction), t > 0):
+            up = (np.ones(x.shape, "float32") if reduction == "none" and loss.rows is False
+                  else upstream)
             leaf = Tensor(x.copy(), requires_grad=True)
             loss(leaf, target).backward(up)
             expected, leaf = leaf.grad, Tensor(x.copy(), requires_grad=True)
@@ -192,8 +216,10 @@ def test_a_change_of_the_input_never_changes_the_gradient(name, reduction, size)
 def test_a_change_of_the_input_of_other_losses(reduction):
     rng = np.random.default_rng(0)
     up = np.ones(2 if reduction == "none" else ())
-    log_probs, hidden, weight = nn.log_softmax(rng.normal(size=(5, 2, 4))), rng.normal(size=(2, 3)), rng.normal(size=(4, 3))
-    cases = [(lambda x: nn.CTCLoss(reduction=reduction)(x, [[1, 2], [3, 1]], [5, 5], [2, 2]), log_probs),
+    log_probs, hidden, weight = (nn.log_softmax(rng.normal(size=(5, 2, 4))),
+                                 rng.normal(size=(2, 3)), rng.normal(size=(4, 3)))
+    cases = [(lambda x: nn.CTCLoss(reduction=reduction)(x, [[1, 2], [3, 1]], [5, 5], [2, 2]),
+              log_probs),
              (lambda x: F.linear_cross_entropy(x, weight, [0, 1], reduction=reduction), hidden),
              (lambda x: nn.InfoNCELoss(reduction=reduction)(x, hidden[::-1]), hidden)]
     for call, x in cases:
@@ -265,8 +291,10 @@ def test_each_thread_and_task_has_its_own_engine():
 
 def python(code, **environment):
     "What a new process prints, and its warnings."
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("TINYTORCH", "XDG"))} | environment
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    environment = ({key: value for key, value in os.environ.items()
+                    if not key.startswith(("TINYTORCH", "XDG"))} | environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env=environment)
     return done.stdout.strip(), done.stderr
 
 
@@ -299,9 +327,11 @@ def test_a_damaged_cache_is_mended(damage, tmp_path):
 @needs_numba
 def test_the_cache_of_a_user_without_a_home_goes_with_the_process(tmp_path):
     "expanduser() fails where neither HOME nor the user's entry is known."
-    code = "import pathlib\ndef fail(self): raise RuntimeError('no home')\npathlib.Path.expanduser = fail\n" + COMPILED
+    code = ("import pathlib\ndef fail(self): raise RuntimeError('no "
+            "home')\npathlib.Path.expanduser = fail\n" + COMPILED)
     out, _ = python(code, TMPDIR=str(tmp_path))
-    assert out == f"True {tmp_path / os.path.basename(out.split()[1])}" and not list(tmp_path.glob("tinytorch-*"))
+    assert (out == f"True {tmp_path / os.path.basename(out.split()[1])}"
+            and not list(tmp_path.glob("tinytorch-*")))
 
 
 @needs_numba
@@ -320,7 +350,8 @@ def test_loops_that_nobody_uses_are_removed(tmp_path):
     kept = list(tmp_path.rglob("loop_*"))
     for path in kept:
         os.utime(path, (1, 1))
-    python("from tinytorch.core.compiled import cache_folder; cache_folder()", TINYTORCH_CACHE=str(tmp_path))
+    python("from tinytorch.core.compiled import cache_folder; cache_folder()",
+           TINYTORCH_CACHE=str(tmp_path))
     assert kept and not list(tmp_path.rglob("loop_*"))
 
 
@@ -334,7 +365,8 @@ def test_a_failure_of_the_compiler_is_told_once_under_auto(monkeypatch):
         return x * 3, 3 + 0 * x
 
     problem = Problem(fresh, (np.ones(5),), (5,), np.dtype(float))
-    with tinytorch.engine("auto"), pytest.warns(RuntimeWarning, match="fresh is not compiled: division by zero") as caught:
+    with tinytorch.engine("auto"), pytest.warns(
+        RuntimeWarning, match="fresh is not compiled: division by zero") as caught:
         assert [engine.run(problem).total for _ in range(3)] == [15.0] * 3
     assert len(caught) == 1
 
@@ -363,11 +395,14 @@ def test_sums_have_the_same_bits(name):
     x, t = rng.normal(size=(2, 1_500_000)).astype("float32")
     logits, index = rng.normal(size=(3000, 300)).astype("float32"), rng.integers(0, 300, 3000)
     with tinytorch.engine(name):
-        for loss, arguments in (nn.MSELoss("sum"), (x, t)), (nn.BCEWithLogitsLoss(reduction="sum"), (x, t > 0)), (nn.CrossEntropyLoss(reduction="sum"), (logits, index)):
+        for loss, arguments in (nn.MSELoss("sum"), (x, t)), (
+            nn.BCEWithLogitsLoss(reduction="sum"),
+            (x, t > 0)), (nn.CrossEntropyLoss(reduction="sum"), (logits, index)):
             problem = loss.problem(*arguments)
             totals = {engine.run(problem, threads=n).total for n in (1, 2, 3, 5)}
             for n in 1, 2:
-                gradients = [np.empty(arguments[0].shape, "float32"), *[None] * (len(problem.operands) - 1)]
+                gradients = [np.empty(arguments[0].shape, "float32"),
+                             *[None] * (len(problem.operands) - 1)]
                 totals.add(engine.run(problem, gradients, threads=n).total)
             assert len(totals) == 1, (loss, totals)
 
@@ -375,16 +410,22 @@ def test_sums_have_the_same_bits(name):
 def test_every_call_takes_sample_weight():
     "A skipped sample with NaN and a wrong label gives what the batch without it gives."
     rng = np.random.default_rng(0)
-    x, y, labels, weight = rng.normal(size=(5, 4)), rng.normal(size=(5, 4)), np.array([0, 1, 1, 0, 1]), np.array([1.0, 0, 1, 1, 1])
+    x, y, labels, weight = (rng.normal(size=(5, 4)), rng.normal(size=(5, 4)),
+                            np.array([0, 1, 1, 0, 1]), np.array([1.0, 0, 1, 1, 1]))
     used = weight > 0
     broken, broken_labels = np.where(used[:, None], x, nan), np.where(used, labels, -9)
-    for loss in nn.InfoNCELoss(), nn.InfoNCELoss(symmetric=True), nn.NTXentLoss(), nn.InfoNCELoss(reduction="sum"):
-        assert loss(broken, y, sample_weight=weight).item() == pytest.approx(loss(x[used], y[used]).item())
+    for loss in nn.InfoNCELoss(), nn.InfoNCELoss(
+        symmetric=True), nn.NTXentLoss(), nn.InfoNCELoss(reduction="sum"):
+        assert loss(broken, y,
+                    sample_weight=weight).item() == pytest.approx(loss(x[used], y[used]).item())
     for loss in nn.SupConLoss(), nn.CircleLoss(gamma=4.0), nn.SupConLoss(reduction="none"):
-        np.testing.assert_allclose(loss(broken, broken_labels, sample_weight=weight).data.reshape(-1)[used if loss.reduction == "none" else slice(None)],
-                                   loss(x[used], labels[used]).data.reshape(-1))
+        np.testing.assert_allclose(
+            loss(broken, broken_labels, sample_weight=weight).data.reshape(-1)[
+                used if loss.reduction == "none" else slice(None)],
+            loss(x[used], labels[used]).data.reshape(-1))
     head = nn.AdaptiveLogSoftmaxWithLoss(4, 10, [2, 5], div_value=2.0)
-    assert head(broken, broken_labels, sample_weight=weight).loss.item() == pytest.approx(head(x[used], labels[used]).loss.item())
+    assert head(broken, broken_labels, sample_weight=weight).loss.item() == pytest.approx(
+        head(x[used], labels[used]).loss.item())
     leaf = Tensor(rng.normal(size=(3, 4)), requires_grad=True)
     F.linear_cross_entropy(broken, leaf, broken_labels, sample_weight=weight).backward()
     gradient, leaf.grad = leaf.grad, None
@@ -394,15 +435,21 @@ def test_every_call_takes_sample_weight():
     some = np.where(used[:, None], logs, nan)
     targets = np.where(used[:, None], [[1, 2], [3, 1], [1, 1], [2, 3], [1, 3]], 99)
     given = nn.CTCLoss()(some, targets, [6] * 5, [2] * 5, sample_weight=weight)
-    assert given.item() == pytest.approx(nn.CTCLoss()(logs[:, used], targets[used], [6] * 4, [2] * 4).item())
+    assert given.item() == pytest.approx(nn.CTCLoss()(logs[:, used], targets[used], [6] * 4,
+                                                      [2] * 4).item())
     triplet = nn.TripletMarginWithDistanceLoss()
-    assert triplet(broken, y, -y, sample_weight=weight).item() == pytest.approx(triplet(x[used], y[used], -y[used]).item())
+    assert triplet(broken, y, -y, sample_weight=weight).item() == pytest.approx(
+        triplet(x[used], y[used], -y[used]).item())
     both = 0.5 * nn.MSELoss() + nn.L1Loss()
-    assert both(broken, y, sample_weight=weight).item() == pytest.approx(both(x[used], y[used]).item())
+    assert both(broken, y,
+                sample_weight=weight).item() == pytest.approx(both(x[used], y[used]).item())
     tasks = nn.MultiTaskLoss({"a": nn.MSELoss(), "b": nn.CrossEntropyLoss()})
     given = tasks({"a": broken, "b": broken}, {"a": y, "b": broken_labels}, sample_weight=weight)
-    assert given.item() == pytest.approx(tasks({"a": x[used], "b": x[used]}, {"a": y[used], "b": labels[used]}).item())
-    assert F.cross_entropy(broken, broken_labels, sample_weight=weight).item() == pytest.approx(F.cross_entropy(x[used], labels[used]).item())
+    assert given.item() == pytest.approx(tasks({"a": x[used], "b": x[used]},
+                                               {"a": y[used], "b": labels[used]}).item())
+    assert F.cross_entropy(
+        broken, broken_labels, sample_weight=weight).item() == pytest.approx(
+        F.cross_entropy(x[used], labels[used]).item())
 
 
 @pytest.mark.parametrize("weight, text", [([1.0, 2.0], r"has shape \(2,\)"), ([1.0, -1.0, 1.0], r"sample_weight\[1\] is -1"), ([1.0, nan, 1.0], "is nan"),
@@ -420,7 +467,8 @@ def test_out_of_bounds_where_it_does_not_count():
             expected = pytest.approx(np.log(2))
             assert nn.BCELoss()(p, t, sample_weight=[1, 0, 0]).item() == expected
             assert nn.BCELoss(weight=[1.0, 0.0, 0.0], reduction="sum")(p, t).item() == expected
-            assert nn.CrossEntropyLoss()([[0.0, 0.0], [nan, nan]], [1, 300], sample_weight=[2, 0]).item() == expected
+            assert nn.CrossEntropyLoss()([[0.0, 0.0], [nan, nan]], [1, 300],
+                                         sample_weight=[2, 0]).item() == expected
             with pytest.raises(ValueError, match=r"input\[1\] is 7"):
                 nn.BCELoss()(p, t, sample_weight=[1, 1, 0])
 
@@ -439,8 +487,10 @@ def test_function_along_another_axis_sums_exactly():
     for dim in 0, 1, -2:
         expected = np.moveaxis(nn.log_softmax(np.moveaxis(leaf.data, dim, -1)), -1, dim)
         np.testing.assert_allclose(nn.log_softmax(leaf, dim=dim).data, expected)
-        for function in (lambda x: nn.log_softmax(x, dim), lambda x: nn.logsumexp(x, dim=dim), lambda x: nn.logsumexp(x, dim, True)):
-            leaf.grad, upstream = None, np.cos(np.arange(function(leaf).size)).reshape(function(leaf).shape)
+        for function in (lambda x: nn.log_softmax(x, dim), lambda x: nn.logsumexp(x, dim=dim),
+                         lambda x: nn.logsumexp(x, dim, True)):
+            leaf.grad, upstream = (
+                None, np.cos(np.arange(function(leaf).size)).reshape(function(leaf).shape))
             function(leaf).backward(upstream)
             up, down = leaf.data.copy(), leaf.data.copy()
             up[1, 2, 3] += 1e-6
@@ -454,11 +504,17 @@ def test_a_nan_anywhere_gives_nan_in_losses_that_are_no_single_formula():
     rng = np.random.default_rng(0)
     a, b, c = rng.normal(size=(3, 4, 3))
     head = nn.AdaptiveLogSoftmaxWithLoss(3, 6, [2], div_value=1.0)
-    triplet, swapped = nn.TripletMarginWithDistanceLoss(), nn.TripletMarginWithDistanceLoss(swap=True)
-    cases = [(nn.InfoNCELoss(symmetric=True), [a, b]), (nn.NTXentLoss(), [a, b]), (lambda x: nn.SupConLoss()(x, [0, 1, 0, 1]), [a]),
-             (lambda x: nn.CircleLoss()(x, [0, 1, 0, 1]), [a]), (triplet, [a, b, c]), (swapped, [a, b, c]), (0.5 * nn.MSELoss() + nn.L1Loss(), [a, b]),
-             (lambda x, w, t: F.linear_cross_entropy(x, w, t), [a, rng.normal(size=(5, 3)), np.full((4, 5), 0.2)]),
-             (lambda x: head(x, [0, 3, 1, 5]).loss, [a]), (lambda x: nn.CTCLoss()(x, [[1, 2], [2, 1]], [4, 4], [2, 2]), [nn.log_softmax(rng.normal(size=(4, 2, 3)))])]
+    triplet, swapped = (nn.TripletMarginWithDistanceLoss(),
+                        nn.TripletMarginWithDistanceLoss(swap=True))
+    cases = [(nn.InfoNCELoss(symmetric=True), [a, b]), (nn.NTXentLoss(), [a, b]),
+             (lambda x: nn.SupConLoss()(x, [0, 1, 0, 1]), [a]),
+             (lambda x: nn.CircleLoss()(x, [0, 1, 0, 1]), [a]), (triplet, [a, b, c]),
+             (swapped, [a, b, c]), (0.5 * nn.MSELoss() + nn.L1Loss(), [a, b]),
+             (lambda x, w, t: F.linear_cross_entropy(x, w, t),
+              [a, rng.normal(size=(5, 3)), np.full((4, 5), 0.2)]),
+             (lambda x: head(x, [0, 3, 1, 5]).loss, [a]),
+             (lambda x: nn.CTCLoss()(x, [[1, 2], [2, 1]], [4, 4], [2, 2]),
+              [nn.log_softmax(rng.normal(size=(4, 2, 3)))])]
     for loss, arguments in cases:
         for which, x in enumerate(arguments):
             for place in np.ndindex(x.shape):
@@ -477,14 +533,17 @@ def test_equal_vectors_of_any_length_have_the_cosine_1(name):
 
 
 def test_a_row_alone_is_added_as_among_others():
-    "NumPy adds along one row in another order than along many: the engine never cuts a piece down to one row."
+    """NumPy adds along one row in another order than along many: the engine never cuts a piece
+    down to one row.
+    """
     rng = np.random.default_rng(0)
     logits, index = rng.normal(size=(50, 20)).astype("float32"), rng.integers(0, 20, 50)
     with tinytorch.engine("numpy"):
         whole = nn.CrossEntropyLoss(reduction="none")(logits, index).data
         for size in 1, 7, 21, 100:
             with blocks_of(size):
-                assert nn.CrossEntropyLoss(reduction="none")(logits, index).data.tobytes() == whole.tobytes()
+                assert nn.CrossEntropyLoss(
+                    reduction="none")(logits, index).data.tobytes() == whole.tobytes()
 
 
 def test_a_formula_that_changes_its_input_is_stopped():
@@ -493,14 +552,16 @@ def test_a_formula_that_changes_its_input_is_stopped():
         return input, input
 
     x = np.ones(3)
-    with tinytorch.engine("numpy"), pytest.raises(ValueError, match="careless changes its input. Make a new array"):
+    with tinytorch.engine("numpy"), pytest.raises(
+        ValueError, match="careless changes its input. Make a new array"):
         engine.run(Problem(careless, (x,), x.shape, x.dtype))
     assert (x == 1).all()
 
 
 @pytest.mark.parametrize("command", [["-c", "import tinytorch.checking"], ["-m", "tinytorch_cli", "test", "04"]])
 def test_without_assertions_nothing_is_checked(command):
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=os.environ | {"PYTHONOPTIMIZE": "1"})
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True,
+                          env=os.environ | {"PYTHONOPTIMIZE": "1"})
     assert done.returncode and "PYTHONOPTIMIZE" in done.stderr
 
 

@@ -1,6 +1,7 @@
 """Grading: hostile submissions get a plain sentence, and everybody else's marks are right.
 
-Attacks on the sandbox are in attacks.py. Those on the marks stand below, each in the body of `squared_error`, in a notebook whose other answers are right.
+Attacks on the sandbox are in attacks.py. Those on the marks stand below, each in the body of
+`squared_error`, in a notebook whose other answers are right.
 All are bounded: one process more, a few gigabytes that are never given.
 """
 import csv
@@ -35,7 +36,9 @@ MODULE = PROJECT.find("04")
 LESSON = ROOT / "nbs/04_losses/losses_dev.ipynb"
 REASON = sandbox.protection()
 ROOTS = hasattr(os, "geteuid") and os.geteuid() == 0
-ORDINARY = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if ROOTS and shutil.which("unshare") else []     # where root runs these tests
+# where root runs these tests
+ORDINARY = (["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+            if ROOTS and shutil.which("unshare") else [])
 RUN = dict(stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
 safe = pytest.mark.skipif(bool(REASON), reason=REASON)
 
@@ -57,29 +60,39 @@ def attempts(tmp_path_factory):
     for path in [top, *top.parents]:
         if path.owner() == top.owner() and path != Path("/tmp"):
             path.chmod(0o755)
-    files = {"home/.ssh/id_rsa": "key", "home/file": "0123456789", "submissions/ann.ipynb": "{}", "lib/course_planted.py": "",
-             "lib/site-packages" "/tinytorch_planted/losses.py": "solution", "lib/site-packages" "/pip.py": ""}
+    files = {"home/.ssh/id_rsa": "key", "home/file": "0123456789", "submissions/ann.ipynb": "{}",
+             "lib/course_planted.py": "",
+             "lib/site-packages" "/tinytorch_planted/losses.py": "solution",
+             "lib/site-packages" "/pip.py": ""}
     for name, text in files.items():
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text(text)
     for name in "outside", "inside":
         (top / name).mkdir(mode=0o755)
         shutil.copy(attacks.__file__, top / name / "attacks.py")
-    plan = {"home": str(top / "home"), "submissions": str(top / "submissions"), "root": str(ROOT), "site": str(top / "lib/site-packages"), "pid": os.getpid()}
+    plan = {"home": str(top / "home"), "submissions": str(top / "submissions"), "root": str(ROOT),
+            "site": str(top / "lib/site-packages"), "pid": os.getpid()}
     bus, abstract = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
-    with socket.create_server(("127.0.0.1", 0)) as server, bus, abstract, open(top / "planted", "w") as kept:
+    with socket.create_server(("127.0.0.1", 0)) as server, bus, abstract, open(
+        top / "planted", "w") as kept:
         victim = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
         name = os.path.join("/tmp", f"tito-{os.getpid()}")
         bus.bind(name)
         abstract.bind(f"\0{name}")
         bus.listen(), abstract.listen()
-        argument = json.dumps(plan | {"victim": victim.pid, "port": server.getsockname()[1], "bus": name, "abstract": name})
+        argument = json.dumps(plan
+                              | {"victim": victim.pid, "port": server.getsockname()[1], "bus": name,
+                                 "abstract": name})
         environment = os.environ | {"TINYTORCH_PLANTED": "secret"}
-        outside = subprocess.run([sys.executable, "attacks.py", argument], cwd=top / "outside", env=environment, pass_fds=[kept.fileno()], **RUN)
-        inside = subprocess.run(sandbox.sandboxed(top / "inside", ["attacks.py", argument]), env=sandbox.ENVIRONMENT, **RUN)
+        outside = subprocess.run([sys.executable, "attacks.py", argument], cwd=top / "outside",
+                                 env=environment, pass_fds=[kept.fileno()], **RUN)
+        inside = subprocess.run(sandbox.sandboxed(top / "inside", ["attacks.py", argument]),
+                                env=sandbox.ENVIRONMENT, **RUN)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "geteuid", lambda: 1000)
-            ordinary = subprocess.run([*ORDINARY, *sandbox.sandboxed(top / "inside", ["attacks.py", argument])], env=sandbox.ENVIRONMENT | {"PATH": os.environ["PATH"]}, **RUN)
+            ordinary = subprocess.run(
+                [*ORDINARY, *sandbox.sandboxed(top / "inside", ["attacks.py", argument])],
+                env=sandbox.ENVIRONMENT | {"PATH": os.environ["PATH"]}, **RUN)
         os.remove(name)
         victim.kill()                   # an attack that traces it may have stopped it
         victim.communicate()
@@ -97,25 +110,36 @@ def test_attack_fails_in_the_sandbox_only(attempts, name):
 
 @safe
 def test_no_copy_of_the_course_is_shown(tmp_path, monkeypatch):
-    "Wherever one is installed: only folders of Python and NumPy are shown, and nothing else in them."
+    """Wherever one is installed: only folders of Python and NumPy are shown, and nothing else in
+    them.
+    """
     paths, others = sandbox.shown()
-    (tmp_path / "look.py").write_text("import os\nprint(*[os.path.join(top, name) for top, _, files in os.walk('/') if not top.startswith('/proc') for name in files], sep='\\n')")
+    (tmp_path / "look.py").write_text("import os\nprint(*[os.path.join(top, name) for top, _, "
+                                      "files in os.walk('/') if not top.startswith('/proc') for "
+                                      "name in files], sep='\\n')")
     for path in tmp_path, *tmp_path.parents:
         if path.owner() == tmp_path.owner() and path != Path("/tmp"):
             path.chmod(0o755)
-    seen = subprocess.run(sandbox.sandboxed(tmp_path, ["look.py"]), env=sandbox.ENVIRONMENT, capture_output=True, text=True).stdout.splitlines()
+    seen = subprocess.run(sandbox.sandboxed(tmp_path, ["look.py"]), env=sandbox.ENVIRONMENT,
+                          capture_output=True, text=True).stdout.splitlines()
     assert any("/numpy/" in file for file in seen) and "/course/look.py" in seen
     allowed = [str(path) for path in paths] + ["/course/look.py", "/sandbox.py", "/dev/"]
-    assert [file for file in seen if not any(file == path or file.startswith(path.rstrip("/") + "/") for path in allowed)] == []
-    assert [file for file in seen if "tinytorch" in file or "site-packages/" in file and not any(f"/{name}" in file for name in sandbox.PACKAGES)] == []
+    assert [file for file in seen
+            if not any(file == path or file.startswith(path.rstrip("/") + "/")
+                       for path in allowed)] == []
+    assert [file for file in seen
+            if "tinytorch" in file or "site-packages/" in file and not any(
+                f"/{name}" in file for name in sandbox.PACKAGES)] == []
 
 
 @safe
 def test_everything_is_unshared(tmp_path):
     "Also without the filter of system calls, which not every processor has."
     command = sandbox.sandboxed(tmp_path, ["x.py"])
-    look = "import os; print(*[os.readlink(f'/proc/self/ns/{name}') for name in ('net', 'ipc', 'pid', 'uts', 'mnt')], sep='\\n')"
-    inside = subprocess.run([*command[:command.index("-I")], "-I", "-S", "-c", look], env=sandbox.ENVIRONMENT, **RUN).stdout.splitlines()
+    look = ("import os; print(*[os.readlink(f'/proc/self/ns/{name}') for name in ('net', 'ipc', "
+            "'pid', 'uts', 'mnt')], sep='\\n')")
+    inside = subprocess.run([*command[:command.index("-I")], "-I", "-S", "-c", look],
+                            env=sandbox.ENVIRONMENT, **RUN).stdout.splitlines()
     outside = [os.readlink(f"/proc/self/ns/{name}") for name in ("net", "ipc", "pid", "uts", "mnt")]
     assert len(inside) == 5 and not set(inside) & set(outside)
 
@@ -134,9 +158,11 @@ def test_what_never_ends_is_gone_afterwards(tmp_path, monkeypatch):
     for path in tmp_path, *tmp_path.parents:
         if path.owner() == tmp_path.owner() and path != Path("/tmp"):
             path.chmod(0o755)
-    cells = [{"number": 1, "code": "def f():\n    import time\n    time.sleep(600)", "names": ["f"]}]
+    cells = [{"number": 1, "code": "def f():\n    import time\n    time.sleep(600)",
+              "names": ["f"]}]
     plan = {"cells": cells, "calls": {"f": [[[], {}]]}}
-    assert "still running" in answers.ask(sandbox.sandboxed(tmp_path, ["answers.py"]), plan, 3.0, env=sandbox.ENVIRONMENT)[2]
+    assert "still running" in answers.ask(sandbox.sandboxed(tmp_path, ["answers.py"]), plan, 3.0,
+                                          env=sandbox.ENVIRONMENT)[2]
     until = time.monotonic() + 20
     while [pid for pid in seen if alive(pid)] and time.monotonic() < until:
         time.sleep(0.05)
@@ -147,7 +173,9 @@ def test_every_call_of_the_filter_is_refused():
     "The filter's jumps end where they should: followed here step by step."
     for machine, architecture in sandbox.PROCESSORS.items():
         steps = sandbox.call_filter(machine)
-        program = [(int.from_bytes(steps[i:i + 2], sys.byteorder), steps[i + 2], steps[i + 3], int.from_bytes(steps[i + 4:i + 8], sys.byteorder)) for i in range(0, len(steps), 8)]
+        program = [(int.from_bytes(steps[i:i + 2], sys.byteorder), steps[i + 2], steps[i + 3],
+                    int.from_bytes(steps[i + 4:i + 8], sys.byteorder))
+                   for i in range(0, len(steps), 8)]
 
         def run(number, processor=architecture):
             place, value = 0, 0
@@ -168,7 +196,8 @@ def test_every_call_of_the_filter_is_refused():
 
 # Marks under attack
 
-NOISE = "import os\n    for fd in range(3, 30):\n        try: os.write(fd, DATA)\n        except OSError: pass\n    os._exit(0)"
+NOISE = ("import os\n    for fd in range(3, 30):\n        try: os.write(fd, DATA)\n        except "
+         "OSError: pass\n    os._exit(0)")
 FIRST = '{"start": "squared_error"}\\n'
 ATTACKS = {      # name: (body of squared_error, what the feedback on it must say)
     "loops": ("while True: pass", "still running after"),
@@ -237,11 +266,13 @@ def marked(tmp_path_factory):
     for name, (body, _) in ATTACKS.items():
         hand_in(folder, name, body)
     (folder / "no_json.ipynb").write_text("{", encoding="utf-8")
-    (folder / "other.ipynb").write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}', encoding="utf-8")
+    (folder / "other.ipynb").write_text(
+        '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}', encoding="utf-8")
     (folder / "empty folder").mkdir()
     (folder / "=cmd").mkdir()
     before = {path: path.read_bytes() for path in folder.glob("*.ipynb")}
-    marks = {m.student: m for m in grade(PROJECT, MODULE, folder, out, notebooks=["losses_dev"], timeout=4.0)}
+    marks = {m.student: m
+             for m in grade(PROJECT, MODULE, folder, out, notebooks=["losses_dev"], timeout=4.0)}
     assert {path: path.read_bytes() for path in folder.glob("*.ipynb")} == before
     return marks, out, folder
 
@@ -254,7 +285,8 @@ def test_honest_students_get_their_marks(marked):
     marks, _, _ = marked
     count = len(right(marks["honest"]))
     assert count == len(marks["honest"].verdicts) >= 14
-    assert len(right(marks["half right"])) == count - 1 and "without its square" in marks["half right"].verdicts["squared_error"].text
+    assert (len(right(marks["half right"])) == count - 1
+            and "without its square" in marks["half right"].verdicts["squared_error"].text)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -276,17 +308,22 @@ def test_nothing_unseen_reaches_a_page_or_a_table(marked):
 
 def test_what_is_no_submission_gets_a_reason(marked):
     marks, _, _ = marked
-    assert "no valid notebook" in marks["no_json"].problem and "none of the exercises" in marks["other"].problem and "no notebook" in marks["empty folder"].problem
+    assert ("no valid notebook" in marks["no_json"].problem
+            and "none of the exercises" in marks["other"].problem
+            and "no notebook" in marks["empty folder"].problem)
 
 
 def test_files(marked):
     marks, out, _ = marked
     rows = list(csv.DictReader((out / "marks.csv").read_text(encoding="utf-8-sig").splitlines()))
     data = json.loads((out / "marks.json").read_text(encoding="utf-8"))
-    assert [row["student"].lstrip("'") for row in rows] == [m["student"] for m in data["marks"]] == sorted(marks)
+    assert [row["student"].lstrip("'")
+            for row in rows] == [m["student"] for m in data["marks"]] == sorted(marks)
     honest = next(row for row in rows if row["student"] == "honest")
-    assert honest["points"] == honest["of"] == str(data["of"]) and all(not row["student"].startswith("=") for row in rows)
-    assert honest["marked"] == "honest.ipynb" and honest["sandbox"] == "yes" and data["sandbox"] is True
+    assert (honest["points"] == honest["of"] == str(data["of"])
+            and all(not row["student"].startswith("=") for row in rows))
+    assert (honest["marked"] == "honest.ipynb" and honest["sandbox"] == "yes"
+            and data["sandbox"] is True)
     page = (out / "feedback" / "honest.html").read_text(encoding="utf-8")
     assert f"{data['of']} of {data['of']} points" in page and "✅ <code>huber</code>" in page
     assert len(list((out / "feedback").glob("*.html"))) == len(marks)
@@ -299,7 +336,8 @@ def test_a_flood_is_not_held_in_memory():
     script = ("import json, resource, sys\nfrom tinytorch.tito.answers import ask\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
               f"print(ask([sys.executable, '-c', {program!r}], {{'cells': [], 'calls': {{'f': [[[], {{}}]]}}}}, 20.0)[2])\n"
               "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)")
-    why, kilobytes = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    why, kilobytes = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True,
+                                    text=True, check=True).stdout.splitlines()
     assert "no answer" in why and int(kilobytes) < 100_000
 
 
@@ -308,19 +346,24 @@ def test_a_flood_is_not_held_in_memory():
 @safe
 @pytest.mark.parametrize("path", [path for path in MODULE.notebooks if any("BEGIN SOLUTION" in cell.source for cell in code_cells(read_notebook(PROJECT, path)))], ids=lambda path: path.stem)
 def test_the_courses_own_notebooks_get_all_their_points(tmp_path, path):
-    "Handed in as they are; and with one exercise wrong, each in turn in the notebook's own run, all points but those of that one."
+    """Handed in as they are; and with one exercise wrong, each in turn in the notebook's own run,
+    all points but those of that one.
+    """
     folder = tmp_path / "in"
     folder.mkdir()
-    names = [exercise.name for exercise in exercises(PROJECT, MODULE) if exercise.notebook == path.name]
+    names = [exercise.name for exercise in exercises(PROJECT, MODULE)
+             if exercise.notebook == path.name]
     hand_in(folder, "right", lesson=path)
     for name in names:
         hand_in(folder, f"wrong {name}", "return 0 * np.asarray(1.0)", path, name)
         hand_in(folder, f"blank {name}", "raise NotImplementedError()", path, name)
-    marks = {m.student: m for m in grade(PROJECT, MODULE, folder, tmp_path / "out", notebooks=[path.stem])}
+    marks = {m.student: m
+             for m in grade(PROJECT, MODULE, folder, tmp_path / "out", notebooks=[path.stem])}
     assert right(marks["right"]) == names
     for kind in "wrong", "blank":
         for name in names:
-            assert [other for other in names if other not in right(marks[f"{kind} {name}"])] == [name], (kind, name)
+            assert [other for other in names
+                    if other not in right(marks[f"{kind} {name}"])] == [name], (kind, name)
     assert all(marks[f"blank {name}"].verdicts[name].mark == "⬜" for name in names)
 
 
@@ -329,28 +372,38 @@ def test_a_package_never_holds_the_solution_that_is_marked(tmp_path):
     "Nor one that is built on it; and without exceptions it holds none at all."
     todo = exercises(PROJECT, MODULE)
     below = grading.built_on(PROJECT, MODULE, todo)
-    assert below["cross_entropy"] == {"log_softmax", "shift"} and below["squared_error"] == set() and "log_softmax" in below["focal"]
+    assert (below["cross_entropy"] == {"log_softmax", "shift"} and below["squared_error"] == set()
+            and "log_softmax" in below["focal"])
     solutions = {}
     for path in MODULE.notebooks:
         for cell in code_cells(read_notebook(PROJECT, path)):
             if "BEGIN SOLUTION" in cell.source:
                 solutions[cell.code.partition("def ")[2].partition("(")[0]] = cell.code
     for kept in [set(), *{frozenset(kept) for kept in below.values() if kept}]:
-        folder = grading.make_package(PROJECT.lib, tmp_path / ("-".join(sorted(kept)) or "none"), kept)
+        folder = grading.make_package(PROJECT.lib, tmp_path / ("-".join(sorted(kept)) or "none"),
+                                      kept)
         text = "".join(file.read_text(encoding="utf-8") for file in folder.rglob("*.py"))
         assert "SOLUTION" not in text.replace(text[:0], "") or "answers" in text
         for name in below:
-            lines = [line for line in grading.REGION.search(solutions[name])[2].splitlines() if len(line.strip()) > 25] if name in solutions else []
+            lines = ([line for line in grading.REGION.search(solutions[name])[2].splitlines()
+                      if len(line.strip()) > 25] if name in solutions else [])
             shown = [line for line in lines if line in text]
-            assert not shown or name in kept or any(line in solutions[other] for line in shown for other in kept), (name, shown)
+            assert (not shown or name in kept
+                    or any(line in solutions[other] for line in shown
+                           for other in kept)), (name, shown)
     assert not list(tmp_path.rglob(FILE)) and not list(tmp_path.rglob("mistakes.py"))
 
 
 @safe
 def test_solutions_do_not_come_back_with_the_feedback(tmp_path):
-    "An exercise that is marked with the course's helpers may read them, but what it says is not handed on."
+    """An exercise that is marked with the course's helpers may read them, but what it says is not
+    handed on.
+    """
     (tmp_path / "in").mkdir()
-    hand_in(tmp_path / "in", "eve", "import dis, io\n    told = io.StringIO(); dis.dis(shift, file=told)\n    raise RuntimeError('stolen' + told.getvalue())", exercise="log_softmax")
+    hand_in(tmp_path / "in", "eve",
+            "import dis, io\n    told = io.StringIO(); dis.dis(shift, file=told)\n    raise "
+            "RuntimeError('stolen' + told.getvalue())",
+            exercise="log_softmax")
     nb = json.loads((tmp_path / "in/eve.ipynb").read_text())
     for cell in nb["cells"]:
         source = "".join(cell["source"])
@@ -358,28 +411,34 @@ def test_solutions_do_not_come_back_with_the_feedback(tmp_path):
             cell["source"] = source[:source.index("    ### BEGIN SOLUTION")] + "    return input"
     (tmp_path / "in/eve.ipynb").write_text(json.dumps(nb))
     marked, = grade(PROJECT, MODULE, tmp_path / "in", tmp_path / "out", notebooks=["losses_dev"])
-    assert "course's shift too" in marked.verdicts["log_softmax"].text and "stolen" not in json.dumps([repr(v) for v in marked.verdicts.values()])
-    assert {name for name in marked.verdicts if name not in right(marked)} == {"shift", "log_softmax"}
+    assert ("course's shift too" in marked.verdicts["log_softmax"].text
+            and "stolen" not in json.dumps([repr(v) for v in marked.verdicts.values()]))
+    assert {name for name in marked.verdicts
+            if name not in right(marked)} == {"shift", "log_softmax"}
 
 
 @safe
 def test_a_table_of_the_editions_answers_gets_nothing(tmp_path):
     "Nor do its inputs come up again, whatever the seed."
     (tmp_path / "in").mkdir()
-    edition = {e.name: from_data(e.check) for e in exercises(PROJECT, MODULE) if e.notebook == LESSON.name}
+    edition = {e.name: from_data(e.check) for e in exercises(PROJECT, MODULE)
+               if e.notebook == LESSON.name}
     nb = json.loads(LESSON.read_text(encoding="utf-8"))
     for cell in nb["cells"]:
         source = "".join(cell["source"])
         name = source.partition("def ")[2].partition("(")[0]
         if "BEGIN SOLUTION" in source and name in edition:
             check = edition[name]
-            table = {repr([np.asarray(x).tolist() for x in call[0].values()] + sorted(call[1].items())): [y.tolist() for y in results] for call, results in zip(check.calls, check.expected)}
+            table = {repr([np.asarray(x).tolist() for x in call[0].values()]
+                          + sorted(call[1].items())): [y.tolist() for y in results]
+                     for call, results in zip(check.calls, check.expected)}
             cell["source"] = (f"#| export\nTABLE_{name} = eval({repr(repr(table))}, {{'nan': float('nan'), 'inf': float('inf')}})\ndef {name}(*arguments, **options):\n"
                               f"    found = TABLE_{name}[repr([np.asarray(x).tolist() for x in arguments] + sorted(options.items()))]\n"
                               "    found = tuple(np.array(x, arguments[0].dtype) for x in found)\n    return found if len(found) > 1 else found[0]\n")
     (tmp_path / "in/max.ipynb").write_text(json.dumps(nb))
     for seed in 0, 1, None:
-        marked, = grade(PROJECT, MODULE, tmp_path / "in", tmp_path / f"out{seed}", notebooks=["losses_dev"], seed=seed)
+        marked, = grade(PROJECT, MODULE, tmp_path / "in", tmp_path / f"out{seed}",
+                        notebooks=["losses_dev"], seed=seed)
         assert right(marked) == []
 
 
@@ -407,20 +466,30 @@ def odd(tmp_path_factory):
     hand_in(home, "lesson")
     hand_in(home, "wrong", "return input, target")
     good, bad = (home / "lesson.ipynb").read_bytes(), (home / "wrong.ipynb").read_bytes()
-    scratch = json.dumps({"cells": [{"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None, "source": "#| export\ndef huber(): pass"}],
+    scratch = json.dumps({"cells": [{"cell_type": "code", "metadata": {}, "outputs": [],
+                                     "execution_count": None,
+                                     "source": "#| export\ndef huber(): pass"}],
                           "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
     code = json.loads(good)
     code["cells"][1]["source"] = "x = [" + "1, " * 10**6 + "]"
     (home / "outside").mkdir()
-    files = {"plain.ipynb": good, "ANN.IPYNB": good, "_smith.ipynb": good, "=cmd.ipynb": good, "-rf.ipynb": good, "two\nlines.ipynb": good, "x" * 240 + ".ipynb": good,
-             os.fsdecode(b"ren\xe9.ipynb"): good, os.fsdecode(b"ren\xe8.ipynb"): bad, "eve.ipynb": bad, "eve/losses_dev.ipynb": good,
-             "zoe/losses_dev.ipynb": bad, "zoe/losses_dev (1).ipynb": good, "zoe/scratch.ipynb": scratch, "zoe/.ipynb_checkpoints/losses_dev-checkpoint.ipynb": bad,
+    files = {"plain.ipynb": good, "ANN.IPYNB": good, "_smith.ipynb": good, "=cmd.ipynb": good,
+             "-rf.ipynb": good, "two\nlines.ipynb": good, "x" * 240 + ".ipynb": good,
+             os.fsdecode(b"ren\xe9.ipynb"): good, os.fsdecode(b"ren\xe8.ipynb"): bad,
+             "eve.ipynb": bad, "eve/losses_dev.ipynb": good, "zoe/losses_dev.ipynb": bad,
+             "zoe/losses_dev (1).ipynb": good, "zoe/scratch.ipynb": scratch,
+             "zoe/.ipynb_checkpoints/losses_dev-checkpoint.ipynb": bad,
              "old/losses_dev_old.ipynb": bad, "old/new/losses_dev.ipynb": good,
-             "zip.zip": packed_up({"a/losses_dev.ipynb": good, "../../climbs.ipynb": scratch, "__MACOSX/losses_dev.ipynb": bad, "l.ipynb@": b"/etc/passwd"}),
-             "inner/work.ZIP": packed_up({"losses_dev.ipynb": good}), "nozip.zip": b"PK nothing", "bomb.zip": packed_up({f"{i}.ipynb": b"\0" * 10**7 for i in range(20)}),
+             "zip.zip": packed_up({"a/losses_dev.ipynb": good, "../../climbs.ipynb": scratch,
+                                   "__MACOSX/losses_dev.ipynb": bad, "l.ipynb@": b"/etc/passwd"}),
+             "inner/work.ZIP": packed_up({"losses_dev.ipynb": good}), "nozip.zip": b"PK nothing",
+             "bomb.zip": packed_up({f"{i}.ipynb": b"\0" * 10**7 for i in range(20)}),
              "many.zip": packed_up({f"{i}.ipynb": scratch for i in range(200)}),
-             "large.ipynb": b" " * (17 << 20), "latin.ipynb": b'{"cells": "\xe9"}', "deep.ipynb": b"[" * 10**5, "code.ipynb": json.dumps(code).encode(),
-             "half.ipynb": good[:len(good) // 2], "empty.ipynb": b"", "list.ipynb": b"[]", "number.ipynb": b'{"cells": [1], "nbformat": 4}', "surrogate.ipynb": good.replace(b"def huber", b"def \\ud800huber"),
+             "large.ipynb": b" " * (17 << 20), "latin.ipynb": b'{"cells": "\xe9"}',
+             "deep.ipynb": b"[" * 10**5, "code.ipynb": json.dumps(code).encode(),
+             "half.ipynb": good[:len(good) // 2], "empty.ipynb": b"", "list.ipynb": b"[]",
+             "number.ipynb": b'{"cells": [1], "nbformat": 4}',
+             "surrogate.ipynb": good.replace(b"def huber", b"def \\ud800huber"),
              "essay.pdf": b"%PDF", "notes/essay.docx": b""}
     for number, (name, data) in enumerate(files.items()):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -434,14 +503,20 @@ def odd(tmp_path_factory):
     os.mkfifo(folder / "pipe.ipynb")
     os.mkfifo(folder / "pipe.zip")
     (folder / "folder.ipynb").mkdir()
-    marks = {m.student: m for m in grade(PROJECT, MODULE, folder, home / "out", notebooks=["losses_dev"], jobs=2)}
+    marks = {m.student: m
+             for m in grade(PROJECT, MODULE, folder, home / "out", notebooks=["losses_dev"],
+               jobs=2)}
     return marks, home, files
 
 
 FULL = ("plain", "ANN", "_smith", "=cmd", "-rf", "x" * 240, "eve", "zoe", "old", "zip", "inner")
-ODD = {"nozip": "not a zip file", "bomb": "too large", "many": "too large", "large": "larger than 16 MB", "latin": "not UTF-8", "deep": "nested too deep", "code": "characters of code", "half": "no valid notebook",
-       "empty": "no valid notebook", "list": "no valid notebook", "number": "no valid notebook", "essay.pdf": "no notebook, folder or zip file", "notes": "no notebook was handed in", "link": "is a link",
-       "linked": "is a link", "loop": "is a link", "device": "is a link", "pipe": "no regular file", "folder": "no notebook was handed in"}
+ODD = {"nozip": "not a zip file", "bomb": "too large", "many": "too large",
+       "large": "larger than 16 MB", "latin": "not UTF-8", "deep": "nested too deep",
+       "code": "characters of code", "half": "no valid notebook", "empty": "no valid notebook",
+       "list": "no valid notebook", "number": "no valid notebook",
+       "essay.pdf": "no notebook, folder or zip file", "notes": "no notebook was handed in",
+       "link": "is a link", "linked": "is a link", "loop": "is a link", "device": "is a link",
+       "pipe": "no regular file", "folder": "no notebook was handed in"}
 
 
 @pytest.mark.parametrize("student", FULL)
@@ -453,13 +528,15 @@ def test_however_it_is_called_it_is_marked(odd, student):
 @pytest.mark.parametrize("student", ODD)
 def test_what_is_not_marked_has_a_reason(odd, student):
     marks, _, _ = odd
-    assert not right(marks[student]) and ODD[student] in marks[student].problem, marks[student].problem
+    assert (not right(marks[student])
+            and ODD[student] in marks[student].problem), marks[student].problem
 
 
 def test_which_of_several_is_marked_is_told(odd):
     marks, home, _ = odd
     assert marks["zoe"].marked == "losses_dev (1).ipynb (the newest of 3 for losses_dev, not losses_dev.ipynb, scratch.ipynb)"
-    assert "the newest of 2" in marks["eve"].marked and "the newest of 2" in marks["old"].marked and "is a link" in marks["zip"].problem
+    assert ("the newest of 2" in marks["eve"].marked and "the newest of 2" in marks["old"].marked
+            and "is a link" in marks["zip"].problem)
     assert not (home / "climbs.ipynb").exists() and not (home.parent / "climbs.ipynb").exists()
 
 
@@ -467,9 +544,12 @@ def test_names_that_look_the_same_have_rows_of_their_own(odd):
     marks, home, files = odd
     same = [student for student in marks if student.startswith("ren\ufffd")]
     assert len(same) == 2 and sorted(len(right(marks[student])) for student in same)[1] >= 14
-    rows = list(csv.DictReader((home / "out/marks.csv").read_text(encoding="utf-8-sig").splitlines()))
-    assert len(rows) == len(marks) == len(list((home / "out/feedback").iterdir())) == len({Path(name).parts[0].rpartition(".")[0] or name for name in marks})
-    assert not any(row[name].startswith(("=", "-", "+", "@")) for row in rows for name in ("student", "marked", "problem"))
+    rows = list(csv.DictReader((home
+                                / "out/marks.csv").read_text(encoding="utf-8-sig").splitlines()))
+    assert len(rows) == len(marks) == len(list((home / "out/feedback").iterdir())) == len(
+        {Path(name).parts[0].rpartition(".")[0] or name for name in marks})
+    assert not any(row[name].startswith(("=", "-", "+", "@")) for row in rows
+                   for name in ("student", "marked", "problem"))
 
 
 # What functions return
@@ -492,13 +572,25 @@ class List(list):
     def __len__(self): raise {error}
     def __getitem__(self, i): raise {error}
 """
-VALUES = ["None", "...", "True", "'text'", "b'bytes'", "1j", "object()", "type", "{}", "set()", "[]", "()", "((), ())", "[[1], [1, 2]]", "[None, None]", "(input,)", "(input, target, input)", "iter([1])", "generate()",
-          "(generate(), generate())", "List([1, 2])", "Array()", "(Array(), Array())", "np.array([1]).view(np.recarray)", "np.ma.masked", "np.ma.array(input, mask=True)", "np.datetime64('now')", "np.float16(1)", "np.longdouble(1)",
-          "np.array(1 + 0j)", "np.array('x')", "np.array([{}])", "np.zeros((0, 3)), np.zeros((3, 0))", "np.zeros((1,) * 32)", "np.zeros((1,) * 32), np.zeros((1,) * 32)", "np.full(input.shape, np.nan), np.full(input.shape, np.inf)", "10**400, 10**400",
-          "-(2**63), 2**64", "float('nan'), float('nan')", "[[]] * 10**5", "np.broadcast_to(1.0, (10**6, 10**6)), input", "memoryview(b'1'), memoryview(b'1')", "range(10**9)", "lambda: 1", "np.zeros(3, [('a', int)])", "deep", "Loud", "input.astype('>f8'), target.astype('>f4')",
-          "np.matrix(input), np.matrix(target)", "print", "NotImplemented", "input, None", "None, input", "np.nan", "input.reshape(-1, 1), target.T"]
-ERRORS = ["StopIteration", "GeneratorExit", "KeyboardInterrupt", "SystemExit(0)", "RecursionError", "MemoryError", "BaseException", "Evil()", "ExceptionGroup('x', [ValueError()])", "UnicodeDecodeError('utf-8', b'x', 0, 1, chr(0xd800))",
-          "SyntaxError(object())", "SyntaxError('x', (None, 'y', None, 'z'))", "AssertionError", "NotImplementedError('\\0')", "OSError(1, 2, 3)"]
+VALUES = [
+    "None", "...", "True", "'text'", "b'bytes'", "1j", "object()", "type", "{}", "set()", "[]",
+    "()", "((), ())", "[[1], [1, 2]]", "[None, None]", "(input,)", "(input, target, input)",
+    "iter([1])", "generate()", "(generate(), generate())", "List([1, 2])", "Array()",
+    "(Array(), Array())", "np.array([1]).view(np.recarray)", "np.ma.masked",
+    "np.ma.array(input, mask=True)", "np.datetime64('now')", "np.float16(1)", "np.longdouble(1)",
+    "np.array(1 + 0j)", "np.array('x')", "np.array([{}])", "np.zeros((0, 3)), np.zeros((3, 0))",
+    "np.zeros((1,) * 32)", "np.zeros((1,) * 32), np.zeros((1,) * 32)",
+    "np.full(input.shape, np.nan), np.full(input.shape, np.inf)", "10**400, 10**400",
+    "-(2**63), 2**64", "float('nan'), float('nan')", "[[]] * 10**5",
+    "np.broadcast_to(1.0, (10**6, 10**6)), input", "memoryview(b'1'), memoryview(b'1')",
+    "range(10**9)", "lambda: 1", "np.zeros(3, [('a', int)])", "deep", "Loud",
+    "input.astype('>f8'), target.astype('>f4')", "np.matrix(input), np.matrix(target)", "print",
+    "NotImplemented", "input, None", "None, input", "np.nan", "input.reshape(-1, 1), target.T"]
+ERRORS = ["StopIteration", "GeneratorExit", "KeyboardInterrupt", "SystemExit(0)", "RecursionError",
+          "MemoryError", "BaseException", "Evil()", "ExceptionGroup('x', [ValueError()])",
+          "UnicodeDecodeError('utf-8', b'x', 0, 1, chr(0xd800))", "SyntaxError(object())",
+          "SyntaxError('x', (None, 'y', None, 'z'))", "AssertionError",
+          "NotImplementedError('\\0')", "OSError(1, 2, 3)"]
 
 
 @safe
@@ -509,7 +601,9 @@ def test_no_return_value_stops_a_class(tmp_path):
     cases = [f"return {value}" for value in VALUES] + [f"raise {error}" for error in ERRORS]
     prefix = HOSTILE.format(error="StopIteration").strip().replace("\n", "\n    ")
     for number, case in enumerate(cases):
-        hand_in(folder, f"{number:03}", f"deep = []\n    for _ in range(10**5): deep = [deep]\n    {prefix}\n    {case}", exercise=["squared_error", "cross_entropy"][number % 2])
+        hand_in(folder, f"{number:03}",
+                f"deep = []\n    for _ in range(10**5): deep = [deep]\n    {prefix}\n    {case}",
+                exercise=["squared_error", "cross_entropy"][number % 2])
     marks = grade(PROJECT, MODULE, folder, tmp_path / "out", notebooks=["losses_dev"], jobs=2)
     for marked, case in zip(marks, cases, strict=True):
         wrong = set(marked.verdicts) - set(right(marked))
@@ -518,10 +612,12 @@ def test_no_return_value_stops_a_class(tmp_path):
 
 def random_answer(random):
     "What a process might send instead of an answer: a right one with something else in it."
-    odd = [None, True, -1, 0, 10**30, 1.5, "", "x", [], {}, [[]], [None], {"dtype": "<f8"}, "\x1b[2J", [1, 2], {"a": []}, float("nan")]
+    odd = [None, True, -1, 0, 10**30, 1.5, "", "x", [], {}, [[]], [None], {"dtype": "<f8"},
+           "\x1b[2J", [1, 2], {"a": []}, float("nan")]
     event = {"many": True, "result": [answers.pack(np.zeros(3)), None], "changed": []}
     if random.random() < 0.5:
-        event = {"error": {"type": "T", "message": "m", "line": 1, "function": "f", "source": "s"}, "changed": []}
+        event = {"error": {"type": "T", "message": "m", "line": 1, "function": "f", "source": "s"},
+                 "changed": []}
     for _ in range(random.randint(1, 3)):
         inner = event
         while isinstance(inner, dict) and inner and random.random() < 0.6:
@@ -552,7 +648,9 @@ def test_only_answers_are_read():
 def test_an_answer_missing_beside_a_value_is_refused():
     whole = {"many": True, "result": [None], "changed": []}
     assert answers.read_answer(dict(whole), 2) == whole
-    for extra in {"missing": None}, {"error": {}}, {"changed": [True]}, {"changed": [2]}, {"result": [None] * 17}, {"result": [{"dtype": "|O8", "shape": [1], "data": ""}]}, {"many": 1}:
+    for extra in {"missing": None}, {"error": {}}, {"changed": [True]}, {"changed": [2]}, {
+        "result": [None] * 17}, {"result": [{"dtype": "|O8", "shape": [1],
+                                             "data": ""}]}, {"many": 1}:
         with pytest.raises(ValueError):
             answers.read_answer(whole | extra, 2)
 
@@ -574,11 +672,15 @@ def test_an_ordinary_user_marks(options):
         process = command(folder, out, "--timeout", "4", *options, before=ORDINARY)
         told = process.communicate(timeout=100)[0]
         assert process.returncode == 0, told
-        rows = list(csv.DictReader((out / "marks.csv").read_text(encoding="utf-8-sig").splitlines()))
+        rows = list(csv.DictReader((out / "marks.csv").read_text(
+                                       encoding="utf-8-sig").splitlines()))
         data = json.loads((out / "marks.json").read_text(encoding="utf-8"))
-        assert {row["sandbox"] for row in rows} == {"none" if options else "yes"} and data["sandbox"] is not bool(options)
-        assert rows[0]["points"] == rows[0]["of"] and "still running" in data["marks"][1]["exercises"]["squared_error"]["text"]
-        assert ("without a sandbox" in (out / "feedback/ann.html").read_text(encoding="utf-8")) == bool(options)
+        assert ({row["sandbox"] for row in rows} == {"none" if options else "yes"}
+                and data["sandbox"] is not bool(options))
+        assert (rows[0]["points"] == rows[0]["of"]
+                and "still running" in data["marks"][1]["exercises"]["squared_error"]["text"])
+        assert ("without a sandbox" in (
+                    out / "feedback/ann.html").read_text(encoding="utf-8")) == bool(options)
 
 
 # The run
@@ -630,10 +732,14 @@ def test_a_run_for_one_student_keeps_the_others(tmp_path):
     hand_in(folder, "bob", "return input, target")
     hand_in(folder, "eve")
     marked, = grade(PROJECT, MODULE, folder, out, notebooks=["losses_dev"], students=["bob"])
-    rows = {row["student"]: row["points"] for row in csv.DictReader((out / "marks.csv").read_text(encoding="utf-8-sig").splitlines())}
+    rows = {row["student"]: row["points"]
+            for row in csv.DictReader((out / "marks.csv").read_text(
+                              encoding="utf-8-sig").splitlines())}
     assert list(rows) == ["ann", "bob"] and int(rows["bob"]) < int(rows["ann"])
     marked, = grade(PROJECT, MODULE, folder / "eve.ipynb", out, notebooks=["losses_dev"])
-    rows = [row["student"] for row in csv.DictReader((out / "marks.csv").read_text(encoding="utf-8-sig").splitlines())]
+    rows = [row["student"]
+            for row in csv.DictReader((out / "marks.csv").read_text(
+                              encoding="utf-8-sig").splitlines())]
     assert rows == ["ann", "bob", "eve"] and marked.student == "eve"
     told = command(folder / "eve.ipynb", out).communicate(timeout=100)[0]
     assert "2 marked earlier are kept" in told and "1 submissions marked" in told
@@ -642,7 +748,9 @@ def test_a_run_for_one_student_keeps_the_others(tmp_path):
     kept = json.loads((out / ".state/ann.json").read_text()) | {"protected": False}
     (out / ".state/ann.json").write_text(json.dumps(kept))
     grade(PROJECT, MODULE, folder, out, notebooks=["losses_dev"], students=["bob"])
-    rows = {row["student"]: row["sandbox"] for row in csv.DictReader((out / "marks.csv").read_text(encoding="utf-8-sig").splitlines())}
+    rows = {row["student"]: row["sandbox"]
+            for row in csv.DictReader((out / "marks.csv").read_text(
+                              encoding="utf-8-sig").splitlines())}
     assert rows == {"ann": "none", "bob": "yes", "eve": "yes"}               # each as it was marked
     with pytest.raises(TitoError, match="no submission of zoe"):
         grade(PROJECT, MODULE, folder, out, students=["zoe"])
@@ -668,8 +776,10 @@ def test_whatever_fails_is_one_students_problem(tmp_path, monkeypatch):
 
     monkeypatch.setattr(grading, "mark_lessons", broken)
     monkeypatch.setattr(grading, "save", full)
-    marks = {m.student: m for m in grade(PROJECT, MODULE, folder, tmp_path / "out", notebooks=["losses_dev"])}
-    assert "StopIteration" in marks["b"].problem and "disk full" in marks["c"].problem and len(right(marks["a"])) >= 14
+    marks = {m.student: m
+             for m in grade(PROJECT, MODULE, folder, tmp_path / "out", notebooks=["losses_dev"])}
+    assert ("StopIteration" in marks["b"].problem and "disk full" in marks["c"].problem
+            and len(right(marks["a"])) >= 14)
 
 
 def test_wrong_folders_are_told(tmp_path, monkeypatch):
@@ -707,9 +817,13 @@ def test_the_students_edition_refuses(tmp_path, monkeypatch):
 
 
 def command(folder, out, *options, before=(), **more):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "COLUMNS": "200"}
-    return subprocess.Popen([*before, sys.executable, "-m", "tinytorch.tito.cli", "grade", str(folder), "--out", str(out), "--notebook", "losses_dev", *options], cwd=ROOT, stdin=subprocess.DEVNULL,
-                            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", **more)
+    environment = (os.environ
+                   | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "COLUMNS": "200"})
+    return subprocess.Popen([*before, sys.executable, "-m", "tinytorch.tito.cli", "grade",
+                             str(folder), "--out", str(out), "--notebook", "losses_dev", *options],
+                            cwd=ROOT, stdin=subprocess.DEVNULL, env=environment,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            encoding="utf-8", **more)
 
 
 @safe
@@ -720,7 +834,8 @@ def test_command(tmp_path):
     (folder / "[red]bob\x1b[2J.ipynb").write_text("{")
     process = command(folder, tmp_path / "out")
     told = process.communicate()[0]
-    assert process.returncode == 0 and "2 submissions marked" in told and "\x1b" not in told and "[red]bob" in told, told
+    assert (process.returncode == 0 and "2 submissions marked" in told and "\x1b" not in told
+            and "[red]bob" in told), told
 
 
 @safe
@@ -750,8 +865,10 @@ def test_a_signal_ends_everything(tmp_path, name):
 def descendants(pid: int, name: str = "") -> list:
     "The processes below one, of this name."
     try:
-        children = [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
-        mine = [pid] if name in Path(f"/proc/{pid}/comm").read_text() and Path(f"/proc/{pid}/root").exists() else []
+        children = [int(child) for task in Path(f"/proc/{pid}/task").iterdir()
+                    for child in (task / "children").read_text().split()]
+        mine = [pid] if name in Path(f"/proc/{pid}/comm").read_text() and Path(
+            f"/proc/{pid}/root").exists() else []
     except OSError:
         return []
     below = [found for child in children for found in descendants(child, name)]

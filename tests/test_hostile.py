@@ -1,6 +1,8 @@
-"""Grading, attacked a second time: what a function may do to the process that answers, and what a folder of submissions may hold.
+"""Grading, attacked a second time: what a function may do to the process that answers, and what a
+folder of submissions may hold.
 
-Each attack costs its own exercise or its own submission, and nobody else's; none stops or delays a run.
+Each attack costs its own exercise or its own submission, and nobody else's; none stops or delays a
+run.
 """
 import csv
 import io
@@ -15,12 +17,15 @@ import pytest
 from tinytorch.tito.grade import grade
 from test_grade import LESSON, MODULE, PROJECT, REASON, ROOT, hand_in, right, safe
 
-SEND = "import json, os\n    def send(event):\n        for fd in range(3, 40):\n            try: os.write(fd, (json.dumps(event) + chr(10)).encode())\n            except OSError: pass\n    "
+SEND = ("import json, os\n    def send(event):\n        for fd in range(3, 40):\n            try: "
+        "os.write(fd, (json.dumps(event) + chr(10)).encode())\n            except OSError: pass\n "
+        "   ")
 NUMBERS = "{'dtype': '<f8', 'shape': [3], 'data': 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'}"
 
 
 def forged(result, **more):
-    event = f"{{'name': 'squared_error', 'call': 0, 'many': True, 'result': {result}, 'changed': []}} | {more!r}"
+    event = (f"{{'name': 'squared_error', 'call': 0, 'many': True, 'result': {result}, 'changed': "
+             f"[]}} | {more!r}")
     return SEND + f"send({event}); os._exit(0)"
 
 
@@ -84,18 +89,24 @@ def attacked(tmp_path_factory):
     hand_in(home / "in", "honest")
     for name, body in BODIES.items():
         hand_in(home / "in", name, body)
-    return {m.student: m for m in grade(PROJECT, MODULE, home / "in", home / "out", notebooks=["losses_dev"], timeout=2.0)}, home / "out"
+    return {m.student: m
+            for m in grade(PROJECT, MODULE, home / "in", home / "out", notebooks=["losses_dev"],
+               timeout=2.0)}, home / "out"
 
 
-CRIPPLED = {"swapped streams", "a hook of exits", "a changed json", "changed builtins", "a changed import", "its own memory", "a finaliser"}
+CRIPPLED = {"swapped streams", "a hook of exits", "a changed json", "changed builtins",
+            "a changed import", "its own memory", "a finaliser"}
 
 
 @pytest.mark.parametrize("name", BODIES)
 def test_an_attack_costs_its_own_exercise(attacked, name):
     marks, out = attacked
     assert marks[name].problem == "" and marks[name].verdicts["squared_error"].mark == "❌"
-    assert name in CRIPPLED or set(right(marks["honest"])) - set(right(marks[name])) == {"squared_error"}
-    text = next(file for file in (out / "feedback").iterdir() if f"Feedback for {name}<" in file.read_text(encoding="utf-8")).read_text(encoding="utf-8")
+    assert (name in CRIPPLED
+            or set(right(marks["honest"])) - set(right(marks[name])) == {"squared_error"})
+    text = next(file for file in (out / "feedback").iterdir()
+                if f"Feedback for {name}<" in file.read_text(
+                    encoding="utf-8")).read_text(encoding="utf-8")
     assert "<img" not in text and "7*7" not in text.replace("{{ 7*7 }}", "")
 
 
@@ -106,7 +117,8 @@ def test_the_honest_student_keeps_all_points(attacked):
 
 # Files
 
-CODE = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None, "source": "x = 1"}
+CODE = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None,
+        "source": "x = 1"}
 
 
 def lesson() -> dict:
@@ -232,18 +244,26 @@ def test_no_file_stops_a_class(tmp_path):
     os.mkfifo(folder / "a pipe that nobody feeds.ipynb")
     (folder / "a folder.ipynb").mkdir()
     above = {path for path in tmp_path.parent.iterdir()}
-    marks = {m.student: m for m in grade(PROJECT, MODULE, folder, out, notebooks=["losses_dev"], timeout=60.0)}
+    marks = {m.student: m
+             for m in grade(PROJECT, MODULE, folder, out, notebooks=["losses_dev"], timeout=60.0)}
     whole = len(right(marks["honest"]))
-    assert whole >= 14 and {path for path in tmp_path.parent.iterdir()} == above and sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
+    assert (whole >= 14 and {path for path in tmp_path.parent.iterdir()} == above
+            and sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"])
     for name, mark in marks.items():
         assert "could not be marked" not in mark.problem and "Traceback" not in mark.problem, mark
-        assert mark.problem or len(right(mark)) == whole or name.startswith(("deep", "a null", "magic", "half", "many", "lines", "a long")), mark
+        assert (mark.problem or len(right(mark)) == whole
+                or name.startswith(("deep", "a null", "magic", "half", "many", "lines",
+                    "a long"))), mark
     for name, (_, words) in ZIPS.items():
-        assert words in marks[name].problem + marks[name].marked if words else len(right(marks[name])) == whole, marks[name]
-    for name in ("a link to solutions", "an endless file", "a link to a folder", "a pipe that nobody feeds"):
-        assert "link" in marks[name].problem or "no regular file" in marks[name].problem, marks[name]
+        assert (words in marks[name].problem + marks[name].marked if words
+                else len(right(marks[name])) == whole), marks[name]
+    for name in ("a link to solutions", "an endless file", "a link to a folder",
+                 "a pipe that nobody feeds"):
+        assert ("link" in marks[name].problem
+                or "no regular file" in marks[name].problem), marks[name]
     for row in csv.reader((out / "marks.csv").read_text(encoding="utf-8-sig").splitlines()):
         assert not [text for text in row if text.lstrip("\t ")[:1] in tuple("=+-@|＝")], row
     for page in (out / "feedback").iterdir():
         text = page.read_text(encoding="utf-8")
-        assert "<script" not in text and "<img" not in text and ">49<" not in text and "\u202e" not in text
+        assert ("<script" not in text and "<img" not in text and ">49<" not in text
+                and "\u202e" not in text)

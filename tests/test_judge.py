@@ -27,7 +27,8 @@ def test_a_wrong_answer_is_caught_in_a_sentence_with_an_example(name, pattern, t
 
 
 def test_most_wrong_answers_are_described_and_half_are_named():
-    count = {key: sum(unlisted.figures(half, lambda line: None)[key] for half in (False, True)) for key in ("all", "described", "named")}
+    count = {key: sum(unlisted.figures(half, lambda line: None)[key] for half in (False, True))
+             for key in ("all", "described", "named")}
     assert count["described"] >= 0.8 * count["all"] and count["named"] >= 0.5 * count["all"], count
 
 
@@ -38,17 +39,22 @@ def test_a_right_answer_is_not_refused(name, text):
 
 
 RESULTS = st.deferred(lambda: st.one_of(
-    st.none(), st.booleans(), st.integers(-10**30, 10**30), st.floats(width=16), st.text(max_size=3), st.complex_numbers(),
-    st.sampled_from([np.zeros((3, 0)), np.float16(3e4), np.array(["a"]), np.array([{}]), np.ma.array([1.0]), np.datetime64("2026-01-01"),
-                     np.full((2, 2), np.nan), np.float32(1e38) * np.ones(4), np.array(2**63, np.uint64), object, print, {1: 2}, b"\xff"]),
-    st.lists(RESULTS, max_size=4), st.tuples(RESULTS, RESULTS)))
+                          st.none(), st.booleans(), st.integers(-10**30, 10**30),
+                          st.floats(width=16), st.text(max_size=3), st.complex_numbers(),
+                          st.sampled_from(
+                              [np.zeros((3, 0)), np.float16(3e4), np.array(["a"]), np.array([{}]),
+                               np.ma.array([1.0]), np.datetime64("2026-01-01"),
+                               np.full((2, 2), np.nan), np.float32(1e38) * np.ones(4),
+                               np.array(2**63, np.uint64), object, print, {1: 2}, b"\xff"]),
+                          st.lists(RESULTS, max_size=4), st.tuples(RESULTS, RESULTS)))
 
 
 @settings(derandomize=True, database=None, deadline=None, max_examples=600)
 @given(st.sampled_from(NAMES), st.lists(RESULTS, min_size=1, max_size=3))
 def test_no_answer_is_too_odd(name, results):
     todo, turn = check(name), iter(range(10**9))
-    answers = [answer(lambda *given, **options: results[next(turn) % len(results)], list(arguments.values()), options, todo.positions)
+    answers = [answer(lambda *given, **options: results[next(turn) % len(results)],
+                      list(arguments.values()), options, todo.positions)
                for arguments, options in todo.calls]
     said = verdict(todo, answers)
     assert said.mark in (RIGHT, WRONG, BLANK, WAITING) and (said.text or said.mark == RIGHT)

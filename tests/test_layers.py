@@ -1,4 +1,6 @@
-"Activations and layers beyond their lessons: any numbers, any shapes, what an import costs, and PyTorch where it is installed."
+"""Activations and layers beyond their lessons: any numbers, any shapes, what an import costs, and
+PyTorch where it is installed.
+"""
 import math
 import subprocess
 import sys
@@ -61,7 +63,8 @@ def test_softmax_of_any_numbers(data):
         p, p_slope = value_and_slope(Softmax(dim), x)
         log_p, log_slope = value_and_slope(LogSoftmax(dim), x)
     assert p.dtype == log_p.dtype == p_slope.dtype == log_slope.dtype == dtype
-    np.testing.assert_allclose(p.sum(axis=dim, dtype=np.float64), 1, atol=4e-3 if dtype == np.float16 else 1e-6)
+    np.testing.assert_allclose(p.sum(axis=dim, dtype=np.float64), 1,
+                               atol=4e-3 if dtype == np.float16 else 1e-6)
     assert (p[np.isneginf(x)] == 0).all() and np.isneginf(log_p[np.isneginf(x)]).all()
     assert np.isfinite(p_slope).all() and np.isfinite(log_slope).all() and not np.isnan(log_p).any()
 
@@ -73,10 +76,13 @@ def test_linear_on_any_leading_axes(leading, n, m, bias):
     x, upstream = rng.normal(size=(*leading, n)), rng.normal(size=(*leading, m))
     y = layer(x)
     y.backward(upstream)
-    np.testing.assert_allclose(y, x @ layer.weight.data.T + (layer.bias.data if bias else 0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(layer.weight.grad, upstream.reshape(-1, m).T @ x.reshape(-1, n), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(y, x @ layer.weight.data.T + (layer.bias.data if bias else 0),
+                               rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(layer.weight.grad, upstream.reshape(-1, m).T @ x.reshape(-1, n),
+                               rtol=1e-4, atol=1e-5)
     if bias:
-        np.testing.assert_allclose(layer.bias.grad, upstream.reshape(-1, m).sum(axis=0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(layer.bias.grad, upstream.reshape(-1, m).sum(axis=0), rtol=1e-4,
+                                   atol=1e-5)
     assert len(layer.parameters()) == 1 + bias and layer.weight.grad.dtype == np.float32
 
 
@@ -90,24 +96,28 @@ def test_linear_refuses_empty_sizes(sizes):
 def test_linear_names_both_shapes(shape):
     with pytest.raises(ValueError) as error:
         Linear(2, 5)(np.zeros(shape))
-    assert str(shape) in str(error.value) and "(5, 2)" in str(error.value) and "length 2" in str(error.value)
+    assert (str(shape) in str(error.value) and "(5, 2)" in str(error.value)
+            and "length 2" in str(error.value))
 
 
 def test_layers_share_one_seeded_generator():
     def draw():
-        return [*(p.data for p in Sequential(Linear(2, 3), Linear(3, 1)).parameters()), Dropout()(np.ones(20)).data]
+        return [*(p.data for p in Sequential(Linear(2, 3), Linear(3, 1)).parameters()),
+                Dropout()(np.ones(20)).data]
     manual_seed(7)
     first, second = draw(), draw()
     manual_seed(7)
     again = draw()
     assert all((a == b).all() for a, b in zip(first, again)) and (first[0] != second[0]).any()
     a, b = Dropout(rng=3), Dropout(rng=np.random.default_rng(3))
-    assert (a(np.ones(50)).data == b(np.ones(50)).data).all() and (a(np.ones(50)).data == b(np.ones(50)).data).all()
+    assert ((a(np.ones(50)).data == b(np.ones(50)).data).all()
+            and (a(np.ones(50)).data == b(np.ones(50)).data).all())
 
 
 def test_importing_seeds_the_generator():
     run = "from tinytorch.nn.layers import Linear; print(Linear(3, 3).weight.data.tolist())"
-    one, two = (subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=True).stdout for _ in range(2))
+    one, two = (subprocess.run([sys.executable, "-c", run], capture_output=True, text=True,
+                               check=True).stdout for _ in range(2))
     assert one == two
 
 
@@ -125,7 +135,8 @@ def test_tied_frozen_and_nested_parameters():
             self.b.bias.requires_grad = False
             self.heads = (Linear(2, 1, bias=False), ReLU(), {"x": Tensor(1.0, requires_grad=True)})
     net = Net()
-    assert [name for name, _ in net.named_parameters()] == ["a.weight", "a.bias", "heads.0.weight", "heads.2.x"]
+    assert [name for name, _ in net.named_parameters()] == [
+        "a.weight", "a.bias", "heads.0.weight", "heads.2.x"]
     assert "(heads.1): ReLU()" in repr(net)
     with pytest.raises(NotImplementedError, match="Net has no forward"):
         net(1)
@@ -140,7 +151,8 @@ import tinytorch.core.tensor, tinytorch.nn.activations, tinytorch.nn.layers
 new = {name.split(".")[0] for name in set(sys.modules) - before}
 print(sorted(new - set(sys.stdlib_module_names) - {"tinytorch", "numpy"}))
 """
-    assert subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert subprocess.run([sys.executable, "-c", run], capture_output=True, text=True,
+                          check=True).stdout == "[]\n"
 
 
 @pytest.mark.parametrize("name, options", [("ReLU", {}), ("Sigmoid", {}), ("Tanh", {}), ("GELU", {}), ("GELU", {"approximate": "tanh"}),
@@ -162,7 +174,8 @@ def test_activations_against_pytorch(name, options):
 def test_a_network_against_pytorch():
     torch = pytest.importorskip("torch")
     ours = Sequential(Linear(4, 8), Tanh(), Linear(8, 3), Softmax())
-    theirs = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3), torch.nn.Softmax(-1))
+    theirs = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3),
+                                 torch.nn.Softmax(-1))
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         b.data = torch.tensor(a.data)
     x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
@@ -172,4 +185,6 @@ def test_a_network_against_pytorch():
     np.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-5)
     for a, b in zip(ours.parameters(), theirs.parameters()):
         np.testing.assert_allclose(a.grad, b.grad.numpy(), rtol=1e-4, atol=1e-6)
-    assert str(theirs[0]) == repr(ours[0]) and [tuple(p.shape) for p in theirs.parameters()] == [p.shape for p in ours.parameters()]
+    assert (str(theirs[0]) == repr(ours[0])
+            and [tuple(p.shape)
+                 for p in theirs.parameters()] == [p.shape for p in ours.parameters()])

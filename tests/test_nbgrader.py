@@ -1,6 +1,7 @@
 """The notebooks work with nbgrader 0.9: it makes the student's version and marks what is handed in.
 
-Slow, for it installs nbgrader into an environment of its own: `pytest --slow tests/test_nbgrader.py`.
+Slow, for it installs nbgrader into an environment of its own: `pytest --slow
+tests/test_nbgrader.py`.
 """
 import ast
 import json
@@ -30,16 +31,20 @@ def test_metadata_is_in_step(path):
     assert [cell["metadata"].get("nbgrader") for cell in nb["cells"]] == before
     ids = [data["grade_id"] for data in before if data]
     assert len(ids) == len(set(ids))
-    assert sum(data.get("points", 0) for data in before if data) == sum(exercise.points for exercise in find_exercises(PROJECT, path))
+    assert sum(data.get("points", 0) for data in before if data) == sum(
+        exercise.points for exercise in find_exercises(PROJECT, path))
 
 
 def definitions(nb) -> list:
-    "The cells of a notebook cut down to imports, functions, classes and assignments, as (cell, syntax tree)."
+    """The cells of a notebook cut down to imports, functions, classes and assignments, as (cell,
+    syntax tree).
+    """
     kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign)
     found = []
     for cell in nb["cells"]:
         source = text_of(cell)
-        if cell["cell_type"] == "code" and (tree := parse(source)) and not source.startswith("#| slow"):
+        if cell["cell_type"] == "code" and (
+            tree := parse(source)) and not source.startswith("#| slow"):
             tree.body = [node for node in tree.body if isinstance(node, kinds)]
             found.append((cell, tree))
     return found
@@ -67,7 +72,8 @@ def test_a_blank_costs_its_points(path, monkeypatch, request):
     nb = json.loads(path.read_text(encoding="utf-8"))
     cells = definitions(nb)
     numbers = {id(cell): number for number, (cell, _) in enumerate(cells)}
-    graph = {name: uses(text_of(cell)) - {name} for cell, _ in cells for name in function_names(text_of(cell))}
+    graph = {name: uses(text_of(cell)) - {name} for cell, _ in cells
+             for name in function_names(text_of(cell))}
     tests = {name: cell["metadata"].get("nbgrader", {}).get("points") for cell, _ in cells
              for name in function_names(text_of(cell)) if name.startswith("test_unit_")}
     space = {"__name__": "lesson"}
@@ -82,7 +88,8 @@ def test_a_blank_costs_its_points(path, monkeypatch, request):
             test = first_test(name, below, graph)
             assert tests[test], f"{test} gives no points"
             space[test]()
-            exported = [tree for other, tree in cells[numbers[id(cell)]:] if "export" in text_of(other).partition("\n")[0]]
+            exported = [tree for other, tree in cells[numbers[id(cell)]:]
+                        if "export" in text_of(other).partition("\n")[0]]
             define([ast.parse(blank(text_of(cell))), *exported[1:]], space)
             with pytest.raises(NotImplementedError):
                 space[test]()
@@ -93,7 +100,8 @@ def test_a_blank_costs_its_points(path, monkeypatch, request):
 
 
 def place(cells, name) -> int:
-    return next(number for number, (cell, _) in enumerate(cells) if name in function_names(text_of(cell)))
+    return next(number for number, (cell, _) in enumerate(cells)
+                if name in function_names(text_of(cell)))
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +112,22 @@ def nbgrader(request, tmp_path_factory):
     home = tmp_path_factory.mktemp("nbgrader")
     subprocess.run([sys.executable, "-m", "venv", home / "env"], check=True)
     python = next((home / "env").glob("[bS]*/python*"))
-    site = subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True, capture_output=True, text=True).stdout.strip()
+    site = subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+                          check=True, capture_output=True, text=True).stdout.strip()
     Path(site, "ours.pth").write_text(f"{sysconfig.get_path('purelib')}\n{ROOT}\n")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "nbgrader>=0.9,<0.10"], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                    "nbgrader>=0.9,<0.10"],
+                   check=True)
     course = home / "course"
     (course / "source" / "losses").mkdir(parents=True)
-    (course / "nbgrader_config.py").write_text("c = get_config()\nc.CourseDirectory.course_id = 'tinytorch'\n")
-    environment = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "TINYTORCH_ENGINE": "numpy"}
+    (course / "nbgrader_config.py").write_text("c = get_config()\nc.CourseDirectory.course_id = "
+                                               "'tinytorch'\n")
+    environment = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+                                "PYTHONPATH": str(ROOT), "TINYTORCH_ENGINE": "numpy"}
 
     def run(*arguments):
-        done = subprocess.run([python, "-m", "nbgrader", *arguments], cwd=course, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run([python, "-m", "nbgrader", *arguments], cwd=course, env=environment,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert done.returncode == 0, done.stdout[-3000:]
         return course
 
@@ -130,13 +144,18 @@ def test_nbgrader_generates_and_grades(nbgrader):
     run("generate_assignment", "losses")
     released = json.loads((course / "release" / "losses" / lesson.name).read_text(encoding="utf-8"))
     text = json.dumps(released)
-    assert "BEGIN SOLUTION" not in text and text.count("YOUR CODE HERE") == len(find_exercises(PROJECT, lesson)) and "#| exports" in text
+    assert ("BEGIN SOLUTION" not in text
+            and text.count("YOUR CODE HERE") == len(find_exercises(PROJECT, lesson))
+            and "#| exports" in text)
     handed_in = course / "submitted" / "ann" / "losses"
     handed_in.mkdir(parents=True)
     for file in folder.iterdir():
         (handed_in / file.name).write_bytes(file.read_bytes())
     run("autograde", "losses", "--student", "ann")
-    code = ("from nbgrader.api import Gradebook; g = Gradebook('sqlite:///gradebook.db'); s = g.find_submission('losses', 'ann'); print(s.score, s.max_score)")
-    done = subprocess.run([python, "-c", code], cwd=course, env=environment, capture_output=True, text=True)
+    code = ("from nbgrader.api import Gradebook; g = Gradebook('sqlite:///gradebook.db'); s = "
+            "g.find_submission('losses', 'ann'); print(s.score, s.max_score)")
+    done = subprocess.run([python, "-c", code], cwd=course, env=environment, capture_output=True,
+                          text=True)
     score, most = map(float, done.stdout.split())
-    assert score == most == sum(exercise.points for exercise in find_exercises(PROJECT, lesson)), done.stderr
+    assert score == most == sum(exercise.points
+                                for exercise in find_exercises(PROJECT, lesson)), done.stderr

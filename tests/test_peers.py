@@ -1,4 +1,6 @@
-"Every loss of optax and Keras has its place in the table of the chooser, and where the two are equal, they are."
+"""Every loss of optax and Keras has its place in the table of the chooser, and where the two are
+equal, they are.
+"""
 import json
 from pathlib import Path
 
@@ -8,10 +10,12 @@ import pytest
 import tinytorch.nn as nn
 import tinytorch.nn.functional as F
 
-PEERS = json.loads((Path(__file__).resolve().parents[1] / "nbs/04_losses/peers.json").read_text(encoding="utf-8"))
+PEERS = json.loads((Path(__file__).resolve().parents[1]
+                    / "nbs/04_losses/peers.json").read_text(encoding="utf-8"))
 rng = np.random.default_rng(0)
 X, T = rng.normal(size=(6, 4)), rng.normal(size=(6, 4))
-SIGN, LABEL, CLASS, P = np.where(T > 0, 1.0, -1.0), (T > 0).astype(float), rng.integers(0, 4, 6), np.exp(T) / np.exp(T).sum(1, keepdims=True)
+SIGN, LABEL, CLASS, P = (np.where(T > 0, 1.0, -1.0), (T > 0).astype(float), rng.integers(0, 4, 6),
+                         np.exp(T) / np.exp(T).sum(1, keepdims=True))
 LOG_P = X - np.log(np.exp(X).sum(1, keepdims=True))
 
 
@@ -23,7 +27,8 @@ def test_named_loss_exists(name, ours):
 
 def test_all_of_optax_is_there():
     losses = pytest.importorskip("optax.losses")
-    assert {row[0] for row in PEERS["optax 0.2.8"]} == {name for name in dir(losses) if not name.startswith("_")}
+    assert {row[0] for row in PEERS["optax 0.2.8"]} == {name for name in dir(losses)
+                                                        if not name.startswith("_")}
 
 
 OPTAX = {       # name: (optax's losses of each sample, our loss)
@@ -56,20 +61,31 @@ OPTAX = {       # name: (optax's losses of each sample, our loss)
 def test_equals_optax(name):
     losses = pytest.importorskip("optax.losses")
     theirs, ours = OPTAX[name]
-    np.testing.assert_allclose(np.asarray(getattr(ours(), "data", ours())), np.asarray(theirs(losses)), rtol=2e-5, atol=2e-6)
+    np.testing.assert_allclose(np.asarray(getattr(ours(), "data", ours())),
+                               np.asarray(theirs(losses)), rtol=2e-5, atol=2e-6)
 
 
-# by keras 3.15.1, of the arrays below: `python tests/test_peers.py` in an environment with keras prints them
-A, B, POSITIVE = np.array([[0.2, -1.0, 0.7], [1.5, 0.3, -0.4]]), np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]]), np.array([[0.5, 2.0, 1.0], [3.0, 0.1, 0.7]])
-EMBEDDINGS, GROUPS = np.array([[1.0, 0.2], [0.9, 0.4], [-0.3, 1.0], [0.1, 0.8]]), np.array([0, 0, 1, 1])
+# by keras 3.15.1, of the arrays below: `python tests/test_peers.py` in an environment with keras
+# prints them
+A, B, POSITIVE = np.array([[0.2, -1.0, 0.7], [1.5, 0.3, -0.4]]), np.array(
+    [[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]]), np.array([[0.5, 2.0, 1.0], [3.0, 0.1, 0.7]])
+EMBEDDINGS, GROUPS = (np.array([[1.0, 0.2], [0.9, 0.4], [-0.3, 1.0], [0.1, 0.8]]),
+                      np.array([0, 0, 1, 1]))
 OURS = {
-    "LogCosh": lambda: nn.LogCoshLoss()(A, B), "MeanSquaredLogarithmicError": lambda: nn.MSLELoss()(POSITIVE, B), "MeanAbsolutePercentageError": lambda: nn.MAPELoss()(A, POSITIVE),
-    "Poisson": lambda: nn.PoissonNLLLoss(log_input=False, eps=1e-7)(POSITIVE, B), "SquaredHinge": lambda: nn.SquaredHingeLoss()(A, 2 * B - 1),
-    "CosineSimilarity": lambda: nn.CosineDistanceLoss()(A, POSITIVE) - 1, "Tversky": lambda: nn.TverskyLoss(0.7, 0.3, 1e-7)(A.reshape(1, 6), B.reshape(1, 6)),
-    "BinaryFocalCrossentropy": lambda: nn.BinaryFocalLoss()(A, B), "CategoricalGeneralizedCrossEntropy": lambda: nn.GeneralizedCrossEntropyLoss(0.5)(A, [2, 0]),
+    "LogCosh": lambda: nn.LogCoshLoss()(A, B),
+    "MeanSquaredLogarithmicError": lambda: nn.MSLELoss()(POSITIVE, B),
+    "MeanAbsolutePercentageError": lambda: nn.MAPELoss()(A, POSITIVE),
+    "Poisson": lambda: nn.PoissonNLLLoss(log_input=False, eps=1e-7)(POSITIVE, B),
+    "SquaredHinge": lambda: nn.SquaredHingeLoss()(A, 2 * B - 1),
+    "CosineSimilarity": lambda: nn.CosineDistanceLoss()(A, POSITIVE) - 1,
+    "Tversky": lambda: nn.TverskyLoss(0.7, 0.3, 1e-7)(A.reshape(1, 6), B.reshape(1, 6)),
+    "BinaryFocalCrossentropy": lambda: nn.BinaryFocalLoss()(A, B),
+    "CategoricalGeneralizedCrossEntropy": lambda: nn.GeneralizedCrossEntropyLoss(0.5)(A, [2, 0]),
     "Circle": lambda: nn.CircleLoss(gamma=8.0)(EMBEDDINGS, GROUPS)}
-KERAS = {"LogCosh": 0.3865921, "MeanSquaredLogarithmicError": 0.1407922, "MeanAbsolutePercentageError": 107.8571472, "Poisson": 0.9774859, "SquaredHinge": 1.53,
-         "CosineSimilarity": -0.2243383, "Tversky": 0.3833267, "BinaryFocalCrossentropy": 0.2672377, "CategoricalGeneralizedCrossEntropy": 0.4221643, "Circle": 0.3946165}
+KERAS = {"LogCosh": 0.3865921, "MeanSquaredLogarithmicError": 0.1407922,
+         "MeanAbsolutePercentageError": 107.8571472, "Poisson": 0.9774859, "SquaredHinge": 1.53,
+         "CosineSimilarity": -0.2243383, "Tversky": 0.3833267, "BinaryFocalCrossentropy": 0.2672377,
+         "CategoricalGeneralizedCrossEntropy": 0.4221643, "Circle": 0.3946165}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -82,10 +98,17 @@ def record():
     from keras import losses as k
     unit = EMBEDDINGS / np.linalg.norm(EMBEDDINGS, axis=1, keepdims=True)
     soft = np.exp(A) / np.exp(A).sum(1, keepdims=True)
-    calls = {"LogCosh": k.LogCosh()(B, A), "MeanSquaredLogarithmicError": k.MeanSquaredLogarithmicError()(B, POSITIVE), "MeanAbsolutePercentageError": k.MeanAbsolutePercentageError()(POSITIVE, A),
-             "Poisson": k.Poisson()(B, POSITIVE), "SquaredHinge": k.SquaredHinge()(2 * B - 1, A), "CosineSimilarity": k.CosineSimilarity()(POSITIVE, A),
-             "Tversky": k.Tversky(alpha=0.3, beta=0.7)(B, 1 / (1 + np.exp(-A))), "BinaryFocalCrossentropy": k.BinaryFocalCrossentropy(from_logits=True)(B, A),
-             "CategoricalGeneralizedCrossEntropy": k.CategoricalGeneralizedCrossEntropy(q=0.5)(np.array([2, 0]), soft), "Circle": k.Circle(gamma=8.0)(GROUPS, unit)}
+    calls = {
+        "LogCosh": k.LogCosh()(B, A),
+        "MeanSquaredLogarithmicError": k.MeanSquaredLogarithmicError()(B, POSITIVE),
+        "MeanAbsolutePercentageError": k.MeanAbsolutePercentageError()(POSITIVE, A),
+        "Poisson": k.Poisson()(B, POSITIVE), "SquaredHinge": k.SquaredHinge()(2 * B - 1, A),
+        "CosineSimilarity": k.CosineSimilarity()(POSITIVE, A),
+        "Tversky": k.Tversky(alpha=0.3, beta=0.7)(B, 1 / (1 + np.exp(-A))),
+        "BinaryFocalCrossentropy": k.BinaryFocalCrossentropy(from_logits=True)(B, A),
+        "CategoricalGeneralizedCrossEntropy": k.CategoricalGeneralizedCrossEntropy(q=0.5)(
+            np.array([2, 0]), soft),
+        "Circle": k.Circle(gamma=8.0)(GROUPS, unit)}
     print({name: round(float(value), 7) for name, value in calls.items()})
 
 

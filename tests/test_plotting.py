@@ -1,4 +1,6 @@
-"The pictures: what their lines hold, what their descriptions say, and colours that everybody can tell apart."
+"""The pictures: what their lines hold, what their descriptions say, and colours that everybody can
+tell apart.
+"""
 import itertools
 import re
 from pathlib import Path
@@ -40,37 +42,43 @@ def contrast(a, b):
 
 
 def turned(colour):
-    "What the site's filter makes of a colour in the dark: invert(.87) hue-rotate(180deg) (Filter Effects Module Level 1)."
+    """What the site's filter makes of a colour in the dark: invert(.87) hue-rotate(180deg) (Filter
+    Effects Module Level 1).
+    """
     rotation = np.array([[-0.574, 1.430, 0.144], [0.426, 0.430, 0.144], [0.426, 1.430, -0.856]])
     return np.clip(rotation @ (0.87 - 0.74 * colour), 0, 1)
 
 
 # Machado, Oliveira and Fernandes (2009), doi:10.1109/TVCG.2009.113, severity 1.
-SIGHT = {
-    "normal": np.eye(3),
-    "protanopia": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
-    "deuteranopia": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
-    "tritanopia": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]),
-}
+SIGHT = {"normal": np.eye(3),
+         "protanopia": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                                 [-0.003882, -0.048116, 1.051998]]),
+         "deuteranopia": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                                   [-0.011820, 0.042940, 0.968881]]),
+         "tritanopia": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                                 [0.004733, 0.691367, 0.303900]]),}
 
 
 def lab(colour, sight):
     "The place of a colour in CIE Lab, as an eye of this kind sees it."
-    xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+    xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
+                    [0.0193339, 0.1191920, 0.9503041]])
     x, y, z = xyz @ np.clip(SIGHT[sight] @ linear(colour), 0, 1) / (0.95047, 1, 1.08883)
     f = lambda t: np.cbrt(t) if t > 216 / 24389 else (24389 / 27 * t + 16) / 116
     return np.array([116 * f(y) - 16, 500 * (f(x) - f(y)), 200 * (f(y) - f(z))])
 
 
 COLOURS = [np.array([int(name[i:i + 2], 16) / 255 for i in (1, 3, 5)]) for name in PALETTE]
-each_ground = pytest.mark.parametrize("seen", [lambda colour: colour, turned], ids=["light", "dark"])
+each_ground = pytest.mark.parametrize("seen", [lambda colour: colour, turned],
+                                      ids=["light", "dark"])
 
 
 def test_filter_is_the_sites():
     "The test turns colours over as the site's style does, and black and white as they should be."
     style = (plotting.__file__.rsplit("tinytorch", 1)[0] + "nbs/styles.css")
     assert "filter: invert(.87) hue-rotate(180deg)" in open(style, encoding="utf-8").read()
-    assert np.allclose(turned(np.ones(3)), 0.13, atol=1e-3) and np.allclose(turned(np.zeros(3)), 0.87, atol=1e-3)
+    assert (np.allclose(turned(np.ones(3)), 0.13, atol=1e-3)
+            and np.allclose(turned(np.zeros(3)), 0.87, atol=1e-3))
 
 
 @each_ground
@@ -89,7 +97,8 @@ def test_colours_differ(seen, sight):
 # ---- lines
 
 def numbers(axis, line=0):
-    return np.asarray(axis.lines[line].get_xdata(), float), np.asarray(axis.lines[line].get_ydata(), float)
+    return (np.asarray(axis.lines[line].get_xdata(), float),
+            np.asarray(axis.lines[line].get_ydata(), float))
 
 
 @pytest.mark.parametrize("loss, target", [(MSELoss(), 1.0), (HuberLoss(delta=0.7), -1.0), (L1Loss(reduction="sum"), 0.5), (BCEWithLogitsLoss(), 1.0),
@@ -100,8 +109,10 @@ def test_slope_is_the_losss(loss, target):
     left, right = plot_loss(loss, target, at=(-2.02, 2.98))
     x, value = numbers(left)
     _, slope = numbers(right)
-    smooth = np.ones(len(x) - 2, bool) if not isinstance(loss, L1Loss) else abs(x[1:-1] - target) > 0.1
-    assert np.allclose(((value[2:] - value[:-2]) / (x[2:] - x[:-2]))[smooth], slope[1:-1][smooth], atol=0.02)
+    smooth = (np.ones(len(x) - 2, bool) if not isinstance(loss, L1Loss)
+              else abs(x[1:-1] - target) > 0.1)
+    assert np.allclose(((value[2:] - value[:-2]) / (x[2:] - x[:-2]))[smooth], slope[1:-1][smooth],
+                       atol=0.02)
     assert repr(loss) == before
 
 
@@ -124,25 +135,31 @@ def test_losses_share_axes_and_have_names():
 
 def test_training_starts_at_log_c():
     ax = plot_training({"a": [2.0, 1.0]}, start=np.log(10))
-    assert set(numbers(ax, 1)[1]) == {np.log(10)} and "2.30" in alt_text(ax) and "from 2 to 1 in 2 steps" in alt_text(ax)
+    assert (set(numbers(ax, 1)[1]) == {np.log(10)} and "2.30" in alt_text(ax)
+            and "from 2 to 1 in 2 steps" in alt_text(ax))
 
 
 def test_landscape_has_the_functions_heights():
     function = lambda x, y: (x - 1) ** 2 + 3 * y
     xs, ys, path = np.linspace(-1, 2, 7), np.linspace(0, 2, 5), [(-1.0, 2.0), (1.0, 0.5)]
     flat, space = plot_landscape(function, xs, ys, path)
-    assert np.allclose(np.array(space.lines[0].get_data_3d()).T, [(x, y, function(x, y)) for x, y in path])
+    assert np.allclose(np.array(space.lines[0].get_data_3d()).T,
+                       [(x, y, function(x, y)) for x, y in path])
     assert np.allclose(space.zz_dataLim.intervalx, [0, 10])
-    assert "from 0 at (1, 0) up to 10" in alt_text(flat) and "from 10 at (-1, 2) to 1.5 at (1, 0.5)" in alt_text(flat)
+    assert ("from 0 at (1, 0) up to 10" in alt_text(flat)
+            and "from 10 at (-1, 2) to 1.5 at (1, 0.5)" in alt_text(flat))
 
 
 def test_samples_and_worst_agree():
-    "The largest losses are marked, and theirs are the images, in order; the numbers given are not changed."
+    """The largest losses are marked, and theirs are the images, in order; the numbers given are
+    not changed.
+    """
     losses = np.array([0.2, 5.0, 0.1, 3.0])
     kept, images = losses.copy(), np.arange(4)[:, None, None] * np.ones((4, 2, 2))
     assert list(numbers(plot_samples(losses, n=2), 1)[1]) == [3.0, 5.0]
     axes = plot_worst(images, losses, [0, 1, 2, 3], [9, 8, 7, 6], n=2)
-    assert [int(axis.images[0].get_array()[0, 0]) for axis in axes] == [1, 3] and axes[0].get_title() == "1 as 8\nloss 5.0"
+    assert ([int(axis.images[0].get_array()[0, 0]) for axis in axes] == [1, 3]
+            and axes[0].get_title() == "1 as 8\nloss 5.0")
     assert "1 as 8, loss 5.0; 3 as 6, loss 3.0" in alt_text(axes) and np.array_equal(losses, kept)
     with pytest.raises(ValueError, match="losses is empty"):
         plot_samples([])
@@ -154,10 +171,12 @@ def test_reliability_by_a_loop():
     p = np.append(rng.uniform(size=500), [0.0, 0.25, 1.0])
     happened = rng.uniform(size=503) < p
     ax = plot_reliability(p, happened, bins=4)
-    bins = [[(q, h) for q, h in zip(p, happened) if k / 4 <= q < (k + 1) / 4 or (k == 3 and q == 1)] for k in range(4)]
+    bins = [[(q, h) for q, h in zip(p, happened) if k / 4 <= q < (k + 1) / 4 or (k == 3 and q == 1)]
+            for k in range(4)]
     said, seen = ([float(np.mean([pair[i] for pair in b])) for b in bins] for i in (0, 1))
     error = sum(len(b) / 503 * abs(s - o) for b, s, o in zip(bins, said, seen))
-    assert np.allclose(numbers(ax, 1), [said, seen]) and np.allclose([bar.get_height() for bar in ax.patches], [len(b) / 503 for b in bins])
+    assert (np.allclose(numbers(ax, 1), [said, seen])
+            and np.allclose([bar.get_height() for bar in ax.patches], [len(b) / 503 for b in bins]))
     assert ax.get_title() == f"expected calibration error {error:.2g}"
 
 
@@ -189,12 +208,14 @@ def test_description_is_saved_with_the_picture():
             select_figure_formats(shell, {kind})
             ax = plot_training({"a": [2.0, 1.0]})
             _, metadata = shell.display_formatter.format(ax.figure)
-            assert metadata["image/png"]["alt"] == "a: the loss goes from 2 to 1 in 2 steps." and metadata["image/png"].keys() - {"alt"} == extra
+            assert (metadata["image/png"]["alt"] == "a: the loss goes from 2 to 1 in 2 steps."
+                    and metadata["image/png"].keys() - {"alt"} == extra)
     finally:
         InteractiveShell.clear_instance()
 
 
-NOTEBOOKS = [path for path in sorted((ROOT / "nbs").rglob("*.ipynb")) if path.name[0] not in "_." and "image/png" in path.read_text(encoding="utf-8")]
+NOTEBOOKS = [path for path in sorted((ROOT / "nbs").rglob("*.ipynb"))
+             if path.name[0] not in "_." and "image/png" in path.read_text(encoding="utf-8")]
 QUICK = ("plotting_dev", "regression_losses_dev")
 
 
@@ -206,4 +227,5 @@ def test_every_picture_is_shown_in_a_kernel(path, request):
     shown, failed = run(nbformat.read(path, as_version=4), path.parent, ROOT)
     assert failed is None, texts(failed)
     saved = {cell.id: pictures(cell) for cell in nbformat.read(path, as_version=4).cells}
-    assert {cell.id: pictures(cell) for cell in shown.cells} == {cell.id: saved[cell.id] for cell in shown.cells}
+    assert {cell.id: pictures(cell)
+            for cell in shown.cells} == {cell.id: saved[cell.id] for cell in shown.cells}

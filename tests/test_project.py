@@ -28,31 +28,39 @@ def read(name: str) -> str:
 
 def code_cells(notebook: str) -> list:
     "The code cells of a notebook as (source, outputs)."
-    return [("".join(cell["source"]), cell["outputs"]) for cell in json.loads(read(notebook))["cells"] if cell["cell_type"] == "code"]
+    return [("".join(cell["source"]), cell["outputs"])
+            for cell in json.loads(read(notebook))["cells"] if cell["cell_type"] == "code"]
 
 
 def python(code: str, *arguments: str, cwd: Path = ROOT) -> str:
     "Run `code` in a new process in which `cwd` is importable; returns what it printed."
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, env=os.environ | {"PYTHONUTF8": "1"},
-                          encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd,
+                          env=os.environ | {"PYTHONUTF8": "1"}, encoding="utf-8",
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout
     return done.stdout
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    "A copy of the project, exported and cleaned from its notebooks, with no generated module copied."
+    """A copy of the project, exported and cleaned from its notebooks, with no generated module
+    copied.
+    """
     copy = tmp_path_factory.mktemp("copy")
     shutil.copyfile(ROOT / "settings.ini", copy / "settings.ini")
-    for name in NOTEBOOKS + [path.relative_to(ROOT).as_posix() for path in (ROOT / "tinytorch").rglob("__init__.py")]:
+    for name in NOTEBOOKS + [path.relative_to(ROOT).as_posix()
+                             for path in (ROOT / "tinytorch").rglob("__init__.py")]:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, copy / name)
-    python("from nbdev import clean, doclinks; doclinks.nbdev_export.__wrapped__(); clean.nbdev_clean.__wrapped__()", cwd=copy)
+    python("from nbdev import clean, doclinks; doclinks.nbdev_export.__wrapped__(); "
+           "clean.nbdev_clean.__wrapped__()",
+           cwd=copy)
     return copy
 
 
 def modules(root: Path) -> dict:
-    return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in (root / "tinytorch").rglob("*.py")}
+    return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
+            for path in (root / "tinytorch").rglob("*.py")}
 
 
 def test_package_is_what_the_notebooks_export(copy):
@@ -64,7 +72,8 @@ def test_package_is_what_the_notebooks_export(copy):
 
 @each_notebook
 def test_notebook_is_clean(copy, notebook):
-    assert read(notebook) == (copy / notebook).read_text(encoding="utf-8"), f"run `nbdev_clean --fname {notebook}`"
+    assert read(notebook) == (copy / notebook).read_text(
+        encoding="utf-8"), f"run `nbdev_clean --fname {notebook}`"
     metadata = json.loads(read(notebook))["metadata"]
     assert metadata.keys() == {"kernelspec"}, f"run `jupytext --set-kernel python3 --update-metadata '{{\"jupytext\": null}}' {notebook}`"
 
@@ -74,7 +83,8 @@ def test_notebook_has_outputs_and_no_errors(notebook):
     outputs = [output for _, outputs in code_cells(notebook) for output in outputs]
     assert outputs, "run `tito refresh`, which runs the notebooks and saves their outputs"
     assert not [output["evalue"] for output in outputs if output["output_type"] == "error"]
-    untested = [source for source, outputs in code_cells(notebook) if re.search(r"^test_\w+\(\)", source, re.MULTILINE) and not outputs]
+    untested = [source for source, outputs in code_cells(notebook)
+                if re.search(r"^test_\w+\(\)", source, re.MULTILINE) and not outputs]
     assert not untested, "these tests ran without saved outputs: run `tito refresh`"
 
 
@@ -86,7 +96,8 @@ def test_each_module_has_one_notebook():
 
 def test_readme_is_the_home_page():
     from tinytorch.tito.site import write_readme
-    assert write_readme(ROOT, check=True), "README.md differs from nbs/index.ipynb: run `tito readme`"
+    assert write_readme(
+        ROOT, check=True), "README.md differs from nbs/index.ipynb: run `tito readme`"
 
 
 def test_commands_in_the_documents_exist():
@@ -99,28 +110,36 @@ def test_commands_in_the_documents_exist():
 
 
 def test_importing_losses_is_light():
-    heavy = {"nbdev", "IPython", "matplotlib", "sklearn", "scipy", "typer", "rich", "torch", "nbformat"}
-    loaded = python("import sys; from tinytorch.nn import CrossEntropyLoss, Linear; print(*{name.partition('.')[0] for name in sys.modules})").split()
+    heavy = {"nbdev", "IPython", "matplotlib", "sklearn", "scipy", "typer", "rich", "torch",
+             "nbformat"}
+    loaded = python("import sys; from tinytorch.nn import CrossEntropyLoss, Linear; "
+                    "print(*{name.partition('.')[0] for name in sys.modules})").split()
     assert "tinytorch" in loaded and not heavy & set(loaded)
 
 
 def test_no_file_names_a_machine():
-    paths = re.compile(r"/(?:home|Users|root|work|tmp)/[\w.]|[A-Z]:\\\\?Users|ipykernel_\d|site-packages/\w", re.ASCII)
-    folders = [path for name in ("nbs", "tinytorch", "tests", ".ci", ".github") for path in (ROOT / name).rglob("*")]
+    paths = re.compile(
+        r"/(?:home|Users|root|work|tmp)/[\w.]|[A-Z]:\\\\?Users|ipykernel_\d|site-packages/\w",
+        re.ASCII)
+    folders = [path for name in ("nbs", "tinytorch", "tests", ".ci", ".github")
+               for path in (ROOT / name).rglob("*")]
     texts = {".ipynb", ".py", ".md", ".yml", ".ini", ".json", ".css", ".txt", ".in", ""}
     for path in [*folders, *ROOT.iterdir()]:
-        if path.is_file() and path.suffix in texts and not {".ipynb_checkpoints", "__pycache__"} & set(path.parts):
+        if path.is_file() and path.suffix in texts and not {
+            ".ipynb_checkpoints", "__pycache__"} & set(path.parts):
             found = paths.search(path.read_text(encoding="utf-8"))
             assert not found, f"{path.relative_to(ROOT)} has the path of one machine: {found[0]}"
 
 
 def test_site_lists_every_notebook():
-    listed = re.findall(r"[\w/]+\.ipynb", yaml.safe_dump(yaml.safe_load(read("_quarto.yml"))["website"]["sidebar"]))
+    listed = re.findall(r"[\w/]+\.ipynb",
+                        yaml.safe_dump(yaml.safe_load(read("_quarto.yml"))["website"]["sidebar"]))
     assert sorted(f"nbs/{name}" for name in listed) == NOTEBOOKS, "the sidebar in _quarto.yml must list each notebook once"
 
 
 def test_quarto_configuration_is_the_top_level_one():
-    assert read("nbs/_quarto.yml") in (read("_quarto.yml"), "../_quarto.yml"), "restore it: git checkout nbs/_quarto.yml"
+    assert read("nbs/_quarto.yml") in (read("_quarto.yml"),
+                                       "../_quarto.yml"), "restore it: git checkout nbs/_quarto.yml"
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
@@ -129,7 +148,8 @@ def test_site_uses_the_top_level_configuration(tmp_path, monkeypatch, links, fou
     from tinytorch.tito import site
     monkeypatch.setattr(site, "run", lambda *command, cwd: (cwd / "_proc").mkdir())
     if not links:
-        monkeypatch.setattr(Path, "symlink_to", lambda *_: (_ for _ in ()).throw(OSError("not allowed")))
+        monkeypatch.setattr(Path, "symlink_to",
+                            lambda *_: (_ for _ in ()).throw(OSError("not allowed")))
     (tmp_path / "nbs").mkdir()
     (tmp_path / "_quarto.yml").write_text("title: top")
     if found:
@@ -162,7 +182,8 @@ def requirements() -> list:
 def workflows() -> dict:
     "The workflows by name, and that of the student's edition."
     from tinytorch.tito.release import WORKFLOW
-    return {path.name: path.read_text(encoding="utf-8") for path in (ROOT / ".github/workflows").iterdir()} | {"classroom.yml": WORKFLOW}
+    return ({path.name: path.read_text(encoding="utf-8")
+             for path in (ROOT / ".github/workflows").iterdir()} | {"classroom.yml": WORKFLOW})
 
 
 def test_requirements_have_a_floor_and_a_ceiling():
@@ -172,35 +193,50 @@ def test_requirements_have_a_floor_and_a_ceiling():
 
 
 def test_the_weekly_jobs_test_both_ends_of_the_requirements():
-    "The oldest job lets the installer take the floors of settings.ini, so that there is no second list."
+    """The oldest job lets the installer take the floors of settings.ini, so that there is no
+    second list.
+    """
     job = yaml.safe_load(read(".github/workflows/versions.yml"))["jobs"]["test"]
     ends = {item["versions"]: item for item in job["strategy"]["matrix"]["include"]}
-    assert ends["oldest"]["resolution"] == "lowest-direct" and ends["newest"]["resolution"] == "highest"
+    assert (ends["oldest"]["resolution"] == "lowest-direct"
+            and ends["newest"]["resolution"] == "highest")
     install = next(step["run"] for step in job["steps"] if step.get("name") == "Install")
-    assert '--resolution ${{ matrix.resolution }} -e ".[dev]"' in install and "requirements.txt" not in install
-    tested = yaml.safe_load(read(".github/workflows/test.yml"))["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert ('--resolution ${{ matrix.resolution }} -e ".[dev]"' in install
+            and "requirements.txt" not in install)
+    tested = yaml.safe_load(
+        read(".github/workflows/test.yml"))["jobs"]["test"]["strategy"]["matrix"]["python"]
     assert [ends["oldest"]["python"], ends["newest"]["python"]] == [tested[0], tested[-1]]
 
 
 def test_locked_releases_are_what_settings_allow():
-    "Each with the hashes of its files; nothing that settings.ini asks for is missing, on any Python."
+    """Each with the hashes of its files; nothing that settings.ini asks for is missing, on any
+    Python.
+    """
     entries = re.split(r"\n(?=\S)", re.sub(r"(?m)^#.*\n", "", read("requirements.txt")))
     locked = {}
     for entry in entries:
         pinned = Requirement(entry.partition("\\")[0].strip())
-        assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry) and str(pinned.specifier).startswith("=="), entry[:80]
+        assert (re.search(r"--hash=sha256:[0-9a-f]{64}", entry)
+                and str(pinned.specifier).startswith("==")), entry[:80]
         locked.setdefault(canonicalize_name(pinned.name), []).append(str(pinned.specifier)[2:])
     for requirement in requirements():
         if requirement.name not in ("torch", "playwright"):
             found = locked.get(canonicalize_name(requirement.name), [])
-            assert found and all(requirement.specifier.contains(version) for version in found), f"{requirement}, found {found}: run `make lock`"
+            assert (found
+                    and all(requirement.specifier.contains(version)
+                            for version in found)), f"{requirement}, found {found}: run `make lock`"
 
 
 @pytest.mark.parametrize("name", workflows())
 def test_actions_are_pinned_by_commit(name):
-    "A tag can be moved to other code. One action has one commit, and the comment says which release that is."
-    used = [line.strip() for text in workflows().values() for line in text.splitlines() if "uses:" in line]
+    """A tag can be moved to other code.
+
+    One action has one commit, and the comment says which release that is.
+    """
+    used = [line.strip() for text in workflows().values() for line in text.splitlines()
+            if "uses:" in line]
     pins = {line.partition("uses: ")[2] for line in used}
     assert len({pin.partition("@")[0] for pin in pins}) == len(pins)
     for line in workflows()[name].splitlines():
-        assert "uses:" not in line or re.search(r"uses: [\w/-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+$", line), line
+        assert ("uses:" not in line
+                or re.search(r"uses: [\w/-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+$", line)), line

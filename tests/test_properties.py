@@ -7,14 +7,16 @@ from hypothesis.extra.numpy import arrays
 
 from tinytorch.checking import blocks_of, gradients_of
 from tinytorch.core.tensor import Tensor
-from tinytorch.nn import (BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss, log_softmax,
-                          logsumexp)
+from tinytorch.nn import (BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss,
+                          NLLLoss, SmoothL1Loss, log_softmax, logsumexp)
 
 # the same examples in every run, and no example database
-settings.register_profile("repeatable", derandomize=True, database=None, deadline=None, max_examples=60)
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None,
+                          max_examples=60)
 settings.load_profile("repeatable")
 
-REGRESSION = [MSELoss(), L1Loss(), HuberLoss(), HuberLoss(delta=0.3), SmoothL1Loss(beta=2.0), SmoothL1Loss(beta=0)]
+REGRESSION = [MSELoss(), L1Loss(), HuberLoss(), HuberLoss(delta=0.3), SmoothL1Loss(beta=2.0),
+              SmoothL1Loss(beta=0)]
 each_regression = pytest.mark.parametrize("loss", REGRESSION, ids=repr)
 floats = st.floats(-1e3, 1e3, width=32).map(lambda x: round(x, 3))
 sizes = st.integers(1, 8)
@@ -28,7 +30,8 @@ def close(a, b, rtol=1e-9, atol=1e-9):
 def pairs(draw, elements=floats):
     "An input and a target of the same shape."
     shape = draw(st.lists(st.integers(1, 5), max_size=3).map(tuple))
-    return draw(arrays(float, shape, elements=elements)), draw(arrays(float, shape, elements=elements))
+    return (draw(arrays(float, shape, elements=elements)),
+            draw(arrays(float, shape, elements=elements)))
 
 
 @st.composite
@@ -36,7 +39,8 @@ def batches(draw, elements=floats):
     "Logits (N, C), class indices (N,) and probabilities (N, C)."
     n, c = draw(sizes), draw(st.integers(2, 6))
     share = draw(arrays(float, (n, c), elements=st.floats(0.01, 1)))
-    return draw(arrays(float, (n, c), elements=elements)), draw(arrays(int, n, elements=st.integers(0, c - 1))), share / share.sum(1, keepdims=True)
+    return draw(arrays(float, (n, c), elements=elements)), draw(
+        arrays(int, n, elements=st.integers(0, c - 1))), share / share.sum(1, keepdims=True)
 
 
 probabilities = st.floats(0, 1, width=32)
@@ -69,21 +73,24 @@ def test_scale_laws(pair, factor):
     close(MSELoss()(factor * x, factor * t), factor**2 * MSELoss()(x, t).data, atol=1e-6)
     close(L1Loss()(factor * x, factor * t), abs(factor) * L1Loss()(x, t).data, atol=1e-6)
     if factor > 0.01:
-        close(HuberLoss(delta=factor)(factor * x, factor * t), factor**2 * HuberLoss()(x, t).data, rtol=1e-7, atol=1e-6)
+        close(HuberLoss(delta=factor)(factor * x, factor * t), factor**2 * HuberLoss()(x, t).data,
+              rtol=1e-7, atol=1e-6)
 
 
 @given(pairs(), st.floats(0.01, 100))
 def test_huber_and_smooth_l1_are_one_family(pair, delta):
     x, t = pair
     close(HuberLoss(delta=delta)(x, t), delta * SmoothL1Loss(beta=delta)(x, t).data)
-    close(gradients_of(HuberLoss(delta=delta), [x, t])[0], delta * gradients_of(SmoothL1Loss(beta=delta), [x, t])[0])
+    close(gradients_of(HuberLoss(delta=delta), [x, t])[0],
+          delta * gradients_of(SmoothL1Loss(beta=delta), [x, t])[0])
 
 
 @given(pairs())
 def test_huber_lies_between_its_limits(pair):
     x, t = pair
     huber = HuberLoss(reduction="none")(x, t).data
-    assert (huber <= MSELoss("none")(x, t).data / 2 + 1e-9).all() and (huber <= L1Loss("none")(x, t).data + 1e-9).all()
+    assert ((huber <= MSELoss("none")(x, t).data / 2 + 1e-9).all()
+            and (huber <= L1Loss("none")(x, t).data + 1e-9).all())
     close(HuberLoss(delta=1e6)(x, t), MSELoss()(x, t).data / 2)
 
 
@@ -98,7 +105,8 @@ def test_mean_and_median_are_the_best_constants(pair):
 
 # --- convexity
 
-CONVEX = [MSELoss(), L1Loss(), HuberLoss(), SmoothL1Loss(beta=0.3), BCEWithLogitsLoss(), BCEWithLogitsLoss(pos_weight=3.0)]
+CONVEX = [MSELoss(), L1Loss(), HuberLoss(), SmoothL1Loss(beta=0.3), BCEWithLogitsLoss(),
+          BCEWithLogitsLoss(pos_weight=3.0)]
 
 
 def below_chord(loss, a, b, target, share):
@@ -199,7 +207,8 @@ def test_one_hot_targets_are_indices(batch, smoothing, data):
     close(loss(x, index), loss(x, one_hot))
     close(gradients_of(loss, [x, index])[0], gradients_of(loss, [x, one_hot])[0])
     weight = data.draw(arrays(float, x.shape[1], elements=st.floats(0.1, 3)))
-    close(CrossEntropyLoss(weight, reduction="sum")(x, index), CrossEntropyLoss(weight, reduction="sum")(x, one_hot))
+    close(CrossEntropyLoss(weight, reduction="sum")(x, index),
+          CrossEntropyLoss(weight, reduction="sum")(x, one_hot))
 
 
 @given(batches(), st.floats(0, 1))
@@ -207,7 +216,8 @@ def test_label_smoothing_blends_the_target_with_the_uniform_one(batch, smoothing
     x, index, probability = batch
     for target, whole in (index, np.eye(x.shape[1])[index]), (probability, probability):
         blended = (1 - smoothing) * whole + smoothing / x.shape[1]
-        close(CrossEntropyLoss(label_smoothing=smoothing)(x, target), CrossEntropyLoss()(x, blended))
+        close(CrossEntropyLoss(label_smoothing=smoothing)(x, target),
+              CrossEntropyLoss()(x, blended))
 
 
 @given(batches())
@@ -225,7 +235,8 @@ def test_order_of_samples_and_classes_does_not_matter(batch, random):
     x, index, probability = batch
     samples, classes = (random.sample(range(n), n) for n in x.shape)
     place = np.argsort(classes)
-    for target, other in (index, place[index][samples]), (probability, probability[samples][:, classes]):
+    for target, other in (index, place[index][samples]), (
+        probability, probability[samples][:, classes]):
         close(CrossEntropyLoss()(x[samples][:, classes], other), CrossEntropyLoss()(x, target))
 
 
@@ -254,7 +265,8 @@ def test_whole_weights_are_repeated_samples(batch, times):
     x, index, _ = batch
     weight = np.arange(x.shape[1]) % times + 1
     repeated = np.repeat(np.arange(len(x)), weight[index])
-    close(CrossEntropyLoss(weight.astype(float))(x, index), CrossEntropyLoss()(x[repeated], index[repeated]))
+    close(CrossEntropyLoss(weight.astype(float))(x, index),
+          CrossEntropyLoss()(x[repeated], index[repeated]))
 
 
 # --- blocks
@@ -262,13 +274,17 @@ def test_whole_weights_are_repeated_samples(batch, times):
 @given(batches(), st.integers(1, 60), st.sampled_from(["none", "mean", "sum"]))
 def test_blocks_never_change_the_answer(batch, size, reduction):
     x, index, probability = batch
-    cases = [(CrossEntropyLoss(reduction=reduction), [x, index]), (CrossEntropyLoss(reduction=reduction, label_smoothing=0.1), [x, index]),
-             (CrossEntropyLoss(reduction=reduction), [x, probability]), (MSELoss(reduction), [x, probability]),
-             (BCEWithLogitsLoss(reduction=reduction, pos_weight=np.arange(1.0, x.shape[1] + 1)), [x, probability])]
+    cases = [(CrossEntropyLoss(reduction=reduction), [x, index]),
+             (CrossEntropyLoss(reduction=reduction, label_smoothing=0.1), [x, index]),
+             (CrossEntropyLoss(reduction=reduction), [x, probability]),
+             (MSELoss(reduction), [x, probability]),
+             (BCEWithLogitsLoss(reduction=reduction, pos_weight=np.arange(1.0, x.shape[1] + 1)),
+              [x, probability])]
     for loss, arguments in cases:
         upstream = np.full(loss(*arguments).shape, 1.5)
         whole = [loss(*arguments).data, *gradients_of(loss, arguments, upstream)]
         with blocks_of(size):
-            for one, other in zip([loss(*arguments).data, *gradients_of(loss, arguments, upstream)], whole):
+            for one, other in zip([loss(*arguments).data, *gradients_of(loss, arguments, upstream)],
+                                  whole):
                 if other is not None:
                     close(one, other, rtol=1e-12, atol=1e-12)

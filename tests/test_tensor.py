@@ -19,7 +19,9 @@ from tinytorch.nn.layers import Dropout, Linear
 
 
 def check_gradient(operation, *arrays):
-    "backward() through `operation` agrees with central differences along random directions, for each input."
+    """backward() through `operation` agrees with central differences along random directions, for
+    each input.
+    """
     tensors = [Tensor(array, requires_grad=True) for array in arrays]
     result = operation(*tensors)
     rng = np.random.default_rng(0)
@@ -28,14 +30,16 @@ def check_gradient(operation, *arrays):
     for i, tensor in enumerate(tensors):
         assert tensor.grad.shape == tensor.shape and tensor.grad.dtype == tensor.dtype
         direction = rng.normal(size=tensor.shape)
-        up, down = ((operation(*arrays[:i], Tensor(arrays[i] + step * direction), *arrays[i + 1:]).data * weights).sum()
-                    for step in (1e-6, -1e-6))
-        np.testing.assert_allclose((tensor.grad * direction).sum(), (up - down) / 2e-6, rtol=1e-5, atol=1e-6)
+        up, down = ((operation(*arrays[:i], Tensor(arrays[i] + step * direction),
+                               *arrays[i + 1:]).data * weights).sum() for step in (1e-6, -1e-6))
+        np.testing.assert_allclose((tensor.grad * direction).sum(), (up - down) / 2e-6, rtol=1e-5,
+                                   atol=1e-6)
 
 
 def positive(shape):
     "An array of numbers between 0.5 and 1.5 without ties."
-    return np.random.default_rng(1).permutation(np.prod(shape, dtype=int)).reshape(shape) / max(np.prod(shape), 1) + 0.5
+    return (np.random.default_rng(1).permutation(
+                np.prod(shape, dtype=int)).reshape(shape) / max(np.prod(shape), 1) + 0.5)
 
 
 @given(hnp.mutually_broadcastable_shapes(num_shapes=3, max_dims=4, max_side=3, min_side=0))
@@ -48,7 +52,8 @@ def test_any_shapes_that_broadcast(shapes):
 @given(st.data())
 @settings(deadline=None)
 def test_any_matrix_product(data):
-    shapes = data.draw(hnp.mutually_broadcastable_shapes(signature="(n?,k),(k,m?)->(n?,m?)", max_dims=2, max_side=3))
+    shapes = data.draw(hnp.mutually_broadcastable_shapes(
+                           signature="(n?,k),(k,m?)->(n?,m?)", max_dims=2, max_side=3))
     check_gradient(lambda a, b: a @ b, *map(positive, shapes.input_shapes))
 
 
@@ -56,7 +61,8 @@ def test_any_matrix_product(data):
 @settings(deadline=None)
 def test_any_index(data):
     shape = data.draw(hnp.array_shapes(max_dims=3, max_side=4))
-    index = data.draw(st.one_of(hnp.basic_indices(shape, allow_newaxis=True), hnp.integer_array_indices(shape), hnp.arrays(bool, shape)))
+    index = data.draw(st.one_of(hnp.basic_indices(shape, allow_newaxis=True),
+                                hnp.integer_array_indices(shape), hnp.arrays(bool, shape)))
     check_gradient(lambda x: x[index] * 2, positive(shape))
 
 
@@ -81,7 +87,8 @@ def test_any_graph(steps):
         nodes = [x]
         for kind, i, j in steps:
             a, b = nodes[i % len(nodes)], nodes[j % len(nodes)]
-            nodes.append(((a + b) / 2, a * b / (1 + abs(b)), (a - b).exp() / (1 + (a - b).exp()))[kind])
+            nodes.append(((a + b) / 2, a * b / (1 + abs(b)),
+                          (a - b).exp() / (1 + (a - b).exp()))[kind])
         return sum(nodes[-3:], start=0)
     check_gradient(build, positive((3,)))
 
@@ -93,7 +100,9 @@ def test_any_graph(steps):
     (25_000, "x = (x @ x.reshape(1, 1)).max(axis=0, keepdims=True)"),
 ])
 def test_long_graphs_need_no_stack(steps, step):
-    "Build, go backward through, and free a graph of 100,000 results and more, on Python's default recursion limit."
+    """Build, go backward through, and free a graph of 100,000 results and more, on Python's
+    default recursion limit.
+    """
     run = f"""
 from tinytorch.core.tensor import Tensor
 leaf, one = Tensor([1.0], requires_grad=True), Tensor([1.0], requires_grad=True)
@@ -164,12 +173,14 @@ def test_none_and_wrong_shapes_from_backward():
     x, y = Tensor([1, 2], requires_grad=True), Tensor([1, 2], requires_grad=True)
     Tensor.from_op([0, 0], (x, y), lambda gradient: (None, gradient)).backward([1, 1])
     assert x.grad is None and y.grad.tolist() == [1, 1]
-    with pytest.raises(ValueError, match=r"input 0 has shape \(1,\), but the input has shape \(2,\)"):
+    with pytest.raises(ValueError,
+                       match=r"input 0 has shape \(1,\), but the input has shape \(2,\)"):
         Tensor.from_op([0, 0], (x,), lambda gradient: (gradient[:1],)).backward([1, 1])
 
 
 def test_gradients_have_the_dtype_of_their_leaf():
-    x, y = Tensor(np.float16([1, 2]), requires_grad=True), Tensor(np.float64([1, 2]), requires_grad=True)
+    x, y = (Tensor(np.float16([1, 2]), requires_grad=True),
+            Tensor(np.float64([1, 2]), requires_grad=True))
     (x * y).sum().backward()
     assert (x * y).dtype == np.float64 and x.grad.dtype == np.float16 and y.grad.dtype == np.float64
 
@@ -183,19 +194,25 @@ def test_inputs_without_gradient_are_not_worked_for():
 def test_numbers_arrays_and_lists_on_either_side(wrap):
     x = Tensor([3.0], requires_grad=True)
     two = wrap(2)
-    for result, expected in ((two + x, 5), (two - x, -1), (two * x, 6), (two / x, 2 / 3), (two ** x, 8),
-                             (x + two, 5), (x - two, 1), (x * two, 6), (x / two, 1.5), (x ** two, 9)):
+    for result, expected in ((two + x, 5), (two - x, -1), (two * x, 6), (two / x, 2 / 3),
+                             (two ** x, 8), (x + two, 5), (x - two, 1), (x * two, 6),
+                             (x / two, 1.5), (x ** two, 9)):
         assert isinstance(result, Tensor) and result.requires_grad
         np.testing.assert_allclose(result, [expected], rtol=1e-6)
-    assert (x > two).data.tolist() == (two < x).data.tolist() == [True] and (x == two).data.tolist() == (two == x).data.tolist() == [False]
+    assert ((x > two).data.tolist() == (two < x).data.tolist() == [True]
+            and (x == two).data.tolist() == (two == x).data.tolist() == [False])
 
 
 def test_numpy_and_python_conventions():
     x = Tensor([[1, 2], [3, 4]], requires_grad=True)
-    assert np.asarray(x) is x.data and np.array(x, dtype=np.float64).dtype == np.float64 and not np.shares_memory(np.array(x), x.data)
-    assert len(x) == 2 and [row.shape for row in x] == [(2,), (2,)] and float(x[0, 0]) == 1 and x.size == 4 and x.ndim == 2
-    assert x.numpy() is x.data and x.detach().data is x.data and x.T.shape == (2, 2) and "requires_grad=True" in repr(x)
-    assert len(repr(Tensor(np.zeros((1000, 1000))))) < 700 and "shape=(1000, 1000)" in repr(Tensor(np.zeros((1000, 1000))))
+    assert (np.asarray(x) is x.data and np.array(x, dtype=np.float64).dtype == np.float64
+            and not np.shares_memory(np.array(x), x.data))
+    assert (len(x) == 2 and [row.shape for row in x] == [(2,), (2,)] and float(x[0, 0]) == 1
+            and x.size == 4 and x.ndim == 2)
+    assert (x.numpy() is x.data and x.detach().data is x.data and x.T.shape == (2, 2)
+            and "requires_grad=True" in repr(x))
+    assert (len(repr(Tensor(np.zeros((1000, 1000))))) < 700
+            and "shape=(1000, 1000)" in repr(Tensor(np.zeros((1000, 1000)))))
     with pytest.raises(TypeError):
         iter(Tensor(1.0))
     with pytest.raises(ValueError):
@@ -220,7 +237,8 @@ DTYPES = [np.float16, ml_dtypes.bfloat16]
 def test_sums_of_two_bytes_are_added_in_float64(dtype, shape, axis):
     x = Tensor(np.ones(shape, dtype), requires_grad=True)
     count = x.size // x.sum(axis).size
-    assert (x.sum(axis).data == count).all() and (x.mean(axis).data == 1).all() and x.sum(axis).dtype == dtype
+    assert ((x.sum(axis).data == count).all() and (x.mean(axis).data == 1).all()
+            and x.sum(axis).dtype == dtype)
     x.mean(axis).sum().backward()
     assert (x.grad == dtype(1 / count)).all()
 
@@ -274,19 +292,27 @@ def test_a_lookup_in_a_large_table_needs_no_wider_table():
     y.backward()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 1.1 * table.data.nbytes and table.grad[:8, 0].tolist() == [15, 15, 14, 14, 14, 14, 14, 0]
+    assert (peak < 1.1 * table.data.nbytes
+            and table.grad[:8, 0].tolist() == [15, 15, 14, 14, 14, 14, 14, 0])
 
 
 MATRIX = np.array([[0.5, 2.0], [1.5, 3.0]])
-OPERATIONS = {"product": lambda x: x * x, "product with itself reversed": lambda x: x * x[::-1], "quotient": lambda x: 1 / x + x / (x + 1),
-              "power": lambda x: x ** 3 + 2 ** x + x ** x, "exp": Tensor.exp, "log": Tensor.log, "sqrt": Tensor.sqrt, "abs": abs,
-              "max": lambda x: x.max(axis=1), "matrix product": lambda x: x @ x, "matrix and vector": lambda x: x[0] @ x,
-              "reshaped": lambda x: x.reshape(4).T.transpose() * 3, "sum": lambda x: x.sum(axis=0) * x.mean(),
-              "from_op": lambda x: Tensor.from_op(x.data ** 2, (x,), lambda gradient: (gradient * 2 * x.data,)),
-              "from_op, helper": lambda x: Tensor.from_op(x.data ** 2, (x,), (lambda slope: lambda g: (slope(g),))(lambda g: g * 2 * x.data)),
-              "from_op, default": lambda x: Tensor.from_op(x.data ** 2, (x,), lambda g, arrays=[x.data]: (g * 2 * arrays[0],)),
-              "sigmoid": Sigmoid(), "relu": ReLU(), "tanh": Tanh(), "gelu": GELU(), "softmax": Softmax(), "log softmax": LogSoftmax(),
-              "linear": lambda x: Linear(2, 3, rng=0)(x), "dropout": lambda x: Dropout(0.5, rng=0)(x) * x, "cast": lambda x: cast(x, np.float32) * x}
+OPERATIONS = {
+    "product": lambda x: x * x, "product with itself reversed": lambda x: x * x[::-1],
+    "quotient": lambda x: 1 / x + x / (x + 1), "power": lambda x: x ** 3 + 2 ** x + x ** x,
+    "exp": Tensor.exp, "log": Tensor.log, "sqrt": Tensor.sqrt, "abs": abs,
+    "max": lambda x: x.max(axis=1), "matrix product": lambda x: x @ x,
+    "matrix and vector": lambda x: x[0] @ x, "reshaped": lambda x: x.reshape(4).T.transpose() * 3,
+    "sum": lambda x: x.sum(axis=0) * x.mean(),
+    "from_op": lambda x: Tensor.from_op(x.data ** 2, (x,),
+                                        lambda gradient: (gradient * 2 * x.data,)),
+    "from_op, helper": lambda x: Tensor.from_op(
+        x.data ** 2, (x,), (lambda slope: lambda g: (slope(g),))(lambda g: g * 2 * x.data)),
+    "from_op, default": lambda x: Tensor.from_op(x.data ** 2, (x,),
+                                                 lambda g, arrays=[x.data]: (g * 2 * arrays[0],)),
+    "sigmoid": Sigmoid(), "relu": ReLU(), "tanh": Tanh(), "gelu": GELU(), "softmax": Softmax(),
+    "log softmax": LogSoftmax(), "linear": lambda x: Linear(2, 3, rng=0)(x),
+    "dropout": lambda x: Dropout(0.5, rng=0)(x) * x, "cast": lambda x: cast(x, np.float32) * x}
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
@@ -305,14 +331,17 @@ def test_later_changes_do_not_reach_the_gradient(operation):
         y.backward(weights)
         return x.grad
     expected = gradient_of(False)
-    assert (gradient_of(True) == expected).all() and (gradient_of(True, twice=True) == expected).all()
+    assert ((gradient_of(True) == expected).all()
+            and (gradient_of(True, twice=True) == expected).all())
 
 
 def test_an_index_may_be_changed_later():
-    for index in (np.array([0, 1]), [0, 1], Tensor(np.array([0, 1])), np.array([True, True, False]), (np.array([0, 1]),)):
+    for index in (np.array([0, 1]), [0, 1], Tensor(np.array([0, 1])), np.array([True, True, False]),
+                  (np.array([0, 1]),)):
         x = Tensor([1, 2, 3], requires_grad=True)
         y = x[index]
-        part = index[0] if isinstance(index, tuple) else index.data if isinstance(index, Tensor) else index
+        part = (index[0] if isinstance(index, tuple) else index.data if isinstance(index, Tensor)
+                else index)
         part[0] = part[1] = 2
         y.sum().backward()
         assert x.grad.tolist() == [1, 1, 0]
@@ -339,10 +368,13 @@ assert x.grad.tolist() == [2, 4]
 
 
 def test_only_what_a_slope_needs_is_copied():
-    x, w = Tensor(np.ones((1000, 1000), np.float32), requires_grad=True), Tensor(np.ones(1000, np.float32), requires_grad=True)
+    x, w = (Tensor(np.ones((1000, 1000), np.float32), requires_grad=True),
+            Tensor(np.ones(1000, np.float32), requires_grad=True))
     data = Tensor(np.ones((1000, 1000), np.float32))
-    for operation, arrays in ((lambda: x + data, 1), (lambda: x.reshape(-1), 0), (lambda: -x, 1), (lambda: x.sum(), 0), (lambda: data * data, 1),
-                              (lambda: x * data, 2), (lambda: x * x, 2), (lambda: x @ data, 2), (lambda: data * 2.0, 1), (lambda: x @ w, 1)):
+    for operation, arrays in ((lambda: x + data, 1), (lambda: x.reshape(-1), 0), (lambda: -x, 1),
+                              (lambda: x.sum(), 0), (lambda: data * data, 1), (lambda: x * data, 2),
+                              (lambda: x * x, 2), (lambda: x @ data, 2), (lambda: data * 2.0, 1),
+                              (lambda: x @ w, 1)):
         tracemalloc.start()
         result = operation()
         kept = tracemalloc.get_traced_memory()[0]
@@ -355,26 +387,33 @@ def test_only_what_a_slope_needs_is_copied():
 def test_nothing_warns_whatever_numpys_error_state(dtype):
     extremes = np.array([0, -0.0, 1e-7, 1, 6e4, -6e4, np.inf, -np.inf, np.nan]).astype(dtype)
     with np.errstate(all="raise"):
-        for operation in (lambda x: x * x, lambda x: x / x, lambda x: 1 / x, lambda x: x ** x, lambda x: x ** 20, lambda x: 2 ** x, lambda x: x - x,
-                          Tensor.exp, Tensor.log, Tensor.sqrt, abs, Tensor.sum, Tensor.mean, Tensor.max, lambda x: x @ x, lambda x: x < x,
-                          lambda x: x[[0, 0, 7]], lambda x: x + 1e300, Sigmoid(), ReLU(), Tanh(), GELU(), GELU("tanh"), Softmax(), LogSoftmax(),
-                          lambda x: Dropout(0.5)(x), lambda x: Linear(1, 2)(x.reshape(-1, 1)), lambda x: cast(x, np.float16)):
+        for operation in (lambda x: x * x, lambda x: x / x, lambda x: 1 / x, lambda x: x ** x,
+                          lambda x: x ** 20, lambda x: 2 ** x, lambda x: x - x, Tensor.exp,
+                          Tensor.log, Tensor.sqrt, abs, Tensor.sum, Tensor.mean, Tensor.max,
+                          lambda x: x @ x, lambda x: x < x, lambda x: x[[0, 0, 7]],
+                          lambda x: x + 1e300, Sigmoid(), ReLU(), Tanh(), GELU(), GELU("tanh"),
+                          Softmax(), LogSoftmax(), lambda x: Dropout(0.5)(x),
+                          lambda x: Linear(1, 2)(x.reshape(-1, 1)), lambda x: cast(x, np.float16)):
             x = Tensor(extremes, requires_grad=True)
             y = operation(x)
             if y.requires_grad:
                 y.backward(np.full(y.shape, 1e300))
                 assert x.grad.dtype == dtype
         for number in (1e300, 1e-300, np.nan):
-            assert narrow(np.array(number), np.dtype(np.float16)).dtype == np.float16 and wide(np.array([1], dtype)).dtype == max(dtype, np.float32, key=lambda x: np.dtype(x).itemsize)
+            assert (narrow(np.array(number), np.dtype(np.float16)).dtype == np.float16
+                    and wide(np.array([1], dtype)).dtype == max(
+                        dtype, np.float32, key=lambda x: np.dtype(x).itemsize))
             assert Tensor(number).dtype == np.float32
 
 
 def test_whole_numbers_are_not_changed_silently():
     assert Tensor([2**24, -2**24, 2**25, 10**8]).data.tolist() == [2**24, -2**24, 2**25, 10**8]
-    for bad in ([2**24 + 1], 16777217, [[0, -123456789]], [0.5, 2**24 + 1], (np.int64(2**53 + 1), 1), [True, 2**24 + 1], [10**18 + 1, 0.5], 2**63 + 1):
+    for bad in ([2**24 + 1], 16777217, [[0, -123456789]], [0.5, 2**24 + 1],
+                (np.int64(2**53 + 1), 1), [True, 2**24 + 1], [10**18 + 1, 0.5], 2**63 + 1):
         with pytest.raises(ValueError, match=r"whole number that float32 cannot hold.*np.array"):
             Tensor(bad)
-    assert Tensor(np.array([2**24 + 1])).data.tolist() == [2**24 + 1] and Tensor([16777217.0, 0.1]).dtype == np.float32
+    assert (Tensor(np.array([2**24 + 1])).data.tolist() == [2**24 + 1]
+            and Tensor([16777217.0, 0.1]).dtype == np.float32)
 
 
 class Length:
@@ -404,7 +443,8 @@ def test_what_would_be_dropped_is_refused(data, text):
 def test_other_byte_orders_become_native(dtype):
     array = np.array([1, 256, -3], dtype)
     tensor = Tensor(array)
-    assert tensor.dtype.isnative and tensor.data.tolist() == [1, 256, -3] and tensor.dtype.itemsize == array.dtype.itemsize
+    assert (tensor.dtype.isnative and tensor.data.tolist() == [1, 256, -3]
+            and tensor.dtype.itemsize == array.dtype.itemsize)
     if dtype != ">i2":
         x = Tensor(array, requires_grad=True)
         (x * array).sum().backward()
@@ -415,7 +455,8 @@ def test_a_matrix_is_an_array_of_two_axes():
     with pytest.warns(PendingDeprecationWarning):
         matrix = np.matrix([[1.0, 2.0], [3.0, 4.0]])
     x = Tensor(matrix, requires_grad=True)
-    assert type(x.data) is np.ndarray and x[0].shape == (2,) and (x * x).data.tolist() == [[1, 4], [9, 16]]
+    assert (type(x.data) is np.ndarray and x[0].shape == (2,)
+            and (x * x).data.tolist() == [[1, 4], [9, 16]])
 
 
 @pytest.mark.parametrize("function", [np.exp, np.log, np.sqrt, np.abs, np.negative, np.square, np.sum, np.mean, np.max, np.amax, np.transpose,
@@ -440,16 +481,20 @@ def test_numpys_other_functions_lose_no_gradient(function):
 
 def test_numpys_functions_without_gradient():
     x = Tensor([1.0, np.nan], requires_grad=True)
-    assert np.isnan(x).tolist() == [False, True] and np.argmax(x) == 1 and np.shape(x) == (2,) and np.allclose(x, x, equal_nan=True)
+    assert (np.isnan(x).tolist() == [False, True] and np.argmax(x) == 1 and np.shape(x) == (2,)
+            and np.allclose(x, x, equal_nan=True))
     added = np.zeros(2)
     added += x
-    assert isinstance(added, Tensor) and added.requires_grad and np.array_equal(np.asarray(x), x.data, equal_nan=True)
+    assert (isinstance(added, Tensor) and added.requires_grad
+            and np.array_equal(np.asarray(x), x.data, equal_nan=True))
 
 
 def test_python_takes_a_number():
     loss = Tensor([2.25], requires_grad=True) * 1
-    assert f"{loss:.1f}" == "2.2" and f"{loss}" == str(loss) and int(loss) == 2 and round(loss, 1) == 2.2 and round(loss) == 2
-    assert math.sqrt(loss) == 1.5 and math.floor(loss) == 2 and f"{Tensor(np.ones((), ml_dtypes.bfloat16)):.2f}" == "1.00"
+    assert (f"{loss:.1f}" == "2.2" and f"{loss}" == str(loss) and int(loss) == 2
+            and round(loss, 1) == 2.2 and round(loss) == 2)
+    assert (math.sqrt(loss) == 1.5 and math.floor(loss) == 2
+            and f"{Tensor(np.ones((), ml_dtypes.bfloat16)):.2f}" == "1.00")
     with pytest.raises(TypeError, match=r"'\.2f' is for one number.*\(2,\)"):
         f"{Tensor([1, 2]):.2f}"
 
@@ -471,13 +516,17 @@ def test_cat_and_stack_are_torchs(dim):
     arrays = [positive((2, 3)), positive((2, 3)) * 2, positive((2, 3)) - 1]
     for ours, theirs in ((cat, torch.cat), (stack, torch.stack)):
         check_gradient(lambda *x: ours(x, dim) * 2, *arrays)
-        np.testing.assert_array_equal(ours(arrays, dim=dim), theirs([torch.tensor(x) for x in arrays], dim=dim).numpy())
-    assert cat([Tensor(np.ones((2, 1))), np.ones((2, 3))], dim=1).shape == (2, 4) and stack([1.0, Tensor(2.0)]).data.tolist() == [1, 2]
+        np.testing.assert_array_equal(ours(arrays, dim=dim),
+                                      theirs([torch.tensor(x) for x in arrays], dim=dim).numpy())
+    assert (cat([Tensor(np.ones((2, 1))), np.ones((2, 3))], dim=1).shape == (2, 4)
+            and stack([1.0, Tensor(2.0)]).data.tolist() == [1, 2])
 
 
 def test_cat_and_stack_name_shapes():
-    for call, text in ((lambda: cat([np.ones(2), np.ones((2, 2))]), r"cat: .*\(2,\), \(2, 2\)"), (lambda: cat([]), "cat: "),
-                       (lambda: stack([np.ones(2), np.ones(3)]), r"stack: .*\(2,\), \(3,\)"), (lambda: stack([]), "stack: "),
-                       (lambda: cat([np.ones(2)], dim=1), "dim=1"), (lambda: stack([np.ones(2)], dim=2), "dim=2")):
+    for call, text in ((lambda: cat([np.ones(2), np.ones((2, 2))]), r"cat: .*\(2,\), \(2, 2\)"),
+                       (lambda: cat([]), "cat: "),
+                       (lambda: stack([np.ones(2), np.ones(3)]), r"stack: .*\(2,\), \(3,\)"),
+                       (lambda: stack([]), "stack: "), (lambda: cat([np.ones(2)], dim=1), "dim=1"),
+                       (lambda: stack([np.ones(2)], dim=2), "dim=2")):
         with pytest.raises(ValueError, match=text):
             call()

@@ -1,6 +1,8 @@
-"""Answers to exercises that no list of mistakes has: wrong ones and right ones, and what the judge says to them.
+"""Answers to exercises that no list of mistakes has: wrong ones and right ones, and what the judge
+says to them.
 
-`python tests/unlisted.py` prints the figures; `--held-out` those of the half that the judge was not tuned on.
+`python tests/unlisted.py` prints the figures; `--held-out` those of the half that the judge was not
+tuned on.
 """
 import collections
 import re
@@ -26,7 +28,8 @@ def solutions() -> dict:
     import tinytorch.amp
     import tinytorch.nn
     tinytorch.nn.__all__
-    modules = [tinytorch.amp, *[module for module in vars(tinytorch.nn).values() if hasattr(module, "__all__")]]
+    modules = [tinytorch.amp,
+               *[module for module in vars(tinytorch.nn).values() if hasattr(module, "__all__")]]
     found = {}
     for path in LESSON.notebooks:
         for exercise in find_exercises(PROJECT, path):
@@ -52,7 +55,8 @@ def function(name: str, text: str):
 def lines(file: str, fields: int) -> list:
     "The lines of a file of answers, as lists of fields."
     text = (HERE / "answers" / file).read_text(encoding="utf-8")
-    return [line.rstrip("\n").split(" | ", fields - 1) for line in text.splitlines() if line and line[0] != "#"]
+    return [line.rstrip("\n").split(" | ", fields - 1) for line in text.splitlines()
+            if line and line[0] != "#"]
 
 
 @cache
@@ -63,7 +67,9 @@ def check(name: str, seed: int = 7):
 def judged(name: str, answered, seed: int = 7):
     "The verdict on a function."
     todo = check(name, seed)
-    return verdict(todo, [answer(answered, list(arguments.values()), options, todo.positions) for arguments, options in todo.calls])
+    return verdict(todo,
+                   [answer(answered, list(arguments.values()), options, todo.positions)
+                    for arguments, options in todo.calls])
 
 
 PLAIN = re.compile("largest difference|it differs|does not give|differs")

@@ -28,9 +28,14 @@ class Watched:
 
     def __init__(self, context, address):
         self.page, self.address, self.problems, self.strangers = context.new_page(), address, [], []
-        self.page.on("console", lambda message: self.problems.append(message.text) if message.type in ("error", "warning") else None)
+        self.page.on("console",
+                     lambda message: self.problems.append(message.text) if message.type in (
+                         "error", "warning") else None)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("request", lambda request: self.strangers.append(request.url) if not request.url.startswith((address, "data:", "blob:", "file:")) else None)
+        self.page.on("request",
+                     lambda request: self.strangers.append(
+                         request.url) if not request.url.startswith(
+                         (address, "data:", "blob:", "file:")) else None)
 
     def size(self) -> int:
         "The bytes that came over the wire for this page and all it loaded."
@@ -47,6 +52,7 @@ class Watched:
 
 @contextmanager
 def opened_page(chromium, address, width=1280, dark=False, **options):
-    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", **options)
+    context = chromium.new_context(viewport={"width": width, "height": 900},
+                                   color_scheme="dark" if dark else "light", **options)
     yield Watched(context, address)
     context.close()

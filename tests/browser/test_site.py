@@ -1,4 +1,6 @@
-"The site in a real browser: every page whole, readable and independent, and its moving parts move rightly."
+"""The site in a real browser: every page whole, readable and independent, and its moving parts
+move rightly.
+"""
 import json
 import re
 from configparser import ConfigParser
@@ -15,14 +17,17 @@ from tinytorch.nn import HuberLoss
 
 from places import ROOT, opened_page, package
 
-SIDEBAR = yaml.safe_dump(yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))["website"]["sidebar"])
-PAGES = sorted({re.sub(r"\.\w+$", ".html", name) for name in re.findall(r"[\w/.]+\.(?:ipynb|qmd|md)", SIDEBAR)})
+SIDEBAR = yaml.safe_dump(yaml.safe_load((ROOT / "_quarto.yml").read_text(
+                                            encoding="utf-8"))["website"]["sidebar"])
+PAGES = sorted({re.sub(r"\.\w+$", ".html", name)
+                for name in re.findall(r"[\w/.]+\.(?:ipynb|qmd|md)", SIDEBAR)})
 LESSON = "04_losses/losses_dev.html"
 each_page = pytest.mark.parametrize("place", PAGES)
 
 
 def test_every_page_is_listed(site):
-    assert sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html") if "site_libs" not in path.parts) == PAGES
+    assert sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html")
+                  if "site_libs" not in path.parts) == PAGES
 
 
 # ---- every page
@@ -40,13 +45,17 @@ def opened(request, chromium, address):
 def test_page_is_whole(opened):
     "Nothing fails on the way, nothing is asked of another host, and what should be drawn is drawn."
     page = opened.page
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it is wider than the window"
-    formulas = page.evaluate("['.math', '.math .katex', '.katex-error', '.chart', '.chart svg'].map((kind) => document.querySelectorAll(kind).length)")
+    assert page.evaluate("document.documentElement.scrollWidth <= "
+                         "innerWidth"), "it is wider than the window"
+    formulas = page.evaluate("['.math', '.math .katex', '.katex-error', '.chart', '.chart "
+                             "svg'].map((kind) => document.querySelectorAll(kind).length)")
     assert formulas[0] == formulas[1] and formulas[2] == 0, "formulas, formulas set, errors"
     assert formulas[3] == formulas[4], "charts, charts drawn"
     pictures = page.evaluate("""() => Promise.all([...document.images].map(async (image) => {
         image.loading = 'eager'; await image.decode().catch(() => 0); return [image.alt, image.naturalWidth, image.src.slice(0, 80)] }))""")
-    assert [picture for picture in pictures if not (picture[0].strip() and picture[1])] == [], "pictures without description or without pixels"
+    assert [picture for picture in pictures
+            if not (picture[0].strip()
+                    and picture[1])] == [], "pictures without description or without pixels"
     assert opened.size() < 2_000_000
     assert not opened.problems and not opened.strangers
 
@@ -54,17 +63,21 @@ def test_page_is_whole(opened):
 def test_page_says_what_it_is(opened):
     page = opened.page
     assert page.evaluate("document.documentElement.lang") == "en"
-    assert len(page.title()) > 10 and len(page.locator("meta[name=description]").get_attribute("content")) > 20
-    levels = page.evaluate("[...document.querySelectorAll('main h1, main h2, main h3, main h4, main h5, main h6')].map((h) => [+h.tagName[1], h.textContent.trim()])")
+    assert (len(page.title()) > 10
+            and len(page.locator("meta[name=description]").get_attribute("content")) > 20)
+    levels = page.evaluate("[...document.querySelectorAll('main h1, main h2, main h3, main h4, "
+                           "main h5, main h6')].map((h) => [+h.tagName[1], h.textContent.trim()])")
     assert [level for level, _ in levels].count(1) == 1 and all(text for _, text in levels)
-    assert [pair for pair in zip(levels, levels[1:]) if pair[1][0] > pair[0][0] + 1] == [], "a level is left out"
+    assert [pair for pair in zip(levels, levels[1:])
+            if pair[1][0] > pair[0][0] + 1] == [], "a level is left out"
 
 
 def test_page_is_accessible(opened):
     "axe-core finds no serious violation."
     opened.page.evaluate((package("axe-core") / "axe.min.js").read_text(encoding="utf-8"))
     found = opened.page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    assert [(v["id"], len(v["nodes"]), v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")] == []
+    assert [(v["id"], len(v["nodes"]), v["nodes"][0]["html"][:200]) for v in found
+            if v["impact"] in ("serious", "critical")] == []
 
 
 # ---- links
@@ -97,7 +110,9 @@ def test_links_lead_somewhere(site, place):
         file, anchor = urldefrag(urljoin(place, address))
         target = site / unquote(file)
         target = target / "index.html" if target.is_dir() else target
-        if not target.is_file() or (anchor and target.suffix == ".html" and unquote(anchor) not in links(target).anchors): lost.append(address)
+        if not target.is_file() or (
+            anchor and target.suffix == ".html"
+            and unquote(anchor) not in links(target).anchors): lost.append(address)
     assert not lost
 
 
@@ -109,10 +124,12 @@ def test_launch_links_point_at_files(site, place):
     settings, addresses = settings["DEFAULT"], links(site / place).addresses
     starts = [f"https://colab.research.google.com/github/{settings['user']}/{settings['repo']}/blob/{settings['branch']}/",
               f"https://mybinder.org/v2/gh/{settings['user']}/{settings['repo']}/{settings['branch']}?labpath=", "http://localhost:8888/lab/tree/"]
-    sent = [address.removeprefix(start) for start in starts for address in addresses if address.startswith(start)]
+    sent = [address.removeprefix(start) for start in starts for address in addresses
+            if address.startswith(start)]
     assert all((ROOT / path).is_file() for path in sent)
     assert len(sent) == (3 if re.match(r"\d\d_", place) else 0)
-    if sent: assert "%pip install -q git+" + settings["git_url"] in (ROOT / sent[0]).read_text(encoding="utf-8"), "Colab needs the package"
+    if sent: assert "%pip install -q git+" + settings["git_url"] in (
+        ROOT / sent[0]).read_text(encoding="utf-8"), "Colab needs the package"
     if sent: assert (site / "notebooks" / place.replace(".html", ".ipynb")).is_file()
 
 
@@ -120,8 +137,11 @@ def test_no_page_needs_another_host(site):
     "No script, style, font or picture comes from elsewhere, in no file."
     for path in [*site.rglob("*.html"), *site.rglob("*.css")]:
         text = path.read_text(encoding="utf-8")
-        assert not re.findall(r"""<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=["']?(?:https?:)?//[^"'>\s]+""", text), path
-        assert not re.findall(r"""(?:@import|url\()\s*["']?(?:https?:)?//[^)"']+""", text) or path.suffix != ".css", path
+        assert not re.findall(
+            r"""<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=["']?(?:https?:)?//[^"'>\s]+""",
+            text), path
+        assert (not re.findall(r"""(?:@import|url\()\s*["']?(?:https?:)?//[^)"']+""", text)
+                or path.suffix != ".css"), path
 
 
 # ---- the moving parts
@@ -153,7 +173,8 @@ def choose(page, chart, name, value):
 
 def chart_of(page, words) -> int:
     "Which chart of the page has these words in its description."
-    descriptions = page.evaluate("[...document.querySelectorAll('.chart')].map((chart) => chart.getAttribute('aria-label'))")
+    descriptions = page.evaluate("[...document.querySelectorAll('.chart')].map((chart) => "
+                                 "chart.getAttribute('aria-label'))")
     return next(i for i, text in enumerate(descriptions) if words in text)
 
 
@@ -180,7 +201,8 @@ def test_dark_mode_is_kept(watch):
     page.click(".quarto-color-scheme-toggle")
     page.wait_for_timeout(300)
     dark = ground()
-    assert sum(map(int, re.findall(r"\d+", dark)[:3])) < 200 < sum(map(int, re.findall(r"\d+", light)[:3]))
+    assert sum(map(int, re.findall(r"\d+", dark)[:3])) < 200 < sum(
+        map(int, re.findall(r"\d+", light)[:3]))
     assert "invert" in page.evaluate("getComputedStyle(document.querySelector('main img')).filter")
     page.click(".nav-page-next a")
     page.wait_for_load_state()
@@ -234,15 +256,20 @@ def with_pyodide(page, place="pyodide/"):
     "Lets the page find Pyodide at `place` of this server instead of the configured address."
     def answer(route):
         response = route.fetch()
-        route.fulfill(response=response, body=re.sub(r'(<meta name="pyodide" content=")[^"]*', rf"\g<1>/{place}", response.text()))
+        route.fulfill(response=response,
+                      body=re.sub(r'(<meta name="pyodide" content=")[^"]*', rf"\g<1>/{place}",
+                                  response.text()))
     page.route("**/*.html", answer)
 
 
 def run_cell(page, i: int, code=None) -> str:
     "Run the page's cell `i`, with other code in it if given; what it then shows."
-    if code is not None: page.evaluate("([i, code]) => { document.querySelectorAll('.cell .cell-code code')[i].textContent = code }", [i, code])
+    if code is not None: page.evaluate("([i, code]) => { document.querySelectorAll('.cell "
+                                       ".cell-code code')[i].textContent = code }",
+                                       [i, code])
     page.locator(".run-button").nth(i).click()
-    page.wait_for_function("(i) => !document.querySelectorAll('.run-button')[i].disabled", arg=i, timeout=60000)
+    page.wait_for_function("(i) => !document.querySelectorAll('.run-button')[i].disabled", arg=i,
+                           timeout=60000)
     return page.locator(".run-output").nth(i).inner_text()
 
 
@@ -255,7 +282,10 @@ def test_without_python_the_page_says_so(watch):
 
 
 def test_cells_run_in_the_page(watch):
-    "With what npm's package of Pyodide holds: Python, its output, its errors, and the project's package; not NumPy."
+    """With what npm's package of Pyodide holds:
+
+    Python, its output, its errors, and the project's package; not NumPy.
+    """
     package("pyodide")
     watched = watch()
     with_pyodide(watched.page)
@@ -263,31 +293,46 @@ def test_cells_run_in_the_page(watch):
     page = watched.open(LESSON)
     assert run_cell(page, 0, "print('six', end=' ')\n6 * 7").split() == ["six", "42"]
     assert "NumPy could not be loaded" in page.locator(".run-note").inner_text()
-    assert run_cell(page, 0, "from importlib.util import find_spec\nfind_spec('tinytorch.nn.losses').origin").endswith("tinytorch/nn/losses.py'")
+    assert run_cell(
+        page, 0,
+        "from importlib.util import "
+        "find_spec\nfind_spec('tinytorch.nn.losses').origin").endswith("tinytorch/nn/losses.py'")
     said = run_cell(page, 0, "x = 1\nx / 0")
     assert "line 2" in said and "ZeroDivisionError" in said and "pyodide" not in said
     assert "ModuleNotFoundError" in run_cell(page, 0, "import numpy")
-    assert run_cell(page, 0, "class Rich:\n    def _repr_html_(self): return '<b>bold</b>'\nRich()") == "bold"
+    assert run_cell(
+        page, 0, "class Rich:\n    def _repr_html_(self): return '<b>bold</b>'\nRich()") == "bold"
     chart = {"data": {"values": [{"a": 1}]}, "mark": "point", "encoding": {"x": {"field": "a"}}}
-    run_cell(page, 0, f"class Chart:\n    def _repr_mimebundle_(self, include=None, exclude=None): return {{'application/vnd.vegalite.v5+json': {chart}}}\nChart()")
+    run_cell(page, 0,
+             "class Chart:\n    def _repr_mimebundle_(self, include=None, exclude=None): return "
+             f"{{'application/vnd.vegalite.v5+json': {chart}}}\nChart()")
     page.wait_for_selector(".run-output .chart svg")
     assert run_cell(page, 0, "x = 3") == "Done." and run_cell(page, 0, "x") == "3"
     assert not watched.strangers
 
 
 def test_cells_before_run_first(watch, site):
-    "A cell that is run gets the cells before it, also those that the page does not show, each once."
+    """A cell that is run gets the cells before it, also those that the page does not show, each
+    once.
+    """
     package("pyodide")
     watched = watch()
     page = watched.page
     with_pyodide(page)
     page.goto(watched.address + LESSON)
     shown = [text.strip() for text in page.locator(".cell .cell-code code").all_text_contents()]
-    cells = json.loads((site / "notebooks/04_losses/losses_dev.ipynb.json").read_text(encoding="utf-8"))
-    assert [text for text in shown if text not in [cell["code"] for cell in cells]] == [], "cells of the page that the file lacks"
-    page.route("**/losses_dev.ipynb.json", lambda route: route.fulfill(json=[
-        {"code": code, "alone": code == "alone = True"} for code in ("count = 1", "count += 1", "alone = True", shown[1], "count += 10", shown[2])]))
-    assert run_cell(page, 1, "count") == "2" and run_cell(page, 1, "count") == "2" and run_cell(page, 2, "count") == "12"
+    cells = json.loads((site
+                        / "notebooks/04_losses/losses_dev.ipynb.json").read_text(encoding="utf-8"))
+    assert [text for text in shown
+            if text not in [cell["code"]
+                for cell in cells]] == [], "cells of the page that the file lacks"
+    page.route("**/losses_dev.ipynb.json",
+               lambda route: route.fulfill(json=[{"code": code, "alone": code == "alone = True"}
+                                                 for code in (
+                                                     "count = 1", "count += 1", "alone = True",
+                                                     shown[1], "count += 10", shown[2])]))
+    assert (run_cell(page, 1, "count") == "2" and run_cell(page, 1, "count") == "2"
+            and run_cell(page, 2, "count") == "12")
     assert "NameError" in run_cell(page, 0, "alone")
 
 
@@ -299,7 +344,10 @@ def test_a_cell_that_fails_stops_the_others_once(watch):
     with_pyodide(page)
     page.goto(watched.address + LESSON)
     shown = [text.strip() for text in page.locator(".cell .cell-code code").all_text_contents()]
-    page.route("**/losses_dev.ipynb.json", lambda route: route.fulfill(json=[{"code": code, "alone": False} for code in ("y = 1", "1 / 0", "y += 1", shown[0])]))
+    page.route("**/losses_dev.ipynb.json",
+               lambda route: route.fulfill(json=[{"code": code, "alone": False}
+                                                 for code in (
+                                                     "y = 1", "1 / 0", "y += 1", shown[0])]))
     said = run_cell(page, 0, "y")
     assert "ZeroDivisionError" in said and "goes on without it" in said
     assert run_cell(page, 0) == "2"

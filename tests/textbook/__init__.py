@@ -1,6 +1,8 @@
-"""Definitions of losses as textbooks print them: float64, one sample at a time, with no care for large numbers.
+"""Definitions of losses as textbooks print them: float64, one sample at a time, with no care for
+large numbers.
 
-Each module here has a dictionary `TEXTBOOK` by loss, in the convention of `tinytorch.checking.TEXTBOOK`.
+Each module here has a dictionary `TEXTBOOK` by loss, in the convention of
+`tinytorch.checking.TEXTBOOK`.
 """
 from importlib import import_module
 from pkgutil import iter_modules

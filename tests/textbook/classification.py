@@ -21,6 +21,8 @@ def sparsemax(row, target):
 
 
 TEXTBOOK = {
-    "PolyLoss": lambda row, t, epsilon=1.0, **options: weighed(lambda: -np.log(probability(row, t)) + epsilon * (1 - probability(row, t)), t, **options),
-    "GeneralizedCrossEntropyLoss": lambda row, t, q=0.7, **options: weighed(lambda: (1 - probability(row, t) ** q) / q, t, **options),
+    "PolyLoss": lambda row, t, epsilon=1.0, **options: weighed(
+        lambda: -np.log(probability(row, t)) + epsilon * (1 - probability(row, t)), t, **options),
+    "GeneralizedCrossEntropyLoss": lambda row, t, q=0.7, **options: weighed(
+        lambda: (1 - probability(row, t) ** q) / q, t, **options),
     "SparsemaxLoss": lambda row, t, **options: weighed(lambda: sparsemax(row, t), t, **options)}

@@ -30,4 +30,5 @@ def tweedie(x, t, power=1.5, log_input=True):
     return 2 * (t**b / (a * b) - t * mean**a / a + mean**b / b)
 
 
-TEXTBOOK = {"PoissonNLLLoss": poisson, "GaussianNLLLoss": gaussian, "KLDivLoss": kl, "TweedieDevianceLoss": tweedie}
+TEXTBOOK = {"PoissonNLLLoss": poisson, "GaussianNLLLoss": gaussian, "KLDivLoss": kl,
+            "TweedieDevianceLoss": tweedie}

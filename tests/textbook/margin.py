@@ -8,17 +8,22 @@ def multi_margin(row, target, p=1, margin=1.0, weight=None):
 
 
 def multilabel_margin(row, target):
-    labels = [int(j) for j in target[:list(target).index(-1)]] if -1 in target else [int(j) for j in target]
-    return sum(max(0, 1 - row[j] + x) for j in labels for i, x in enumerate(row) if i not in labels) / len(row)
+    labels = ([int(j) for j in target[:list(target).index(-1)]] if -1 in target
+              else [int(j) for j in target])
+    return (sum(max(0, 1 - row[j] + x) for j in labels for i, x in enumerate(row)
+                if i not in labels) / len(row))
 
 
 def multilabel_soft_margin(row, target, weight=None):
     p = 1 / (1 + np.exp(-row))
-    return np.mean((1 if weight is None else weight) * -(target * np.log(p) + (1 - target) * np.log(1 - p)))
+    return np.mean((1 if weight is None else weight) *
+                   -(target * np.log(p) + (1 - target) * np.log(1 - p)))
 
 
 def best_rival(row, target, margin):
-    return max(0, margin - row[target] + max((x for i, x in enumerate(row) if i != target), default=-np.inf))
+    return max(0,
+               margin - row[target] + max((x for i, x in enumerate(row) if i != target),
+                                          default=-np.inf))
 
 
 TEXTBOOK = {

@@ -26,11 +26,14 @@ def list_mle(row, target):
 
 def coral(row, target, weight=None):
     weight = np.ones(len(row)) if weight is None else weight
-    return -sum(w * np.log(p if target > k else 1 - p) for k, (w, p) in enumerate(zip(weight, sigmoid(row))))
+    return -sum(w * np.log(p if target > k else 1 - p)
+                for k, (w, p) in enumerate(zip(weight, sigmoid(row))))
 
 
-def dpo(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta=0.1, label_smoothing=0.0):
-    rewards = beta * (policy_chosen - reference_chosen), beta * (policy_rejected - reference_rejected)
+def dpo(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta=0.1,
+        label_smoothing=0.0):
+    rewards = (beta * (policy_chosen - reference_chosen),
+               beta * (policy_rejected - reference_rejected))
     p = sigmoid(rewards[0] - rewards[1])
     return -(1 - label_smoothing) * np.log(p) - label_smoothing * np.log(1 - p)
 

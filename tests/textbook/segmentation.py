@@ -16,19 +16,23 @@ def focal(row, target, gamma=2.0, weight=None, ignore_index=-100):
 
 
 def of_classes(index):
-    "The index of a region as one of the classes of a single pixel: the mean over its classes, or those that are there."
+    """The index of a region as one of the classes of a single pixel: the mean over its classes, or
+    those that are there.
+    """
     def loss(row, target, ignore_index=-100, **options):
         if np.ndim(target):
             return index(1 / (1 + np.exp(-row)), row, target, **options)
         p = np.exp(row) / np.exp(row).sum()
-        return np.mean([index(p[c:c + 1], None, np.array([float(c == target)]), **options) for c in range(len(row))])
+        return np.mean([index(p[c:c + 1], None, np.array([float(c == target)]), **options)
+                        for c in range(len(row))])
     return loss
 
 
 @of_classes
 def tversky(p, row, target, alpha=0.5, beta=0.5, smooth=1.0):
     both = sum(p * target)
-    return 1 - (both + smooth) / (both + alpha * sum(p * (1 - target)) + beta * sum((1 - p) * target) + smooth)
+    return 1 - (both + smooth) / (both + alpha * sum(p * (1 - target))
+                                  + beta * sum((1 - p) * target) + smooth)
 
 
 @of_classes
@@ -50,4 +54,5 @@ def lovasz_hinge(row, target, ignore_index=-100):
     return total
 
 
-TEXTBOOK = {"BinaryFocalLoss": binary_focal, "FocalLoss": focal, "TverskyLoss": tversky, "DiceLoss": dice, "LovaszHingeLoss": lovasz_hinge}
+TEXTBOOK = {"BinaryFocalLoss": binary_focal, "FocalLoss": focal, "TverskyLoss": tversky,
+            "DiceLoss": dice, "LovaszHingeLoss": lovasz_hinge}
