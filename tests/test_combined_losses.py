@@ -72,7 +72,9 @@ def test_order_does_not_matter(terms, input, target):
     loss = sum(terms)
     assert loss.terms == {}
     check_same(loss, expected, input, target, "the sum in another order")
-    assert loss.terms == expected.terms
+    assert loss.terms.keys() == expected.terms.keys()
+    for name, term in loss.terms.items():        # "auto" may have compiled a formula in between
+        check_close(tuple(term), tuple(expected.terms[name]), name, **close)
 
 
 @repeatable

@@ -240,3 +240,11 @@ def test_actions_are_pinned_by_commit(name):
     for line in workflows()[name].splitlines():
         assert ("uses:" not in line
                 or re.search(r"uses: [\w/-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+$", line)), line
+
+
+def test_code_keeps_to_100_columns():
+    "In notebooks under 1 % of the lines are longer: examples, addresses, messages in one piece."
+    lines = [line for notebook in NOTEBOOKS for source, _ in code_cells(notebook)
+             for line in source.splitlines() if not line.startswith("#|")]
+    wide = [line for line in lines if len(line) > 100]
+    assert len(lines) > 20_000 and len(wide) < len(lines) / 100, wide[:20]

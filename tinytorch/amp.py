@@ -69,7 +69,8 @@ def parameters_of(source) -> list:
         given = given()
     found = [given] if isinstance(given, Tensor) else list(given) if np.iterable(given) else []
     if not found or not all(isinstance(x, Tensor) for x in found):
-        raise TypeError(f"GradScaler: the Tensors to train are needed, but {type(source).__name__} has none. "
+        raise TypeError(f"GradScaler: the Tensors to train are needed, but {type(source).__name__} "
+                        "has none. "
                         f"Pass the model, or model.parameters().")
     return found
 
@@ -157,13 +158,16 @@ class GradScaler:
             return
         parameters = dict.fromkeys(parameters_of(parameters))       # each once
         if any(p in self._finite for p in parameters):
-            raise RuntimeError("GradScaler: unscale_ was already called for these parameters since the last update(). "
-                               "Dividing twice would make their gradients too small; call update() after each step.")
+            raise RuntimeError("GradScaler: unscale_ was already called for these parameters since "
+                               "the last update(). "
+                               "Dividing twice would make their gradients too small; call "
+                               "update() after each step.")
         if all(p.grad is None for p in parameters):
             raise RuntimeError("GradScaler: no parameter has a gradient. Call "
                                "scaler.scale(loss).backward() first.")
         if any(p.dtype == np.float16 for p in parameters):
-            raise ValueError("GradScaler: a parameter is float16, in which its gradient, divided by the scale, would vanish again. "
+            raise ValueError("GradScaler: a parameter is float16, in which its gradient, divided "
+                             "by the scale, would vanish again. "
                              "Keep it in float32 and compute with cast(parameter, 'float16').")
         for p in parameters:
             if p.grad is not None:
@@ -190,7 +194,8 @@ class GradScaler:
             return take_step()
         parameters = parameters_of(optimizer if parameters is None else parameters)
         if any(p in self._stepped for p in parameters):
-            raise RuntimeError("GradScaler: step was already called for these parameters since the last update(). "
+            raise RuntimeError("GradScaler: step was already called for these parameters since the "
+                               "last update(). "
                                "Call update() once after each step.")
         if rest := [p for p in parameters if p not in self._finite]:
             self.unscale_(rest)
@@ -223,8 +228,10 @@ class GradScaler:
                                         **self.rule)
         self._finite, self._stepped = {}, set()
         if scale < SMALLEST:
-            raise FloatingPointError(f"GradScaler: a gradient is infinite or NaN at any scale, down to {self._scale:.3g}. "
-                                     f"Look for NaN in the weights and the data, or lower the learning rate.")
+            raise FloatingPointError("GradScaler: a gradient is infinite or NaN at any scale, "
+                                     f"down to {self._scale:.3g}. "
+                                     "Look for NaN in the weights and the data, or lower the "
+                                     "learning rate.")
         self._scale = scale if scale <= LARGEST else self._scale
 
     def get_scale(self) -> float:

@@ -34,7 +34,8 @@ from .nn.criterion import ClassLoss, RowLoss
 
 # %% ../nbs/machinery/checking_dev.ipynb #5be0d3aa
 if not __debug__:
-    raise RuntimeError("Python leaves assertions out (-O or PYTHONOPTIMIZE is set), so that no test "
+    raise RuntimeError("Python leaves assertions out (-O or PYTHONOPTIMIZE is set), so that no "
+                       "test "
                        "would test anything. Start it without.")
 
 # %% ../nbs/machinery/checking_dev.ipynb #72da9eb9
@@ -578,7 +579,8 @@ def nothing_costs_nothing(loss_class, options, rng):
               if issubclass(loss_class, RowLoss) else [(0, 4), (2, 3, 0)])
     for loss, arguments in examples(loss_class, options, rng, shapes):
         result = loss(*arguments)
-        assert result.size == 0 if loss.reduction == "none" else result.item() == 0, f"{loss!r} of nothing is {result}"
+        assert (result.size == 0 if loss.reduction == "none"
+                else result.item() == 0), f"{loss!r} of nothing is {result}"
         for x, gradient in zip(arguments, gradients_of(loss, arguments, np.ones(result.shape))):
             assert gradient is None or gradient.shape == x.shape, f"{loss!r} of nothing has a gradient of shape {gradient.shape}"
 

@@ -98,8 +98,10 @@ def curve(loss, x, target, **options):
         return loss(x, np.full_like(x, target), **options)[:2]
     classes = isinstance(loss, ClassLoss)
     if loss.rows and not classes:
-        raise ValueError(f"plot_loss: {type(loss).__name__} needs a row of numbers for each sample, but a curve has one. "
-                         "Pass a function of (x, target) that builds the rows and returns value and slope.")
+        raise ValueError(f"plot_loss: {type(loss).__name__} needs a row of numbers for each "
+                         "sample, but a curve has one. "
+                         "Pass a function of (x, target) that builds the rows and returns value "
+                         "and slope.")
     each = copy.copy(loss)
     each.reduction = "none"
     x = Tensor(np.stack([x, 0 * x], axis=1) if classes else x, requires_grad=True)
@@ -111,7 +113,8 @@ def curve(loss, x, target, **options):
 def in_words(x, value, slope) -> str:
     "The course of a loss and its slope."
     low = np.nanargmin(value)
-    return (f"the loss goes from {value[0]:.3g} at {x[0]:g} over its lowest, {value[low]:.3g} at {x[low]:.3g}, to {value[-1]:.3g} at {x[-1]:g}, "
+    return (f"the loss goes from {value[0]:.3g} at {x[0]:g} over its lowest, {value[low]:.3g} at "
+            f"{x[low]:.3g}, to {value[-1]:.3g} at {x[-1]:g}, "
             f"the slope from {slope[0]:.3g} to {slope[-1]:.3g}")
 
 # %% ../nbs/machinery/plotting_dev.ipynb #e32240d8
@@ -269,8 +272,11 @@ def plot_samples(losses, n=8, ax=None):
                label=f"mean: {losses.mean():.2g}")
     ax.set(title="each sample's loss", xlabel="sample, by loss", ylabel="loss")
     ax.legend(frameon=False)
-    describe(ax, f"The losses of {len(losses)} samples in order: half are below {np.median(losses):.2g}, their mean is {losses.mean():.2g}, "
-                 f"the largest {losses[-1]:.2g}; the {min(n, len(losses))} largest make {share:.0%} of the sum.")
+    describe(ax,
+             f"The losses of {len(losses)} samples in order: half are below "
+             f"{np.median(losses):.2g}, their mean is {losses.mean():.2g}, "
+             f"the largest {losses[-1]:.2g}; the {min(n, len(losses))} largest make {share:.0%} "
+             "of the sum.")
     return ax
 
 # %% ../nbs/machinery/plotting_dev.ipynb #2f22d061
@@ -345,6 +351,8 @@ def plot_reliability(probabilities, happened, bins=10, ax=None):
     ax.set(title=f"expected calibration error {error:.2g}", xlabel="probability", xlim=(0, 1),
            ylim=(0, 1.02))
     ax.legend(frameon=False, loc="upper left")
-    describe(ax, f"Of the answers with a mean probability of {said[0]:.2f}, {seen[0]:.0%} were so, of those with {said[-1]:.2f}, {seen[-1]:.0%}; "
-                 f"{len(said)} bins in all, expected calibration error {error:.2g}.")
+    describe(ax,
+             f"Of the answers with a mean probability of {said[0]:.2f}, {seen[0]:.0%} were so, of "
+             f"those with {said[-1]:.2f}, {seen[-1]:.0%}; "
+             f"{len(said)} bins in all, expected calibration error {error:.2g}.")
     return ax

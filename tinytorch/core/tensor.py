@@ -60,7 +60,8 @@ def lost_from(data) -> str:
         return "" if plain else next(filter(None, map(lost_from, data)), "")
     if isinstance(data, Tensor):
         return ("is a list of Tensors, and their history would be lost. "
-                "Put them together with stack(tensors), or along an axis they have with cat(tensors).")
+                "Put them together with stack(tensors), or along an axis they have with "
+                "cat(tensors).")
     if isinstance(data, np.ma.MaskedArray):
         return ("is a masked array, and its mask would be lost. Fill it, as in data.filled(0), "
                 "and give the masked elements the weight 0, in a loss with sample_weight.")
@@ -92,7 +93,8 @@ def check_whole_numbers(data, array):
         for number in np.array(data, dtype=object)[large]:
             if not isinstance(number,
                               (float, np.floating)) and float(np.float32(number)) != int(number):
-                raise ValueError(f"Tensor: data holds {number}, a whole number that float32 cannot hold. Pass np.array(data) "
+                raise ValueError(f"Tensor: data holds {number}, a whole number that float32 cannot "
+                                 "hold. Pass np.array(data) "
                                  f"to keep whole numbers, or np.array(data, dtype=np.float64).")
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #a02734d4
@@ -306,7 +308,8 @@ def matrix_product(a, b):
     "`a @ b` for Tensors of at least one dimension. Raises ValueError if their shapes do not fit."
     if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-2:][0]:
         raise ValueError(f"Tensor: cannot multiply shapes {a.shape} @ {b.shape}: "
-                         f"the last axis of the first must be as long as the last but one of the second.")
+                         "the last axis of the first must be as long as the last but one of the "
+                         "second.")
     if b.ndim == 1:
         product = a @ b.reshape(-1, 1)
         return product.reshape(product.shape[:-1])
@@ -622,8 +625,10 @@ def without_gradient(function, inputs, options):
     kinds = [np.asarray(part).dtype.kind
              for part in (result if isinstance(result, tuple) else [result])]
     if any(x.requires_grad for x in tensors) and not {"f", "c", "V"}.isdisjoint(kinds):
-        raise TypeError(f"Tensor: np.{function.__name__} records no gradient. Write it with what a Tensor can do (+ - * / ** @, exp, "
-                        f"log, sqrt, abs, sum, mean, max, reshape, transpose, an index, cat, stack), or pass tensor.data.")
+        raise TypeError(f"Tensor: np.{function.__name__} records no gradient. Write it with what a "
+                        "Tensor can do (+ - * / ** @, exp, "
+                        "log, sqrt, abs, sum, mean, max, reshape, transpose, an index, cat, "
+                        "stack), or pass tensor.data.")
     return result
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #945df27f
@@ -699,10 +704,13 @@ def is_held(part, held) -> bool:
 def start_gradient(tensor, gradient):
     "The gradient that `tensor.backward(gradient)` starts from, an array of its own."
     if not tensor.requires_grad:
-        raise RuntimeError("backward: nothing was recorded, because no tensor in this computation has requires_grad=True. "
-                           "Create the tensors you want gradients of with Tensor(..., requires_grad=True).")
+        raise RuntimeError("backward: nothing was recorded, because no tensor in this computation "
+                           "has requires_grad=True. "
+                           "Create the tensors you want gradients of with Tensor(..., "
+                           "requires_grad=True).")
     if gradient is None and tensor.size != 1:
-        raise ValueError(f"backward: a tensor of shape {tensor.shape} has no single slope. Reduce it to one number first, "
+        raise ValueError(f"backward: a tensor of shape {tensor.shape} has no single slope. Reduce "
+                         "it to one number first, "
                          f"as in x.mean().backward(), or pass a gradient of shape {tensor.shape}.")
     if gradient is None:
         return (np.full(tensor.shape, 1, tensor.dtype) if tensor.data.ndim
@@ -753,7 +761,8 @@ class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Compa
         self.grad, self.requires_grad = None, bool(requires_grad)
         self._inputs, self._backward, self._sum = (), None, None
         if requires_grad and not is_float(self.dtype):
-            raise TypeError(f"Tensor: requires_grad=True needs floating-point data, not {self.dtype}. "
+            raise TypeError("Tensor: requires_grad=True needs floating-point data, not "
+                            f"{self.dtype}. "
                             f"Convert first: Tensor(array.astype(np.float32), requires_grad=True).")
 
     @staticmethod

@@ -71,8 +71,11 @@ def increasing(name: str, cutoffs, n_classes: int) -> list:
     right = sorted({c for c in given
                     if isinstance(c, int) and not isinstance(c, bool) and 0 < c < n_classes})
     if not right or given != right:
-        raise ValueError(f"{name}: cutoffs is {given}, but it must hold increasing whole numbers from 1 to n_classes - 1 = {n_classes - 1}, "
-                         f"at least one. {f'Pass {right}.' if right else 'Without clusters use Linear and CrossEntropyLoss.'}")
+        raise ValueError(
+            f"{name}: cutoffs is {given}, but it must hold increasing whole numbers from 1 to "
+            f"n_classes - 1 = {n_classes - 1}, "
+            "at least one. "
+            f"{f'Pass {right}.' if right else 'Without clusters use Linear and CrossEntropyLoss.'}")
     return right
 
 
@@ -85,7 +88,8 @@ def hidden_sizes(name: str, in_features: int, clusters: int, div_value: float) -
         raise ValueError(f"{name}: div_value is {div_value}, which cannot be raised to "
                          f"the power of {clusters}. The default is 4.") from None
     if 0 in sizes:
-        raise ValueError(f"{name}: with in_features={in_features} and div_value={div_value} cluster {sizes.index(0)} has hidden states of length 0. "
+        raise ValueError(f"{name}: with in_features={in_features} and div_value={div_value} "
+                         f"cluster {sizes.index(0)} has hidden states of length 0. "
                          "Use fewer cutoffs or a smaller div_value.")
     return sizes
 
@@ -115,8 +119,10 @@ def classes_of(name: str, target, shape: tuple, n_classes: int) -> np.ndarray:
     outside = (target < 0) | (target >= n_classes)
     if outside.any():
         where, value = first(target, outside)
-        raise ClassIndexError(f"{name}: target{where} is {value}, but n_classes is {n_classes}: classes are 0..{n_classes - 1}. "
-                              "If your labels start at 1, subtract 1; leave samples without a class out of the batch.")
+        raise ClassIndexError(f"{name}: target{where} is {value}, but n_classes is {n_classes}: "
+                              f"classes are 0..{n_classes - 1}. "
+                              "If your labels start at 1, subtract 1; leave samples without a "
+                              "class out of the batch.")
     return class_indices(name, target.reshape(-1), (target.size, n_classes))[0]
 
 # %% ../../nbs/04_losses/adaptive_softmax_dev.ipynb #3bfba3dd

@@ -94,8 +94,10 @@ def spread(name: str, option: str, array: np.ndarray, shape: tuple) -> np.ndarra
     try:
         return np.broadcast_to(array, shape)
     except ValueError:
-        raise ValueError(f"{name}: {option} has shape {array.shape}, which does not fit an input of shape {shape}. "
-                         f"Give one number for each element, or for each of the last axis.") from None
+        raise ValueError(f"{name}: {option} has shape {array.shape}, which does not fit an input "
+                         f"of shape {shape}. "
+                         "Give one number for each element, or for each of the last "
+                         "axis.") from None
 
 
 def sample_weights(name: str, value, shape: tuple) -> np.ndarray:
@@ -105,7 +107,8 @@ def sample_weights(name: str, value, shape: tuple) -> np.ndarray:
     """
     weight = option_array(name, "sample_weight", value)
     if weight.shape != shape[:weight.ndim]:
-        raise ValueError(f"{name}: sample_weight has shape {weight.shape}, but the samples have shape {shape}. "
+        raise ValueError(f"{name}: sample_weight has shape {weight.shape}, but the samples have "
+                         f"shape {shape}. "
                          f"Give one weight for each sample, or one for each along the first axes.")
     wrong = ~((weight >= 0) & (weight < inf))
     if wrong.any():
@@ -241,10 +244,13 @@ def label_lists(rng, shape: tuple) -> np.ndarray:
 
 
 LOGS = dict(high=0, rounding=0.01, edges=(0, -1e4, -1e30), sample=log_probabilities)
-LOG_PROBABILITY = Domain("log-probability", **LOGS, advice=(
-    (lambda x: x.min(initial=0) >= 0 and x.max(initial=0) <= 1, "Log-probabilities are at most 0; these look like probabilities: pass their "
-     "logarithms, or better the scores before the softmax to CrossEntropyLoss."),
-    "Log-probabilities are at most 0. Pass log_softmax(scores), or the scores themselves to CrossEntropyLoss."))
+LOG_PROBABILITY = Domain(
+    "log-probability", **LOGS,
+    advice=((lambda x: x.min(initial=0) >= 0 and x.max(initial=0) <= 1,
+             "Log-probabilities are at most 0; these look like probabilities: pass their "
+             "logarithms, or better the scores before the softmax to CrossEntropyLoss."),
+            "Log-probabilities are at most 0. Pass log_softmax(scores), or the scores themselves "
+            "to CrossEntropyLoss."))
 TEXT_LOG_PROBABILITY = Domain("log-probability", **LOGS, advice=(
     "The log-probability of a text is the sum of the log-probabilities of its tokens.",))
 CLASS_INDEX = Domain("class index", whole=True)
@@ -323,7 +329,8 @@ def check_whole(name: str, target: np.ndarray) -> None:
     "Raise ValueError unless all indices are whole numbers."
     if is_float(target.dtype) and (broken := ~(target == np.floor(target))).any():
         where, value = first(target, broken)
-        raise ValueError(f"{name}: target{where} is {value:.6g}, but a class index is a whole number. "
+        raise ValueError(f"{name}: target{where} is {value:.6g}, but a class index is a whole "
+                         "number. "
                          f"For a regression use MSELoss.")
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #3f5a68e7
@@ -335,7 +342,8 @@ def check_index_shape(name: str, target: np.ndarray, shape: tuple) -> None:
     probabilities = f" and class probabilities {shape}" if name == "CrossEntropyLoss" else ""
     exchanged = (" Are input and target exchanged?" if shape == target.shape[:1] + target.shape[2:]
                  else "")
-    raise ValueError(f"{name}: target has shape {target.shape}, but for an input of shape {shape} class indices have "
+    raise ValueError(f"{name}: target has shape {target.shape}, but for an input of shape {shape} "
+                     "class indices have "
                      f"shape {expected}{probabilities}.{exchanged}")
 
 
@@ -349,7 +357,8 @@ def outside_classes(name: str, target, shape: tuple, classes: int, ignored, igno
                else f"To leave samples out, set ignore_index={value:.0f}."
                if value < 0 and ignore_index is not None
                else "Give the input one score for each class.")
-        raise ClassIndexError(f"{name}: target{where} is {value:.0f}, but an input of shape {shape} has "
+        raise ClassIndexError(f"{name}: target{where} is {value:.0f}, but an input of shape "
+                              f"{shape} has "
                               f"classes 0..{classes - 1}. {fix}")
 
 

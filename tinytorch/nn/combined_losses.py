@@ -86,7 +86,8 @@ def check_shapes(owner: str, values: dict) -> tuple:
     shapes = {x.shape for x in values.values()}
     if len(shapes) > 1:
         listed = ", ".join(f"{name} {x.shape}" for name, x in values.items())
-        raise ValueError(f"{owner}: the terms have different shapes: {listed}. Give all losses the same reduction; "
+        raise ValueError(f"{owner}: the terms have different shapes: {listed}. Give all losses the "
+                         "same reduction; "
                          f"with reduction='none' they must also agree on what a sample is.")
     return shapes.pop()
 
@@ -216,7 +217,8 @@ class WeightedSum(Combining, Module):
         losses = list(losses)
         weights = [1] * len(losses) if weights is None else list(weights)
         if not losses or len(losses) != len(weights):
-            raise ValueError(f"WeightedSum: there are {len(losses)} losses and {len(weights)} weights. "
+            raise ValueError(f"WeightedSum: there are {len(losses)} losses and {len(weights)} "
+                             "weights. "
                              f"Give at least one loss, and one weight for each.")
         self.losses, self.weights, self.terms = [], [], {}
         for loss, weight in zip(losses, weights):
@@ -286,7 +288,8 @@ def check_names(what: str, given, expected, every: bool = True) -> None:
     missing, unknown = ([name for name in expected if every and name not in given],
                         [name for name in given if name not in expected])
     if missing or unknown:
-        raise ValueError(f"MultiTaskLoss: {what} has the names {quoted(given)}, but needs {'' if every else 'some of '}{quoted(expected)}. "
+        raise ValueError(f"MultiTaskLoss: {what} has the names {quoted(given)}, but needs "
+                         f"{'' if every else 'some of '}{quoted(expected)}. "
                          f"Missing: {quoted(missing)}. Unknown: {quoted(unknown)}.")
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #4b153166
@@ -325,7 +328,8 @@ class MultiTaskLoss(Combining, Module):
     """
     def __init__(self, losses: dict, weights: dict | None = None, learned: dict | None = None):
         if not isinstance(losses, dict) or not losses or not all(map(callable, losses.values())):
-            raise TypeError(f"MultiTaskLoss: losses is {losses!r}, but it must be a dictionary from the names of tasks to losses, "
+            raise TypeError(f"MultiTaskLoss: losses is {losses!r}, but it must be a dictionary "
+                            "from the names of tasks to losses, "
                             f"or to functions of (output, target).")
         learned = {} if learned is None else learned
         check_names("learned", learned, losses, every=False)

@@ -246,7 +246,8 @@ class Loss(Module):
         if not isinstance(value, np.ndarray):
             return 1.0 if value is None and name == "weight" else value
         if value.shape != shape[-1:]:
-            raise ValueError(f"{type(self).__name__}: {name} has shape {value.shape}, but an input of shape {shape} has "
+            raise ValueError(f"{type(self).__name__}: {name} has shape {value.shape}, but an input "
+                             f"of shape {shape} has "
                              f"{shape[-1]} {self.columns}. Give one {name} for each.")
         return value.astype(dtype, copy=False)
 
@@ -392,7 +393,8 @@ class ClassLoss(Loss):
     def check_weight(self, shape, classes):
         "Raise ValueError unless there is one weight for each class."
         if self.weight is not None and self.weight.shape != (classes,):
-            raise ValueError(f"{type(self).__name__}: weight has shape {self.weight.shape}, but an input of shape {shape} has "
+            raise ValueError(f"{type(self).__name__}: weight has shape {self.weight.shape}, but an "
+                             f"input of shape {shape} has "
                              f"{classes} classes. Give one weight for each class.")
 
     def check_probabilities(self, input, target):
@@ -401,12 +403,16 @@ class ClassLoss(Loss):
         """
         name, shape = type(self).__name__, input.shape
         if input.ndim == 1 and not is_float(target.dtype):
-            raise ValueError(f"{name}: input and target both have shape {shape}, and target holds whole numbers. As the class "
-                             f"indices of {len(input)} samples they need an input of shape ({len(input)}, C); as the probabilities "
+            raise ValueError(f"{name}: input and target both have shape {shape}, and target holds "
+                             "whole numbers. As the class "
+                             f"indices of {len(input)} samples they need an input of shape "
+                             f"({len(input)}, C); as the probabilities "
                              f"of the classes of one sample, pass fractions: target.astype(float).")
         if self.ignore_index >= 0:
-            raise ValueError(f"{name}: ignore_index is {self.ignore_index}, but target holds class probabilities, "
-                             "which have no index to ignore. Set the rows of such samples to 0 instead.")
+            raise ValueError(f"{name}: ignore_index is {self.ignore_index}, but target holds class "
+                             "probabilities, "
+                             "which have no index to ignore. Set the rows of such samples to 0 "
+                             "instead.")
 
     @staticmethod
     def weigh(target, weight, ignored):
@@ -462,7 +468,8 @@ class RowLoss(Loss):
             check_same_shape(name, input, array, (first, argument))
             return self.samples_first(array)
         if array.shape != input.shape[:-1]:
-            raise ValueError(f"{name}: {argument} has shape {array.shape}, but for {first} of shape {input.shape} it needs shape "
+            raise ValueError(f"{name}: {argument} has shape {array.shape}, but for {first} of "
+                             f"shape {input.shape} it needs shape "
                              f"{input.shape[:-1]}: one number for each row.")
         return self.samples_first(array if is_float(array.dtype) else array.astype(dtype), False)
 

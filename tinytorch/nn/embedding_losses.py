@@ -153,7 +153,8 @@ def cosine_similarity(x1, x2, dim: int = 1, eps: float = 1e-8):
     """
     x1, x2 = vectors(*together("cosine_similarity", x1, x2))
     if not -x1.ndim <= dim < x1.ndim:
-        raise IndexError(f"cosine_similarity: dim is {dim}, but arguments of shape {x1.shape} have {x1.ndim} axes. "
+        raise IndexError(f"cosine_similarity: dim is {dim}, but arguments of shape {x1.shape} have "
+                         f"{x1.ndim} axes. "
                          f"For two single vectors set dim=0.")
     return (normalize(x1, dim, eps) * normalize(x2, dim, eps)).sum(axis=dim)
 
@@ -294,7 +295,8 @@ def triplet_margin(anchor, positive, negative, *, margin, p, eps, swap):
         far, to_far, cross = np.minimum(far, other), (1 - share) * to_far, share * to_other
     short = margin + near - far
     value, active = np.squeeze(np.maximum(short, 0), -1), short >= 0
-    return value, active * (to_near - to_far), active * (-to_near - cross), active * (to_far + cross)
+    return (value, active * (to_near - to_far), active * (-to_near - cross),
+            active * (to_far + cross))
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #6dd328f1
@@ -379,7 +381,8 @@ class TripletMarginWithDistanceLoss(Loss):
         "The distance; a TypeError if it carries no slope."
         result = (self.distance_function or pairwise_distance)(a, b)
         if not isinstance(result, Tensor):
-            raise TypeError(f"{type(self).__name__}: distance_function returned {type(result).__name__}, but slopes need a Tensor. "
+            raise TypeError(f"{type(self).__name__}: distance_function returned "
+                            f"{type(result).__name__}, but slopes need a Tensor. "
                             f"Compute with the Tensors themselves, not with their `.data`.")
         return result
 
@@ -495,10 +498,12 @@ class BatchLoss(Loss):
             check_same_shape(name, embeddings[0].data, x.data, (names[0], other))
         for target in labels:
             if target.shape != shape[:1]:
-                raise ValueError(f"{name}: target has shape {target.shape}, but for {names[0]} of shape {shape} it needs {shape[:1]}: "
+                raise ValueError(f"{name}: target has shape {target.shape}, but for {names[0]} of "
+                                 f"shape {shape} it needs {shape[:1]}: "
                                  f"one label for each row.")
             if (unknown := target != target).any():
-                raise ValueError(f"{name}: target{first(target, unknown)[0]} is NaN, but every row needs a label. "
+                raise ValueError(f"{name}: target{first(target, unknown)[0]} is NaN, but every row "
+                                 "needs a label. "
                                  f"Leave rows without one out of the batch.")
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #b8c00047

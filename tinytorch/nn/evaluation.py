@@ -84,7 +84,8 @@ def small(gradients) -> bool:
 def check_not_spent(loss, gradients) -> None:
     "Raise RuntimeError if the gradients of a call have been handed over."
     if gradients is None:
-        raise RuntimeError(f"{type(loss).__name__}: backward() was called a second time on a large loss, "
+        raise RuntimeError(f"{type(loss).__name__}: backward() was called a second time on a large "
+                           "loss, "
                            "whose gradient is not kept. Call the loss again, and backward() once.")
 
 

@@ -193,7 +193,8 @@ class Linear(Module):
         """
         input, (out_features, in_features) = as_tensor(input), self.weight.shape
         if input.shape[-1:] != (in_features,):
-            raise ValueError(f"Linear: input has shape {input.shape}, but weight has shape {self.weight.shape}. "
+            raise ValueError(f"Linear: input has shape {input.shape}, but weight has shape "
+                             f"{self.weight.shape}. "
                              f"The last axis of the input must have length {in_features}.")
         output = input @ self.weight.T
         return output if self.bias is None else output + self.bias

@@ -154,8 +154,10 @@ class GaussianNLLLoss(Loss):
                     and all(n in (1, m) for n, m in zip(x.shape, input.shape)))
 
         if not fits(var):
-            raise ValueError(f"GaussianNLLLoss: var has shape {var.shape}, but for input of shape {input.shape} it must be a number, "
-                             f"or have that shape, or {input.shape[:-1]}, or length 1 in some axes.")
+            raise ValueError(f"GaussianNLLLoss: var has shape {var.shape}, but for input of shape "
+                             f"{input.shape} it must be a number, "
+                             f"or have that shape, or {input.shape[:-1]}, or length 1 in some "
+                             "axes.")
         return input, *[np.broadcast_to(x, input.shape) if fits(x) else x for x in (target, var)]
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #4faf05e4

@@ -164,7 +164,8 @@ class LinearCrossEntropyOptions:
             raise ValueError(f"{name}: acc_policy is {self.acc_policy!r}, but it must be one of "
                              f"{', '.join(map(repr, policies))}.")
         if self.acc_dtype is not None and np.dtype(self.acc_dtype) != np.float32:
-            raise ValueError(f"{name}: acc_dtype is {self.acc_dtype!r}, but sums are taken in float32, "
+            raise ValueError(f"{name}: acc_dtype is {self.acc_dtype!r}, but sums are taken in "
+                             "float32, "
                              f"or in float64 for arguments of float64. Leave it out.")
 
     def rows(self, samples: int, width: int, features: int = 1) -> tuple:
@@ -190,21 +191,27 @@ def check_shapes(name: str, input, weight, bias, target) -> None:
         raise ValueError(f"{name}: input has shape {input.shape}, but it must be (in_features,) "
                          f"or (N, in_features).{advice}")
     if weight.ndim < 2 or 0 in weight.shape[:-1]:
-        raise ValueError(f"{name}: linear_weight has shape {weight.shape}, but it must be (num_classes, in_features) or "
+        raise ValueError(f"{name}: linear_weight has shape {weight.shape}, but it must be "
+                         "(num_classes, in_features) or "
                          f"(num_classes, d1, ..., in_features), with at least one class.")
     if input.shape[-1] != weight.shape[-1]:
-        raise ValueError(f"{name}: input has shape {input.shape} but linear_weight has shape {weight.shape}; "
+        raise ValueError(f"{name}: input has shape {input.shape} but linear_weight has shape "
+                         f"{weight.shape}; "
                          f"their last axes must be equal.")
     if weight.ndim > 2 and input.ndim == 1:
-        raise ValueError(f"{name}: linear_weight has shape {weight.shape}, which needs an input of shape (N, in_features), "
+        raise ValueError(f"{name}: linear_weight has shape {weight.shape}, which needs an input of "
+                         "shape (N, in_features), "
                          f"but it has shape {input.shape}. Use input[None] and target[None].")
     if bias is not None and bias.shape != weight.shape[:-1]:
-        raise ValueError(f"{name}: linear_bias has shape {bias.shape}, but for a linear_weight of shape {weight.shape} "
+        raise ValueError(f"{name}: linear_bias has shape {bias.shape}, but for a linear_weight of "
+                         f"shape {weight.shape} "
                          f"it must be {weight.shape[:-1]}.")
     logits, indices = input.shape[:-1] + weight.shape[:-1], input.shape[:-1] + weight.shape[1:-1]
     if target.shape not in (logits, indices):
-        raise ValueError(f"{name}: target has shape {target.shape}, but for an input of shape {input.shape} and a linear_weight of "
-                         f"shape {weight.shape} class indices have shape {indices} and class probabilities {logits}.")
+        raise ValueError(f"{name}: target has shape {target.shape}, but for an input of shape "
+                         f"{input.shape} and a linear_weight of "
+                         f"shape {weight.shape} class indices have shape {indices} and class "
+                         f"probabilities {logits}.")
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #721ded39
 class LinearCrossEntropy(CrossEntropyLoss):
@@ -242,16 +249,21 @@ class LinearCrossEntropy(CrossEntropyLoss):
         """
         name, classes = type(self).__name__, len(linear_weight)
         if self.weight is not None and self.weight.shape != (classes,):
-            raise ValueError(f"{name}: weight has shape {self.weight.shape}, but a linear_weight of shape {linear_weight.shape} has "
+            raise ValueError(f"{name}: weight has shape {self.weight.shape}, but a linear_weight "
+                             f"of shape {linear_weight.shape} has "
                              f"{classes} classes. Give one weight for each class.")
         if probabilities and self.ignores:
-            raise ValueError(f"{name}: ignore_index is {self.ignore_index}, but target holds class probabilities, "
-                             "which have no index to ignore. Set the rows of such samples to 0 instead.")
+            raise ValueError(f"{name}: ignore_index is {self.ignore_index}, but target holds class "
+                             "probabilities, "
+                             "which have no index to ignore. Set the rows of such samples to 0 "
+                             "instead.")
         outside = ((target < 0) | (target >= classes)) & (target != self.ignore_index)
         if not probabilities and outside.any():
             where, value = first(target, outside)
-            raise ClassIndexError(f"{name}: target{where} is {value:.0f}, but a linear_weight of shape {linear_weight.shape} has "
-                                  f"classes 0..{classes - 1}. If your labels start at 1, subtract 1; to leave samples out, set ignore_index.")
+            raise ClassIndexError(f"{name}: target{where} is {value:.0f}, but a linear_weight of "
+                                  f"shape {linear_weight.shape} has "
+                                  f"classes 0..{classes - 1}. If your labels start at 1, subtract "
+                                  "1; to leave samples out, set ignore_index.")
 
     def forward(self, *inputs, sample_weight=None) -> Tensor:
         "The loss as a Tensor that sends the gradients back."
@@ -417,7 +429,8 @@ class LinearCrossEntropyLoss(LinearCrossEntropy):
         self.in_features, self.num_classes, self.out_features, self.bias = (
             in_features, num_classes, tuple(out_features), bias)
         if self.weight is not None and self.weight.shape != (num_classes,):
-            raise ValueError(f"LinearCrossEntropyLoss: weight has shape {self.weight.shape}, but num_classes is {num_classes}. "
+            raise ValueError(f"LinearCrossEntropyLoss: weight has shape {self.weight.shape}, but "
+                             f"num_classes is {num_classes}. "
                              f"Give one weight for each class.")
         self.linear = Linear(in_features, num_classes * prod(out_features), bias)
 
@@ -430,6 +443,8 @@ class LinearCrossEntropyLoss(LinearCrossEntropy):
         return super().forward(input, weight, bias, target, sample_weight=sample_weight)
 
     def __repr__(self) -> str:
-        return (f"LinearCrossEntropyLoss(in_features={self.in_features}, num_classes={self.num_classes}, out_features={self.out_features}, "
+        return (f"LinearCrossEntropyLoss(in_features={self.in_features}, "
+                f"num_classes={self.num_classes}, out_features={self.out_features}, "
                 f"bias={self.bias}, reduction={self.reduction!r}, weight={self.weight!r}, "
-                f"ignore_index={self.ignore_index if self.ignores else None}, label_smoothing={self.label_smoothing}, options={self.chunking!r})")
+                f"ignore_index={self.ignore_index if self.ignores else None}, "
+                f"label_smoothing={self.label_smoothing}, options={self.chunking!r})")

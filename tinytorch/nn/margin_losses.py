@@ -300,7 +300,8 @@ class MultiMarginLoss(RowLoss):
         if self.weight is None:
             return problem
         if self.weight.shape != input.shape[-1:]:
-            raise ValueError(f"{type(self).__name__}: weight has shape {self.weight.shape}, but an input of shape {input.shape} has "
+            raise ValueError(f"{type(self).__name__}: weight has shape {self.weight.shape}, but an "
+                             f"input of shape {input.shape} has "
                              f"{input.shape[-1]} classes. Give one weight for each class.")
         return problem.but(weight=self.weight[problem.operands[1]])
 

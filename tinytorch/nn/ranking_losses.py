@@ -298,8 +298,10 @@ class CoralLoss(RowLoss):
     def problem(self, input, target):
         problem, name, thresholds = (super().problem(input, target), type(self).__name__,
                                      input.shape[-1])
-        for wrong, error_type, rule in ((target != np.floor(target), ValueError, "a level is a whole number"),
-                                        ((target < 0) | (target > thresholds), ClassIndexError, f"the {thresholds} thresholds of an input of shape "
+        for wrong, error_type, rule in ((target != np.floor(target), ValueError,
+                                         "a level is a whole number"),
+                                        ((target < 0) | (target > thresholds), ClassIndexError,
+                                         f"the {thresholds} thresholds of an input of shape "
                                          f"{input.shape} are between the levels 0..{thresholds}")):
             if wrong.any():
                 where, value = first(target, wrong)

@@ -179,8 +179,10 @@ def check_log_probs(name: str, log_probs: np.ndarray, blank: int) -> None:
         raise ValueError(f"{name}: log_probs has shape {shape}, but it must be (T, N, C), or (T, "
                          "C) for one sample, and not empty.")
     if blank >= shape[-1]:
-        raise ValueError(f"{name}: blank is {blank}, but log_probs of shape {shape} has classes 0..{shape[-1] - 1}. "
-                         f"The blank needs a class of its own: give the model one more output than there are labels.")
+        raise ValueError(f"{name}: blank is {blank}, but log_probs of shape {shape} has classes "
+                         f"0..{shape[-1] - 1}. "
+                         "The blank needs a class of its own: give the model one more output "
+                         "than there are labels.")
 
 
 def check_lengths(name: str, argument: str, value, samples: int, most: int,
@@ -225,12 +227,14 @@ def padded_labels(name: str, targets, target_lengths, samples: int, classes: int
     targets = whole_numbers(name, "targets", targets)
     shape = targets.shape
     if len(shape) not in (1, 2) or len(shape) == 2 and shape[0] != samples:
-        raise ValueError(f"{name}: targets has shape {shape}, but for {samples} samples it must be ({samples}, S), "
+        raise ValueError(f"{name}: targets has shape {shape}, but for {samples} samples it must be "
+                         f"({samples}, S), "
                          f"or have one axis with the labels of all samples one after another.")
     lengths = check_lengths(name, "target_lengths", target_lengths, samples, shape[-1],
                             f"targets has shape {shape}")
     if len(shape) == 1 and shape[0] != lengths.sum():
-        raise ValueError(f"{name}: targets has {shape[0]} labels one after another, but target_lengths add up to {lengths.sum()}. "
+        raise ValueError(f"{name}: targets has {shape[0]} labels one after another, but "
+                         f"target_lengths add up to {lengths.sum()}. "
                          f"Leave out padding, or pass targets of shape ({samples}, S).")
     inside = np.arange(lengths.max()) < lengths[:, None]
     given = targets[:, :lengths.max()][inside] if len(shape) == 2 else targets

@@ -640,7 +640,8 @@ def show(console, results: dict):
     "Print all tables."
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     console.print(f"\n{results['cpu']}, {results['cores']} cores, {results['system']}; {versions}\n"
-                  f"{results['threads']} threads each; copying moves {results['bandwidth'] / 1e9:.1f} GB/s\n")
+                  f"{results['threads']} threads each; copying moves "
+                  f"{results['bandwidth'] / 1e9:.1f} GB/s\n")
     for sheet in sheets(results):
         show_sheet(console, sheet)
     if disturbed(results) > 0.05:

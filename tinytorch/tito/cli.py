@@ -478,23 +478,44 @@ def release(dest: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new o
     "Make the student's edition: a repository of its own, with blanks for solutions."
     from tinytorch.tito.release import release
     found = release(find_project(), dest, notebook or ())
-    console.print(f"The student's edition is in {dest}: {len(found)} exercises, {sum(e.points for e in found)} points, "
+    console.print(f"The student's edition is in {dest}: {len(found)} exercises, "
+                  f"{sum(e.points for e in found)} points, "
                   "no line of a solution.")
 
 
 @app.command(rich_help_panel="Instructors")
-def grade(folder: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A folder of notebooks, zip files or folders, one for each student, or a single one.")],
-          out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where marks and feedback go.")],
-          module: Annotated[str, typer.Option("--module", "-m", metavar="MODULE", help="The module that was handed in.")] = "04",
-          notebook: Annotated[Optional[list[str]], typer.Option("--notebook", metavar="NAME", show_default=False, help="Only the exercises of this notebook, e.g. losses_dev; may be repeated.")] = None,
-          timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Stop a student's functions after this time.")] = 10.0,
-          jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help="How many submissions are marked at a time.")] = 2,
-          seed: Annotated[Optional[int], typer.Option("--seed", show_default=False, help="Of the hidden inputs; a new one in every run by default.")] = None,
-          student: Annotated[Optional[list[str]], typer.Option("--student", metavar="NAME", show_default=False, help="Only this student; may be repeated. The others' marks stay.")] = None,
-          names: Annotated[str, typer.Option("--names", metavar="PATTERN", show_default=False,
-                                             help="How files are called, as a regular expression with a group (?P<student>...). Names from Canvas and Moodle are known.")] = "",
-          partial: Annotated[bool, typer.Option("--partial", help="A right value with a wrong slope, or the other way round, has its share of the points.")] = False,
-          unprotected: Annotated[bool, typer.Option("--unprotected", help="Run submissions without a sandbox, where there is none: they can do what you can.")] = False):
+def grade(
+        folder: Annotated[Path, typer.Argument(
+            metavar="SUBMISSIONS",
+            help="A folder of notebooks, zip files or folders, one for each student, or a single one.")],
+        out: Annotated[Path, typer.Option(
+            "--out", metavar="FOLDER", help="Where marks and feedback go.")],
+        module: Annotated[str, typer.Option(
+            "--module", "-m", metavar="MODULE", help="The module that was handed in.")] = "04",
+        notebook: Annotated[Optional[list[str]], typer.Option(
+            "--notebook", metavar="NAME", show_default=False,
+            help="Only the exercises of this notebook, e.g. losses_dev; may be repeated.")] = None,
+        timeout: Annotated[float, typer.Option(
+            "--timeout", metavar="SECONDS", min=0.1,
+            help="Stop a student's functions after this time.")] = 10.0,
+        jobs: Annotated[int, typer.Option(
+            "--jobs", min=1, max=64, help="How many submissions are marked at a time.")] = 2,
+        seed: Annotated[Optional[int], typer.Option(
+            "--seed", show_default=False,
+            help="Of the hidden inputs; a new one in every run by default.")] = None,
+        student: Annotated[Optional[list[str]], typer.Option(
+            "--student", metavar="NAME", show_default=False,
+            help="Only this student; may be repeated. The others' marks stay.")] = None,
+        names: Annotated[str, typer.Option(
+            "--names", metavar="PATTERN", show_default=False,
+            help="How files are called, as a regular expression with a group (?P<student>...). "
+                 "Names from Canvas and Moodle are known.")] = "",
+        partial: Annotated[bool, typer.Option(
+            "--partial", help="A right value with a wrong slope, or the other way round, "
+                              "has its share of the points.")] = False,
+        unprotected: Annotated[bool, typer.Option(
+            "--unprotected", help="Run submissions without a sandbox, where there is none: "
+                                  "they can do what you can.")] = False):
     """Mark submitted notebooks, each in a sandbox: marks.csv, marks.json and a page of feedback for
     each student.
 

@@ -195,7 +195,8 @@ def show_off(console, out):
         table.add_row(task.name, task.model_name, task.loss_name, start, end, task.result())
     console.print("\n4. Results", style=heading)
     console.print(table)
-    console.print(f"A guess among 10 classes costs ln(10) = {np.log(10):.3f}: the digits start near it.\n"
+    console.print(f"A guess among 10 classes costs ln(10) = {np.log(10):.3f}: the digits start "
+                  "near it.\n"
                   "The held-out diabetes targets have no outliers: compare MSELoss and HuberLoss.")
     console.print("\n5. Pictures", style=heading)
     for name, figure in (("loss_curves.png", draw_training(tasks)),

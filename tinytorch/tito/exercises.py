@@ -398,8 +398,10 @@ def blame(exercise, answers: list, source: Source) -> Verdict | None:
         "function") in (name, "") and answered(exercise, source):
         if any(isinstance(node, ast.Raise) and "NotImplementedError" in ast.unparse(node)
                for node in ast.walk(parse(code))):
-            return Verdict(WRONG, "there is an answer, but the line `raise NotImplementedError()` still stands "
-                                  "in the cell. Delete that line.")
+            return Verdict(WRONG,
+                           "there is an answer, but the line `raise NotImplementedError()` still "
+                           "stands "
+                           "in the cell. Delete that line.")
     unknown = re.search(r"name '(\w+)' is not defined", str(error.get("message")))
     if unknown and error.get("type") == "NameError":
         return unseen_name(unknown[1], source)
@@ -426,8 +428,10 @@ def lost_cell(exercise, source: Source) -> Verdict | None:
     for cell in source.cells:
         names = function_names(cell.code)
         if name in names and cell not in source.exported:
-            return Verdict(WRONG, f"cell [{cell.number}] defines it, but is not exported: its first line should be "
-                                  "`#| exports`. Put it back.")
+            return Verdict(WRONG,
+                           f"cell [{cell.number}] defines it, but is not exported: its first line "
+                           "should be "
+                           "`#| exports`. Put it back.")
         if source.ids[cell.number] == exercise.cell and names and name not in names:
             return Verdict(
                 WRONG, f"its cell defines `{names[0]}`, but the function must be called `{name}`.")
@@ -444,15 +448,20 @@ def unseen_name(name: str, source: Source) -> Verdict | None:
     does = {"import": "imports", "def": "defines"}.get(how, "makes")
     mend = {"import": "Put the import into the cell of the exercise.",
             "def": "Put it into the cell of the exercise."}
-    return Verdict(WRONG, f"`{name}` is missing: cell [{cell.number}] {does} it, but is not exported, so that neither "
-                          f"the check nor the package has it. {mend.get(how, 'Use what the arguments hold.')}")
+    return Verdict(WRONG,
+                   f"`{name}` is missing: cell [{cell.number}] {does} it, but is not exported, so "
+                   "that neither "
+                   "the check nor the package has it. "
+                   f"{mend.get(how, 'Use what the arguments hold.')}")
 
 
 def beside(module: str, source: Source) -> Verdict | None:
     "The verdict on an import of a file beside the notebook."
     if (source.path.parent / f"{module}.py").exists():
-        return Verdict(WRONG, f"`{module}.py` stands beside the notebook, where the package cannot find it. "
-                              "Copy what you need from it into the cell of the exercise.")
+        return Verdict(WRONG,
+                       f"`{module}.py` stands beside the notebook, where the package cannot find "
+                       "it. "
+                       "Copy what you need from it into the cell of the exercise.")
 
 # %% ../../nbs/tito/exercises_dev.ipynb #f128cedc
 def check_notebook(project, path, chosen: list, timeout: float = 20.0, run=run_plan, every=(),
@@ -513,7 +522,8 @@ def check_from(project, exercise) -> Check:
     try:
         return from_data(exercise.check)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise TitoError(f"{FILE} is damaged: the check of {exercise.name} cannot be read ({error}). "
+        raise TitoError(f"{FILE} is damaged: the check of {exercise.name} cannot be read "
+                        f"({error}). "
                         "Copy it again from the course.") from None
 
 
@@ -740,6 +750,7 @@ def cell_of(project, module, nb: dict, exercise) -> dict:
         raise TitoError(f"{exercise.notebook} has no cell that defines {exercise.name}. "
                         f"Add one with this text:\n\n{exercise.source}")
     if len(found) > 1:
-        raise TitoError(f"{exercise.notebook} has {len(found)} cells that could be {exercise.name}'s. "
+        raise TitoError(f"{exercise.notebook} has {len(found)} cells that could be "
+                        f"{exercise.name}'s. "
                         "Delete the ones that are not, and run the command again.")
     return found[0]

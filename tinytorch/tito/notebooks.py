@@ -139,8 +139,10 @@ def find_project(start=None):
     for folder in (start, *start.parents, Path(worker.__file__).resolve().parents[2]):
         if (folder / "settings.ini").is_file() and read_settings(
             folder / "settings.ini"): return Project(folder)
-    raise TitoError(f"There is no project in {start} or above it (a folder with a settings.ini that has a lib_name): "
-                    "change to the project's folder and try again.", 2)
+    raise TitoError(f"There is no project in {start} or above it (a folder with a settings.ini "
+                    "that has a lib_name): "
+                    "change to the project's folder and try again.",
+                    2)
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #bbfb34be
 def new_notebook(*cells):
@@ -296,7 +298,8 @@ def check_exports(project, path, cells):
                         "nn.losses.")
     for cell in exported:
         if any(cell.directives.get(flag) for flag in EXPORTS):
-            raise TitoError(f"{name}, cell [{cell.number}] exports to another module than its notebook's: "
+            raise TitoError(f"{name}, cell [{cell.number}] exports to another module than its "
+                            "notebook's: "
                             "use one notebook for each module.")
         check_syntax(cell.code, f"{name}, cell [{cell.number}]", cell.offset)
     return targets[-1] if exported else None
