@@ -174,7 +174,7 @@ def main():
     chosen = random.Random(options.seed).sample(every, min(options.count, len(every)))
     import numba, numpy, pytest  # noqa: F401 - each child has them
     with tempfile.TemporaryDirectory() as temporary:
-        free, began, survived, sound = SimpleQueue(), time.monotonic(), [], {}
+        free, began, survived, sound, late = SimpleQueue(), time.monotonic(), [], {}, 0
         (caches := Path(temporary) / "caches").mkdir(0o700)
         for k in range(options.jobs):
             skip = shutil.ignore_patterns(".*", "__pycache__", "_*s", "*.egg-info")
@@ -197,12 +197,12 @@ def main():
             for number, ((path, made), caught) in enumerate(pool.map(judge, chosen), 1):
                 diff = list(difflib.unified_diff(path.read_text(encoding="utf-8").splitlines(),
                                                  made.splitlines(), lineterm="", n=0))[2:]
+                late += caught.startswith("still running")
                 survived += [path] * (not caught or caught.startswith("nothing"))
-                print(f"{number:4} {path.relative_to(ROOT / 'tinytorch')}: "
-                      f"{'caught by ' + caught if caught else 'SURVIVED'}",
-                      *([] if caught else diff), sep="\n     ", flush=True)
-        print(f"{len(chosen) - len(survived)} of {len(chosen)} caught, of {len(every)} possible; "
-              f"seed {options.seed}, {time.monotonic() - began:.0f} s")
+                print(f"{number:4} {path.relative_to(ROOT / 'tinytorch')}: {('' if caught.startswith(('still', 'nothing')) else 'caught by ') + caught if caught else 'SURVIVED'}", *([] if caught else diff), sep="\n     ", flush=True)
+        print(f"{len(chosen) - len(survived) - late} of {len(chosen)} caught, {late} undecided "
+              f"(out of time), of {len(every)} possible; seed {options.seed}, "
+              f"{time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

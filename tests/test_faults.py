@@ -569,3 +569,10 @@ def test_without_assertions_nothing_is_checked(command):
 def test_an_option_that_is_no_number_of_its_range(value):
     with pytest.raises((TypeError, ValueError), match="delta is .* must be"):
         check_number("HuberLoss", "delta", value, 0, 2, open=True)
+
+
+def test_the_number_that_is_named_is_one_that_counts():
+    with pytest.raises(ValueError, match=r"\b7\.5\b") as seen:
+        nn.BCELoss()(np.array([3.25, 7.5]), np.array([0.0, 1.0]),
+                     sample_weight=np.array([0.0, 1.0]))
+    assert "3.25" not in str(seen.value)
