@@ -61,8 +61,8 @@ def inside(node):
     "Yield the nodes below one, without annotations and the words of messages."
     for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and name not in (
-                "annotation", "returns") and not isinstance(child, ast.JoinedStr):
+            if (isinstance(child, ast.AST) and name not in ("annotation", "returns")
+                and not isinstance(child, ast.JoinedStr)):
                 yield child
                 yield from inside(child)
 

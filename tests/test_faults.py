@@ -80,8 +80,8 @@ def test_methods_that_state_a_problem_are_known():
     called = set()
 
     def note(frame, event, argument):
-        if event == "call" and frame.f_globals.get(
-            "__name__") == "tinytorch.nn.criterion" and "self" in frame.f_locals:
+        if (event == "call" and frame.f_globals.get("__name__") == "tinytorch.nn.criterion"
+            and "self" in frame.f_locals):
             called.add(frame.f_code.co_name)
 
     calls = [(nn.MSELoss(), (x, x)), (nn.BCEWithLogitsLoss(pos_weight=[1., 2., 3.]), (x, x * 0)),

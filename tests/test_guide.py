@@ -89,8 +89,8 @@ def test_command_exists(page, command):
     named = [argument for argument in arguments[:2] if not argument.startswith("-")]
     if name in ("hint", "reset", "solution") and named:
         assert named.pop() in EXERCISES | {"EXERCISE", "NAME"}
-    if name in ("test", "start", "export", "hint",
-                "reset") and named and not arguments[0].startswith("-"):
+    if (name in ("test", "start", "export", "hint", "reset") and named
+        and not arguments[0].startswith("-")):
         assert PROJECT.find(named[0]) == LESSON
 
 

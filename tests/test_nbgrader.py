@@ -43,8 +43,8 @@ def definitions(nb) -> list:
     found = []
     for cell in nb["cells"]:
         source = text_of(cell)
-        if cell["cell_type"] == "code" and (
-            tree := parse(source)) and not source.startswith("#| slow"):
+        if (cell["cell_type"] == "code" and (tree := parse(source))
+            and not source.startswith("#| slow")):
             tree.body = [node for node in tree.body if isinstance(node, kinds)]
             found.append((cell, tree))
     return found

@@ -144,8 +144,8 @@ def test_the_package_is_written_again_whatever_stands_in_it(edition, tmp_path, c
     """`tito export --all` works when tito's own files are damaged; any other command says so in a
     sentence.
     """
-    if case not in ("an empty package",
-                    "half of notebooks") and not request.config.getoption("--slow"):
+    if (case not in ("an empty package", "half of notebooks")
+        and not request.config.getoption("--slow")):
         pytest.skip("slow: exports all notebooks")
     shutil.copytree(edition, root := tmp_path / "mine")
     for name in "tests", ".git":

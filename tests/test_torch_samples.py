@@ -107,22 +107,20 @@ def difference(name, arguments, options) -> tuple:
     input, target = tensors[0], tensors[-1]
     if name in SIGNS and not (target.abs() == 1).all():
         return reason["margin"], ValueError, "must be -1 or 1"
-    if name == "poisson_nll_loss" and (
-        target < 0).any() or name == "kl_div" and not options.get(
-        "log_target") and (target < 0).any():
+    if (name == "poisson_nll_loss" and (target < 0).any()
+        or name == "kl_div" and not options.get("log_target") and (target < 0).any()):
         return ("likelihood: counts, rates and probabilities are not negative", ValueError,
                 "must be at least 0")
     if name == "gaussian_nll_loss" and tensors[1].ndim not in (0, input.ndim):
         return ("likelihood: shapes that broadcast are most likely a mistake", ValueError,
                 "they must be equal")
-    if name in (
-        "multilabel_soft_margin_loss",
-        "binary_cross_entropy_with_logits") and (tensors[1].min() < 0 or tensors[1].max() > 1):
+    if (name in ("multilabel_soft_margin_loss", "binary_cross_entropy_with_logits")
+        and (tensors[1].min() < 0 or tensors[1].max() > 1)):
         where = "margin" if name.startswith("multi") else "core"
         return (f"{where}: a target outside [0, 1] is no probability", ValueError,
                 "must lie in [0, 1]")
-    if name == "cross_entropy" and not target.is_floating_point() and (
-        target == options.get("ignore_index", -100)).all():
+    if (name == "cross_entropy" and not target.is_floating_point()
+        and (target == options.get("ignore_index", -100)).all()):
         return "core: nothing to take a mean of gives 0", None, None
     return None, None, None
 

@@ -84,8 +84,8 @@ def common_factor(actual, expected, atol: float = 1e-8):
     factor = factors.flat[0]
     size = max(abs(factor), 1 / abs(factor)) if factor else np.inf
     whole = size < 1e6 and abs(size - round(size)) < 1e-4 * size
-    if np.allclose(factors, factor, rtol=1e-4,
-                   atol=0) and size < np.inf and (len(factors) > 1 or whole):
+    if (np.allclose(factors, factor, rtol=1e-4, atol=0) and size < np.inf
+        and (len(factors) > 1 or whole)):
         return factor
 
 

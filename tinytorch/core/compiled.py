@@ -709,8 +709,8 @@ def tile_order(problem, gradients, values) -> str:
     """How the tiles of a row formula's arrays lie in memory; empty if one row after the other is
     better.
     """
-    if not problem.rows or len(problem.samples) == 1 and (
-        problem.width >= FEW or problem.samples[0] < 16 * FEW):
+    if (not problem.rows
+        or len(problem.samples) == 1 and (problem.width >= FEW or problem.samples[0] < 16 * FEW)):
         return ""
     wide = [x for x in (*problem.operands, *gradients)
             if x is not None and x.ndim > len(problem.samples)]

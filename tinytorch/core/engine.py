@@ -131,8 +131,8 @@ def call(formula: Callable, samples: list, options: dict) -> tuple:
 def outside(block: np.ndarray, bound: tuple) -> bool:
     "Whether a block has a number outside its bounds; NaN is none."
     low, high, ends = bound
-    if block.size == 0 or np.fmin.reduce(
-        block, axis=None) < low or np.fmax.reduce(block, axis=None) > high:
+    if (block.size == 0 or np.fmin.reduce(block, axis=None) < low
+        or np.fmax.reduce(block, axis=None) > high):
         return block.size > 0
     return ends and bool(((block > low) & (block < high)).any())
 
@@ -143,8 +143,8 @@ def run_block(problem: Problem, index: tuple, gradients, values, scale: float) -
     weight = None if problem.weight is None else problem.weight[index].reshape(
         samples[0].shape[:-1] if problem.rows else samples[0].shape)
     for sample, bound in zip(samples, problem.bounds):
-        if bound and outside(sample, bound) and (weight is None
-                                                 or outside(sample[weight != 0], bound)):
+        if (bound and outside(sample, bound)
+            and (weight is None or outside(sample[weight != 0], bound))):
             return np.array([nan])
     value, *slopes = call(problem.formula, samples, problem.options)
     if weight is not None:
@@ -318,8 +318,8 @@ def loop_of(problem: Problem, wanted):
     none.
     """
     chosen = choice.get()
-    if len(problem.samples) > 1 and problem.rows or problem.weight is not None or chosen == "numpy" or (
-            chosen == "auto" and (seen.get(problem.formula, 0) < WORTH or not has_numba())):
+    if (len(problem.samples) > 1 and problem.rows or problem.weight is not None or chosen == "numpy"
+        or (chosen == "auto" and (seen.get(problem.formula, 0) < WORTH or not has_numba()))):
         return None
     return import_module("tinytorch.core.compiled").small_loop(problem, tuple(wanted))
 

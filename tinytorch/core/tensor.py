@@ -91,8 +91,8 @@ def check_whole_numbers(data, array):
     large = (array > 2**24) | (array < -2**24)
     if large.any():
         for number in np.array(data, dtype=object)[large]:
-            if not isinstance(number,
-                              (float, np.floating)) and float(np.float32(number)) != int(number):
+            if (not isinstance(number, (float, np.floating))
+                and float(np.float32(number)) != int(number)):
                 raise ValueError(f"Tensor: data holds {number}, a whole number that float32 cannot "
                                  "hold. Pass np.array(data) "
                                  f"to keep whole numbers, or np.array(data, dtype=np.float64).")

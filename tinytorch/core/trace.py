@@ -175,8 +175,8 @@ def place(block, index) -> Node:
     if block.node.axes == (ROWS, CLASSES) and isinstance(index, tuple) and len(index) == 2:
         rows, target = index
         counts = isinstance(rows, np.ndarray) and np.array_equal(rows, np.arange(SOME))
-        if counts and isinstance(
-            target, Traced) and target.node.op == "operand" and target.node.axes == (ROWS,):
+        if (counts and isinstance(target, Traced) and target.node.op == "operand"
+            and target.node.axes == (ROWS,)):
             return target.node
     raise Untraceable("takes a part of a block other than block[np.arange(len(target)), target]")
 

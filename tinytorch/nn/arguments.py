@@ -42,8 +42,8 @@ def as_array(name: str, argument: str, value) -> np.ndarray:
     if advice := numbers_from(array):
         raise TypeError(f"{name}: {argument} has dtype {array.dtype}, but a loss needs real "
                         f"numbers. {advice}")
-    if array.dtype == np.float64 and not isinstance(
-        value, (np.ndarray, np.generic)) and not hasattr(value, "dtype"):
+    if (array.dtype == np.float64 and not isinstance(value, (np.ndarray, np.generic))
+        and not hasattr(value, "dtype")):
         return array.astype(np.float32)       # lists and Python numbers, as in Tensor
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
@@ -301,8 +301,8 @@ def check_number(name: str, option: str, value, low: float, high: float = np.inf
 def check_not_called(name: str, arguments: list, given: tuple) -> None:
     "Raise TypeError if what should be options are the arguments of the loss."
     arrays = [isinstance(x, (Tensor, np.ndarray, list)) for x in given]
-    if len(given) > 1 and all(arrays[:2]) or arrays[:1] == [True] and isinstance(
-        given[0], Tensor) and given[0].requires_grad:
+    if (len(given) > 1 and all(arrays[:2])
+        or arrays[:1] == [True] and isinstance(given[0], Tensor) and given[0].requires_grad):
         raise TypeError(f"{name}: options come in the first call, arguments in the second. "
                         f"Write {name}()({', '.join(arguments)}).")
 

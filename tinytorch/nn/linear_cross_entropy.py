@@ -153,8 +153,8 @@ class LinearCrossEntropyOptions:
     def _check_words(self, size) -> None:
         "A ValueError for words that PyTorch does not know either, and for two sizes."
         name, method = type(self).__name__, self.chunking_method
-        if method not in (None, "auto") and not re.fullmatch(
-            r"aspect_ratio(:0*[1-9]\d*)?", str(method)):
+        if (method not in (None, "auto")
+            and not re.fullmatch(r"aspect_ratio(:0*[1-9]\d*)?", str(method))):
             raise ValueError(f'{name}: chunking_method is {method!r}, but it must be "auto", '
                              '"aspect_ratio", "aspect_ratio:2" or None.')
         if size is not None and method not in (None, "auto"):

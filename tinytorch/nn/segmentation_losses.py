@@ -220,8 +220,8 @@ class TverskyLoss(RowLoss):
         return input.shape[:1] if input.ndim > 1 else ()
 
     def problem(self, input, target):
-        if input.ndim and target.shape == (input.shape[:1] + input.shape[2:] if input.ndim > 1
-                                           else ()):
+        if (input.ndim
+            and target.shape == (input.shape[:1] + input.shape[2:] if input.ndim > 1 else ())):
             return self.class_problem(input, target)
         check_same_shape(type(self).__name__, input, target)
         used = target != self.ignore_index

@@ -44,12 +44,11 @@ def unpack(packed: dict) -> np.ndarray:
     Raise ValueError if it is none: what a student's process sends is not trusted.
     """
     fields = isinstance(packed, dict) and set(packed) == {"dtype", "shape", "data"}
-    if not fields or not all(
-        isinstance(packed[name], str)
-        for name in ("dtype", "data")) or not isinstance(packed["shape"], (list, tuple)):
+    if (not fields or not all(isinstance(packed[name], str) for name in ("dtype", "data"))
+        or not isinstance(packed["shape"], (list, tuple))):
         raise ValueError("no array")
-    if not re.fullmatch(r"[<>|][fiub]\d{1,2}", packed["dtype"]) or not all(
-        type(n) is int and n >= 0 for n in packed["shape"]) or len(packed["shape"]) > 8:
+    if (not re.fullmatch(r"[<>|][fiub]\d{1,2}", packed["dtype"])
+        or not all(type(n) is int and n >= 0 for n in packed["shape"]) or len(packed["shape"]) > 8):
         raise ValueError("no array of numbers")
     try:
         return np.frombuffer(base64.b64decode(packed["data"], validate=True),
@@ -179,8 +178,8 @@ def clean(text: str, size: int = 500) -> str:
 def read_error(data) -> dict:
     "Return the error that `describe` told of. Raise ValueError if it is none."
     texts = {"type", "message", "function", "source"}
-    if not isinstance(data, dict) or set(data) != texts | {"line"} or not all(
-        isinstance(data[name], str) for name in texts):
+    if (not isinstance(data, dict) or set(data) != texts | {"line"}
+        or not all(isinstance(data[name], str) for name in texts)):
         raise ValueError("no error")
     if data["line"] is not None and not (type(data["line"]) is int and 0 <= data["line"] < 10**6):
         raise ValueError("no line of a cell")
@@ -190,13 +189,13 @@ def read_error(data) -> dict:
 def read_answer(data: dict, arguments: int) -> dict:
     "Return the answer of a call with so many arguments. Raise ValueError if it is none."
     changed = data.get("changed")
-    if not isinstance(changed, list) or not all(type(i) is int and 0 <= i < arguments
-                                                for i in changed):
+    if (not isinstance(changed, list)
+        or not all(type(i) is int and 0 <= i < arguments for i in changed)):
         raise ValueError("no list of changed arguments")
     if set(data) == {"error", "changed"}:
         return {"error": read_error(data["error"]), "changed": changed}
-    if set(data) != {"many", "result", "changed"} or type(
-        data["many"]) is not bool or not isinstance(data["result"], list):
+    if (set(data) != {"many", "result", "changed"} or type(data["many"]) is not bool
+        or not isinstance(data["result"], list)):
         raise ValueError("no result")
     if not (data["many"] or len(data["result"]) == 1) or len(data["result"]) > 16:
         raise ValueError("no result")

@@ -14,8 +14,8 @@ import traceback
 def blank_of(error):
     "The name of the exercise whose blank raised an error; None if none did."
     frames = traceback.extract_tb(error.__traceback__)
-    if type(error) is NotImplementedError and frames and (
-        frames[-1].line or "").strip() == "raise NotImplementedError()":
+    if (type(error) is NotImplementedError and frames
+        and (frames[-1].line or "").strip() == "raise NotImplementedError()"):
         return frames[-1].name
 
 # %% ../../nbs/tito/blanks_dev.ipynb #df406a8e

@@ -286,8 +286,8 @@ class Board:
 
     def turn_to(self, notebook):
         "Show what is left to say of one notebook, and begin with another."
-        if self.blanks and len(self.blanks) == self.count[
-            self.notebook] and self.notebook != self.first:
+        if (self.blanks and len(self.blanks) == self.count[self.notebook]
+            and self.notebook != self.first):
             console.print(f"⬜ {self.show()}: not begun, {self.count[self.notebook]} to do",
                           style="dim")
         elif self.blanks:

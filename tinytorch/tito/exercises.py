@@ -394,8 +394,8 @@ def blame(exercise, answers: list, source: Source) -> Verdict | None:
         return None
     if code is None:
         return lost_cell(exercise, source)
-    if error.get("type") == "NotImplementedError" and error.get(
-        "function") in (name, "") and answered(exercise, source):
+    if (error.get("type") == "NotImplementedError" and error.get("function") in (name, "")
+        and answered(exercise, source)):
         if any(isinstance(node, ast.Raise) and "NotImplementedError" in ast.unparse(node)
                for node in ast.walk(parse(code))):
             return Verdict(WRONG,
@@ -546,8 +546,8 @@ def waits(exercise, said: Verdict, verdicts: dict, source: Source, every) -> Ver
 def judge(check: Check, answers: list) -> Verdict:
     "The verdict on what came back, which need not be what was asked for."
     try:
-        if len(answers) != len(check.calls) and not (len(answers) == 1
-                                                     and set(answers[0]) == {"missing"}):
+        if (len(answers) != len(check.calls)
+            and not (len(answers) == 1 and set(answers[0]) == {"missing"})):
             return Verdict(WRONG, "not every call was answered")
         return verdict(check, answers)
     except Exception as error:          # no return value may end the marking of others

@@ -156,8 +156,8 @@ def part_of(mistake, case: Case, part: int):
     for results, expected in zip(mistake.results, case.check.expected):
         if results is None or isinstance(results, str) and no_numbers(expected):
             given.append(None)
-        elif isinstance(results, str) or len(results) != (
-            1 if mistake.only is not None else len(expected)):
+        elif (isinstance(results, str)
+              or len(results) != (1 if mistake.only is not None else len(expected))):
             return None
         else:
             given.append(results[0 if mistake.only is not None else part])
@@ -267,8 +267,8 @@ def amounts(case: Case, i: int):
     yield "the length of a row", first.shape[-1]
     yield "the number of elements", first.size
     for name, value in arguments.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind in "fib" and stretched(
-            value, shape) is not None:
+        if (isinstance(value, np.ndarray) and value.dtype.kind in "fib"
+            and stretched(value, shape) is not None):
             yield f"`{name}`", stretched(value, shape).astype(float)
 
 
@@ -609,8 +609,8 @@ def hidden(case: Case) -> Found | None:
     "A NaN that does not show."
     for i in case.bad:
         x, y = case.mine[i], case.right[i]
-        if x.shape == y.shape and y.dtype.kind == "f" and (
-            np.isnan(y) & ~np.isnan(x.astype(float))).any():
+        if (x.shape == y.shape and y.dtype.kind == "f"
+            and (np.isnan(y) & ~np.isnan(x.astype(float))).any()):
             return Found("hides a NaN: a sample that is not a number must make its result NaN.",
                          "`np.maximum` keeps NaN, `np.where(x > 0, x, 0)` does not.", i)
     return None

@@ -432,8 +432,8 @@ def mark_again(course: Course, plan: dict, path, names: list, kept: frozenset,
 
 def without_their_texts(verdict: Verdict, check, theirs: str) -> Verdict:
     "The verdict of a process that has solutions, in words of ours."
-    if verdict.mark in (RIGHT, BLANK) or verdict.text in {
-        mistake.text for mistake in check.mistakes}:
+    if (verdict.mark in (RIGHT, BLANK)
+        or verdict.text in {mistake.text for mistake in check.mistakes}):
         return Verdict(verdict.mark, verdict.text, fix=verdict.fix, parts=verdict.parts)
     mend = f". Mend {theirs} first: then `tito test` says what is wrong here" if theirs else ""
     return Verdict(WRONG, f"is wrong with the course's {theirs or 'functions'} too" + mend)

@@ -200,8 +200,8 @@ def read_notebook(project, path):
     for i, cell in enumerate(nb["cells"], 1):
         source = cell.get("source") if isinstance(cell, dict) else None
         lines = source if isinstance(source, list) else [source]
-        if not all(isinstance(line, str) for line in lines) or cell.get(
-            "cell_type") not in ("code", "markdown", "raw"):
+        if (not all(isinstance(line, str) for line in lines)
+            or cell.get("cell_type") not in ("code", "markdown", "raw")):
             raise TitoError(f"{name} is no valid notebook: item {i} of its cells has no type and "
                             "source.")
     check_characters(name, text, nb)
