@@ -40,12 +40,10 @@ def next_scale(scale, clean, overflow, *, growth_factor, backoff_factor, growth_
     - `scale`: that of this step. `clean`: how many steps in a row before it were clean.
     - `overflow`: whether a gradient of this step held an infinity or a NaN.
     - After an overflow the scale is multiplied by `backoff_factor`, after `growth_interval` clean
-      steps by `growth_factor`;
-      both start the count again from 0.
+      steps by `growth_factor`; both start the count again from 0.
     - Returns `(scale, clean)`.
     - Example with the factors 2 and 0.5 and the interval 3: (8, 1, True) gives (4, 0), (8, 1,
-      False) gives (8, 2),
-      and (8, 2, False) gives (16, 0).
+      False) gives (8, 2), and (8, 2, False) gives (16, 0).
     """
     ### BEGIN SOLUTION
     if overflow:
@@ -88,8 +86,7 @@ class GradScaler:
     - Source: Micikevicius and others (2018), arXiv:1710.03740.
 
     Parameters are given as Tensors or as an object with `parameters`, such as a Module. They must
-    not be float16: keep
-    them in float32 and compute with `cast(parameter, "float16")`.
+    not be float16: keep them in float32 and compute with `cast(parameter, "float16")`.
 
     Example:
 
@@ -126,8 +123,7 @@ class GradScaler:
         """`loss` times the scale; call `backward()` on the result.
 
         - `loss`: a float32 Tensor, from `cast(logits, "float32")`: the gradient of a float16 loss
-          is the scale, in float16,
-          and above 65504 that is infinite.
+          is the scale, in float16, and above 65504 that is infinite.
         - Errors: TypeError unless `loss` is a Tensor.
 
         >>> GradScaler(init_scale=4.0).scale(Tensor(0.5))
@@ -145,8 +141,7 @@ class GradScaler:
 
         - `parameters`: Tensors or a Module.
         - Errors: RuntimeError if it was done since the last `update()`, or if there is no gradient;
-          ValueError for float16
-          parameters.
+          ValueError for float16 parameters.
 
         >>> weight, scaler = Tensor(1.0, requires_grad=True), GradScaler(init_scale=4.0)
         >>> scaler.scale(weight * 3).backward()
@@ -208,9 +203,8 @@ class GradScaler:
         float32.
 
         - Errors: RuntimeError if no gradients were looked at since the last `update()`;
-          FloatingPointError if the scale would
-          become smaller than float32's normal numbers, because then it is not the scale that makes
-          the gradients infinite.
+          FloatingPointError if the scale would become smaller than float32's normal numbers,
+          because then it is not the scale that makes the gradients infinite.
 
         >>> weight, scaler = Tensor(1.0, requires_grad=True), GradScaler(init_scale=4.0)
         >>> scaler.scale(weight * float("inf")).backward()

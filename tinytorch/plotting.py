@@ -122,8 +122,7 @@ def plot_loss(formula, target=0.0, at=(-3, 3), ax=None, label=None, **options):
     """A loss and its slope as functions of the prediction, side by side.
 
     - `formula`: a pointwise formula, `(x, target, **options) -> value, slope`, or a `Loss`. A loss
-      of classes is drawn
-      over the logit of the true one of two classes, the other logit being 0.
+      of classes is drawn over the logit of the true one of two classes, the other logit being 0.
     - `target`: the target, a number; classes have none. `at`: the range of predictions. `ax`: two
       axes to draw on.
     - `label`: the name in the legend, which `plot_losses` adds. `options`: those of the formula.

@@ -260,8 +260,7 @@ class engine:
     - `"numba"`: compiled loops; needs `pip install 'tinytorch[fast]'`. A formula that cannot be
       compiled stays with NumPy, with a warning.
     - `"auto"`: compiled where Numba is installed and the formula has enough work to do. The
-      default, unless the environment
-      variable TINYTORCH_ENGINE says otherwise.
+      default, unless the environment variable TINYTORCH_ENGINE says otherwise.
 
     - Errors: ValueError for another name, ImportError if Numba is missing.
 
@@ -298,9 +297,9 @@ def run(problem: Problem, gradients=(), values=None, scale: float = 1.0,
         threads: int | None = None) -> Part:
     """Run `problem`'s formula over all its samples.
 
-    `gradients`: for each operand an array to fill with `scale` times its slope, or None.
-    `values`: an array to fill with the loss of each sample, or None.
-    `threads`: 1 for none; by default all cores if the problem is large.
+    `gradients`: for each operand an array to fill with `scale` times its slope, or None. `values`:
+    an array to fill with the loss of each sample, or None. `threads`: 1 for none; by default all
+    cores if the problem is large.
 
     The total is NaN if a number lies outside the problem's bounds. The same arguments give the same
     bits in the same engine, for any number of threads and any size of the blocks.

@@ -103,8 +103,8 @@ def as_array(data) -> np.ndarray:
 
     Arrays and NumPy scalars keep their dtype and are not copied (those in another byte order are);
     Python numbers become float32, booleans stay bool. Raises TypeError for anything but real
-    numbers and booleans,
-    ValueError for lists of uneven length and for whole numbers in them that float32 cannot hold.
+    numbers and booleans, ValueError for lists of uneven length and for whole numbers in them that
+    float32 cannot hold.
     """
     if isinstance(data, Tensor):
         return data.data
@@ -132,8 +132,8 @@ def record(data, *slopes):
     """The Tensor of an operation's result `data`.
 
     `slopes`: for each input a pair (input, function from the gradient of the result to the gradient
-    of that input).
-    Inputs that need no gradient (arrays, numbers, tensors without `requires_grad`) are left out.
+    of that input). Inputs that need no gradient (arrays, numbers, tensors without `requires_grad`)
+    are left out.
     """
     inputs, kept, done = [], [], {}
     for x, slope in slopes:
@@ -727,25 +727,22 @@ class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Compa
     """An array of numbers that can send gradients back to the tensors it was computed from.
 
     `.data` is a NumPy array. `.grad` is None, or an array of the same shape and dtype. Only leaves
-    (tensors that
-    were not computed from others) get a `.grad`. Operators, comparisons and indexing work as in
-    NumPy.
+    (tensors that were not computed from others) get a `.grad`. Operators, comparisons and indexing
+    work as in NumPy.
 
     - `data`: a Tensor or array (memory is shared, dtype kept), a number or a (nested) list (becomes
-      float32; bool stays).
-      Later changes of an array do not reach a gradient: what a slope needs is copied.
+      float32; bool stays). Later changes of an array do not reach a gradient: what a slope needs is
+      copied.
     - `requires_grad`: record what is computed from this tensor, so that `backward()` can fill its
       `.grad`.
     - Shapes: any, () for a number; the operands of an operator are broadcast, and gradients are
       summed back.
     - NumPy's functions (np.exp, np.mean, ...) record what a Tensor can do, and refuse where a
-      gradient would be lost.
-      `np.asarray(tensor)` is the array without history. A copy or pickle of what was computed has
-      no history either.
+      gradient would be lost. `np.asarray(tensor)` is the array without history. A copy or pickle of
+      what was computed has no history either.
     - Errors: TypeError for data that are no real numbers or have a mask or a unit, and for
-      `requires_grad` on integers or
-      booleans; ValueError for lists of uneven length, and for whole numbers in lists that float32
-      cannot hold.
+      `requires_grad` on integers or booleans; ValueError for lists of uneven length, and for whole
+      numbers in lists that float32 cannot hold.
 
     Example:
 
@@ -772,9 +769,8 @@ class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Compa
         - `data`: the result, an array.
         - `inputs`: the Tensors it was computed from.
         - `backward`: function from the gradient of the result to a tuple with one array (or None)
-          for each input. It gets
-          copies of the arrays and Tensors it refers to (`keep`); a method finds those of its object
-          as they are.
+          for each input. It gets copies of the arrays and Tensors it refers to (`keep`); a method
+          finds those of its object as they are.
 
         Recorded only if an input requires a gradient.
 

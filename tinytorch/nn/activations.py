@@ -18,8 +18,7 @@ class Activation:
     """Base class of the activations: call one with a Tensor, or with what makes one.
 
     Subclasses have a `formula`: from an array to the value, and to the slope of each element, or to
-    a function from
-    the gradient of the value to that of the input.
+    a function from the gradient of the value to that of the input.
 
     - Shapes: `input` any; returns its shape, in its dtype if that is a floating-point one, else in
       float32.

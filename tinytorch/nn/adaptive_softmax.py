@@ -161,13 +161,12 @@ class AdaptiveLogSoftmaxWithLoss(Module):
     - Attributes: `head`, a Linear; `tail`, for each cluster a Sequential of two Linears without
       bias.
     - Shapes: `input` (N, in_features) or (in_features,); `target` class indices (N,) or (). Returns
-      `ASMoutput(output, loss)`,
-      the log-probability of each target and minus their mean. The mean of no samples is 0.
+      `ASMoutput(output, loss)`, the log-probability of each target and minus their mean. The mean
+      of no samples is 0.
     - Range: classes 0 to `n_classes - 1`; the output at most 0, the loss from 0 to infinity, in
       nats.
     - Errors: ValueError for options or shapes that do not fit, and classes that are not whole
-      numbers; IndexError for classes
-      out of range; TypeError for what is no number.
+      numbers; IndexError for classes out of range; TypeError for what is no number.
     - Source: Grave, Joulin, Cissé, Grangier and Jégou (2017), arXiv:1609.04309.
 
     Example:

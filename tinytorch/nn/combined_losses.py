@@ -191,18 +191,17 @@ class WeightedSum(Combining, Module):
     """The sum of `losses`, each times its weight: what `0.7 * MSELoss() + 0.3 * L1Loss()` makes.
 
     Call it with the arguments of the losses. After a call `.terms` has a `Term` (value, weight,
-    part of the total) of each
-    loss by the name of its class, plain numbers for logs. Sums within sums are taken apart. The
-    losses are shared, not
-    copied; the list `.weights` is the sum's own and may be changed between calls.
+    part of the total) of each loss by the name of its class, plain numbers for logs. Sums within
+    sums are taken apart. The losses are shared, not copied; the list `.weights` is the sum's own
+    and may be changed between calls.
 
     - `losses`: the losses, sums of losses among them. `weights`: numbers from 0, one for each loss;
       None: all 1.
     - Shapes: those of the losses, whose results must have the same shape.
     - Range: that of the losses, if the weights add up to 1.
     - Errors: TypeError for a term that is no loss (wrap functions in `FunctionLoss`) or a weight
-      that is no number;
-      ValueError for no terms, negative or infinite weights, and results of different shapes.
+      that is no number; ValueError for no terms, negative or infinite weights, and results of
+      different shapes.
 
     Example:
 
@@ -304,17 +303,14 @@ class MultiTaskLoss(Combining, Module):
     - `weights`: a dictionary from the names of tasks to numbers from 0; None: all 1. It may be
       changed between calls.
     - `learned`: a dictionary from the names of tasks whose weight is learned instead to their kind.
-      With the variance v
-      a loss L counts `L / (2 * v) + log(v) / 2` if it is `"regression"`, `L / v + log(v) / 2` if it
-      is `"classification"`.
-      The parameters are the `log(v)`, by name in `.log_variances`. They start at 0;
-      `balance(outputs, targets)` finds a
-      better start. L must not be negative.
+      With the variance v a loss L counts `L / (2 * v) + log(v) / 2` if it is `"regression"`, `L / v
+      + log(v) / 2` if it is `"classification"`. The parameters are the `log(v)`, by name in
+      `.log_variances`. They start at 0; `balance(outputs, targets)` finds a better start. L must
+      not be negative.
     - Shapes: as the losses want them; the results of all losses must have the same shape.
     - Range: 0 to infinity with weights; with learned weights any number.
     - Errors: ValueError for names that are missing or unknown, negative weights and unknown kinds;
-      TypeError for what is
-      no dictionary, function or number.
+      TypeError for what is no dictionary, function or number.
     - Source: Kendall, Gal and Cipolla (2018), doi:10.1109/CVPR.2018.00781, arXiv:1705.07115.
 
     Example:

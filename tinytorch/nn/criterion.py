@@ -93,10 +93,8 @@ class Loss(Module):
     of each.
 
     A call takes `sample_weight`, one number for each sample or for each along the first axes: a
-    sample counts as
-    often as it says. One of weight 0 is skipped, whatever it holds. The mean then divides by the
-    sum of the weights,
-    times the class weights where a loss divides by these.
+    sample counts as often as it says. One of weight 0 is skipped, whatever it holds. The mean then
+    divides by the sum of the weights, times the class weights where a loss divides by these.
     """
     family = False             # a base class of losses, and none itself
     formula = None             # blocks of the arguments -> value, slope, ...
@@ -307,8 +305,7 @@ def differentiable(backward):
     computed in float32.
 
     `backward(gradient, input, result, **options)` is the gradient of the input. A function whose
-    first option is `dim`
-    works along that axis.
+    first option is `dim` works along that axis.
     """
     def decorate(function):
         has_dim = [*inspect.signature(function).parameters][1:2] == ["dim"]

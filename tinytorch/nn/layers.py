@@ -159,8 +159,7 @@ class Linear(Module):
     """A linear layer, `input @ weight.T + bias`.
 
     `weight` (out_features, in_features) and `bias` (out_features,), or None without `bias`, are
-    float32 and start
-    uniform in ±1/sqrt(in_features).
+    float32 and start uniform in ±1/sqrt(in_features).
 
     - `in_features`: the length of the input's last axis. `out_features`: the length of the
       output's.

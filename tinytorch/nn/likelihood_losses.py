@@ -114,10 +114,9 @@ class GaussianNLLLoss(Loss):
     - `full`: add the constant, half the logarithm of 2 pi.
     - `eps`: smaller variances count as this one; their slope is that at `eps`.
     - Shapes: `input` any shape, `target` equal, or with length 1 in some axes. `var`: a number, or
-      an array of
-      the input's shape, of that without the last axis, or with length 1 in some axes. Gradients
-      have the shapes
-      of their arguments. The loss is a number, or has the shape of `input` with `reduction="none"`.
+      an array of the input's shape, of that without the last axis, or with length 1 in some axes.
+      Gradients have the shapes of their arguments. The loss is a number, or has the shape of
+      `input` with `reduction="none"`.
     - Range: variances are not negative. The loss may be negative; it is lowest at the mean and the
       variance of the targets.
     - Errors: ValueError if shapes do not fit, a variance is negative, or `eps` or `reduction` is
@@ -185,9 +184,8 @@ class KLDivLoss(Loss):
     `target * (log(target) - input)`.
 
     - `reduction`: `"batchmean"` is the divergence, a sum over classes and a mean over the first
-      axis;
-      `"mean"`, the default as in PyTorch, divides by the number of all elements; `"sum"`; `"none"`
-      for the loss of each.
+      axis; `"mean"`, the default as in PyTorch, divides by the number of all elements; `"sum"`;
+      `"none"` for the loss of each.
     - `log_target`: the target holds log-probabilities.
     - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
       `reduction="none"`.
@@ -252,8 +250,7 @@ class TweedieDevianceLoss(Loss):
     - Range: 0 (equal) to infinity; lowest at the mean of the targets. Targets are observations:
       they get no gradient.
     - Errors: ValueError if the shapes differ, a target is negative (or 0 with `power=2`), a mean is
-      not positive,
-      or `power` or `reduction` is wrong.
+      not positive, or `power` or `reduction` is wrong.
     - Source: Tweedie (1984); Jørgensen (1987), doi:10.1111/j.2517-6161.1987.tb01685.x.
 
     Example:

@@ -123,9 +123,8 @@ class LinearCrossEntropyOptions:
 
     - `batch_chunk_size`: rows of scores in a chunk; None leaves it to `chunking_method`.
     - `chunking_method`: `"auto"` for as many as fit into 72 MiB (in float32), `"aspect_ratio"` for
-      as many as take the
-      memory of the hidden states, `"aspect_ratio:N"` for the N-th part of those, None for all in
-      one chunk.
+      as many as take the memory of the hidden states, `"aspect_ratio:N"` for the N-th part of
+      those, None for all in one chunk.
     - `allow_retain_graph`: keep large gradients, so that `backward()` may be called again.
     - `acc_policy`, `acc_dtype`: accepted without effect: sums are always taken in float32 or wider.
     - Errors: TypeError for what is no whole number, ValueError for a size below 1 or an unknown
@@ -367,8 +366,8 @@ def linear_cross_entropy(
     the scores are never held together.
 
     Equal to `CrossEntropyLoss(weight, ignore_index, reduction, label_smoothing)` of these scores,
-    with the gradients of
-    `input`, `linear_weight`, `linear_bias` and of a `target` of probabilities.
+    with the gradients of `input`, `linear_weight`, `linear_bias` and of a `target` of
+    probabilities.
 
     - `input`: the hidden states. `linear_weight`: the weight of the layer. `linear_bias`: its bias;
       None for none.
@@ -376,16 +375,14 @@ def linear_cross_entropy(
     - `weight`, `label_smoothing`, `reduction`: as for `CrossEntropyLoss`.
     - `ignore_index`: a target index that marks samples to skip; None for none.
     - Shapes: `input` (H,) or (N, H); `linear_weight` (C, H) or (C, d1, ..., H); `linear_bias` (C,)
-      or (C, d1, ...);
-      `target` class indices (), (N,) or (N, d1, ...), or class probabilities (C,), (N, C) or (N, C,
-      d1, ...).
-      The loss is a number, or has the shape of the indices with `reduction="none"`.
+      or (C, d1, ...); `target` class indices (), (N,) or (N, d1, ...), or class probabilities (C,),
+      (N, C) or (N, C, d1, ...). The loss is a number, or has the shape of the indices with
+      `reduction="none"`.
     - `options`: a `LinearCrossEntropyOptions`, how many rows to take at a time.
     - `sample_weight`: one number for each sample; 0 skips it, and the mean divides by their sum.
     - Range: indices 0 to C - 1, probabilities in [0, 1]; the loss from 0 to infinity, in nats.
     - Errors: ValueError for shapes that do not fit, indices that are not whole numbers and
-      probabilities outside [0, 1];
-      IndexError for indices out of range.
+      probabilities outside [0, 1]; IndexError for indices out of range.
     - Source: Wijmans and others (2024), arXiv:2411.09009; Hsu and others (2024), arXiv:2410.10989.
 
     Example:

@@ -185,8 +185,7 @@ class BCELoss(Loss):
     more exact.
 
     - `weight`: factors for the losses, of any shape that broadcasts to `input`; a sample of weight
-      0 is skipped.
-      The mean divides by the number of samples, not by the sum of the weights.
+      0 is skipped. The mean divides by the number of samples, not by the sum of the weights.
     - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
       `reduction="none"`.
     - Range: `input` and `target` in [0, 1]; the loss from 0 to 100, in nats.
@@ -461,15 +460,14 @@ class CrossEntropyLoss(ClassLoss):
     - `ignore_index`: a target index that marks samples to skip.
     - `label_smoothing`: the share of each target that is spread evenly over all classes.
     - `reduction`: `"mean"`, `"sum"` or `"none"`; the mean divides by the sum of the targets'
-      weights for indices, by the number of samples for probabilities.
-      If all samples are skipped the mean and its gradient are 0.
+      weights for indices, by the number of samples for probabilities. If all samples are skipped
+      the mean and its gradient are 0.
     - Shapes: `input` (C,), (N, C) or (N, C, d1, ...); `target` indices (), (N,) or (N, d1, ...), or
       as `input`.
     - Range: indices 0 to C - 1, probabilities in [0, 1]; the loss from 0 to infinity, in nats.
       A logit of -infinity gives its class probability 0.
     - Errors: ValueError for shapes that do not fit, indices that are not whole numbers and
-      probabilities outside [0, 1];
-      IndexError for indices out of range.
+      probabilities outside [0, 1]; IndexError for indices out of range.
     - Source: Shannon (1948), doi:10.1002/j.1538-7305.1948.tb01338.x; Bridle (1990),
       doi:10.1007/978-3-642-76153-9_28.
 

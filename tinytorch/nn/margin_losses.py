@@ -259,8 +259,7 @@ class MultiMarginLoss(RowLoss):
     - `weight`: a factor for each class. The mean divides by the number of samples, not by the sum
       of the weights.
     - Shapes: `input` (C,) or (N, C); `target` class indices () or (N,). As in PyTorch a number is
-      the
-      score of one class, and for (C,) a target (1,) gives (1,) with `reduction="none"`.
+      the score of one class, and for (C,) a target (1,) gives (1,) with `reduction="none"`.
     - Range: `target` 0 to C - 1; the loss from 0 to infinity.
     - Errors: ValueError for shapes that do not fit, another `p`, or weights that do not fit;
       IndexError for indices out of range.
@@ -411,8 +410,7 @@ class MultiLabelMarginLoss(RowLoss):
     """A margin of every label over every other class, for samples with several labels.
 
     - Shapes: `input` and `target` (C,) or (N, C); the loss is a number, or () or (N,) with
-      `reduction="none"`.
-      As in PyTorch a number is a row of one class.
+      `reduction="none"`. As in PyTorch a number is a row of one class.
     - Range: `target` lists of class indices 0 to C - 1; what follows the first -1 does not count.
       The loss from 0 to infinity.
     - Errors: ValueError for shapes that differ and for indices that are no whole numbers, or below
@@ -474,8 +472,7 @@ class MultiLabelSoftMarginLoss(RowLoss):
     samples.
 
     - `weight`: a factor for each class, or of any shape that broadcasts to `input`; scores of
-      weight 0
-      do not count, whatever they are.
+      weight 0 do not count, whatever they are.
     - Shapes: `input` and `target` (C,), (N, C) or more axes with the classes last; the losses have
       the shape without the classes.
     - Range: `input` any logits, `target` in [0, 1]; the loss from 0 to infinity, in nats.

@@ -272,8 +272,7 @@ class CoralLoss(RowLoss):
     - Range: `input` any logits, `target` whole numbers 0 to K - 1; the loss from 0 to infinity, in
       nats.
     - Prediction: `(input > 0).sum(axis=-1)`. It is consistent if the logits of a sample fall, which
-      a shared score with a bias for each
-      threshold learns.
+      a shared score with a bias for each threshold learns.
     - Errors: ValueError for shapes that do not fit and for levels that are no whole numbers;
       IndexError for levels out of range.
     - Source: Cao, Mirjalili and Raschka (2020), doi:10.1016/j.patrec.2020.11.008.

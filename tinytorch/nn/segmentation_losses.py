@@ -181,9 +181,8 @@ class TverskyLoss(RowLoss):
       to both sides of the fraction.
     - `ignore_index`: a target that marks pixels to skip.
     - Shapes: `input` and `target` equal, (P,) for one region or (N, d1, ...) for N; or for several
-      classes `input` (N, C, d1, ...)
-      and `target` their indices (N, d1, ...): the mean over the classes. The loss is a number, or
-      (N,) with `reduction="none"`.
+      classes `input` (N, C, d1, ...) and `target` their indices (N, d1, ...): the mean over the
+      classes. The loss is a number, or (N,) with `reduction="none"`.
     - Range: `target` in [0, 1], or indices 0 to C - 1; the loss from 0 to 1. An empty region
       predicted as empty costs 0; with `smooth=0` any other prediction of it costs 1 and has slope
       0.
@@ -317,9 +316,8 @@ class LovaszHingeLoss(TverskyLoss):
 
     - `ignore_index`: a target that marks pixels to skip.
     - Shapes: `input` and `target` equal, (P,) for one region or (N, d1, ...) for N; or for several
-      classes `input` (N, C, d1, ...)
-      and `target` their indices (N, d1, ...): the mean over the classes of a sample. The loss is a
-      number, or (N,) with `reduction="none"`.
+      classes `input` (N, C, d1, ...) and `target` their indices (N, d1, ...): the mean over the
+      classes of a sample. The loss is a number, or (N,) with `reduction="none"`.
     - Range: `target` 0 or 1, or indices 0 to C - 1; the loss from 0 to infinity, of classes to 1.
     - Errors: ValueError if shapes do not fit or a target is neither 0 nor 1; IndexError for indices
       out of range.

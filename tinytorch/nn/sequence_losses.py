@@ -313,15 +313,12 @@ class CTCLoss(Loss):
 
     - `blank`: the class that stands for no label.
     - `reduction`: `"mean"` divides the loss of each sample by its number of labels (at least 1),
-      and then takes the mean over the samples;
-      `"sum"`; `"none"` for the loss of each.
+      and then takes the mean over the samples; `"sum"`; `"none"` for the loss of each.
     - `zero_infinity`: a sample without any alignment, because it has too few time steps for its
-      labels, counts 0 and has no gradient;
-      otherwise its loss is infinite and its gradient NaN.
+      labels, counts 0 and has no gradient; otherwise its loss is infinite and its gradient NaN.
     - Shapes: `log_probs` (T, N, C), or (T, C) for one sample; `targets` (N, S), or the labels of
-      all samples one after another;
-      `input_lengths` and `target_lengths` (N,), or a number for one sample. The loss is a number,
-      or (N,) or () with `reduction="none"`.
+      all samples one after another; `input_lengths` and `target_lengths` (N,), or a number for one
+      sample. The loss is a number, or (N,) or () with `reduction="none"`.
     - Range: `log_probs` as from a log-softmax over the classes; labels 0 to C - 1, not the blank;
       the loss from 0 to infinity, in nats.
     - Errors: ValueError for shapes and lengths that do not fit and for a blank among the labels;

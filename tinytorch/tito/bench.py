@@ -258,8 +258,8 @@ def race(racers: dict, budget: float) -> tuple:
     """For each name in `racers`, a dictionary of pairs (session, call), the quartiles of the
     seconds per call.
 
-    `budget`: about how many seconds to spend; there are at least 5 rounds.
-    Returns them with the share of the samples that began while other programs ran.
+    `budget`: about how many seconds to spend; there are at least 5 rounds. Returns them with the
+    share of the samples that began while other programs ran.
     """
     plans = {name: calibrate(*racer) for name, racer in racers.items()}
     rounds = min(max(5, int(budget / sum(cost for _, cost in plans.values()))), 60)
@@ -657,10 +657,9 @@ def bench(console, *, quick=False, only=(), ours=(), peers=(), memory=True, out=
     """Measure, print and return the results; the `tito bench` command.
 
     `quick`: fewer shapes, forward + backward only, no torch.compile unless named, no memory.
-    `only`: names of losses.
-    `ours`: engines of ours, `peers`: names; all by default. `out`: a JSON file for the results,
-    written after each step.
-    `show_file`: print the results in this file and measure nothing.
+    `only`: names of losses. `ours`: engines of ours, `peers`: names; all by default. `out`: a JSON
+    file for the results, written after each step. `show_file`: print the results in this file and
+    measure nothing.
     """
     if show_file:
         results = load(show_file)

@@ -190,8 +190,7 @@ def test(
     """Check the exercises of a module as they stand on disk, each by itself.
 
     With --notebooks or --all, and for a module without exercises, run the notebooks instead, each
-    in a fresh process;
-    a notebook stops at its first failing cell, and the others go on.
+    in a fresh process; a notebook stops at its first failing cell, and the others go on.
     """
     project = find_project()
     check_home(project)
@@ -560,8 +559,8 @@ def refresh(
             show_default=False)] = True):
     """Run notebooks and save their outputs in them.
 
-    Cells marked slow keep the outputs they have unless --slow is given.
-    A notebook with a failing cell is left as it is.
+    Cells marked slow keep the outputs they have unless --slow is given. A notebook with a failing
+    cell is left as it is.
     """
     project = find_project()
     runs = []

@@ -469,8 +469,7 @@ def check_notebook(project, path, chosen: list, timeout: float = 20.0, run=run_p
     """The verdict on each of these exercises of a notebook.
 
     `every`: the exercises of the module; those that a chosen one uses are run, too. `told` is
-    called with each exercise
-    when it starts (verdict None), and when its verdict is known.
+    called with each exercise when it starts (verdict None), and when its verdict is known.
     """
     source, names, verdicts = Source(project, path), {exercise.name for exercise in chosen}, {}
     needed = names | {other for name in names for other in source.needs(name)}
@@ -559,9 +558,8 @@ def check_module(project, module, chosen: list | None = None, timeout: float = 2
     """Pairs (exercise, verdict), in order of the notebooks.
 
     `tell` is called with an exercise and None when it starts, and with its verdict as soon as that
-    is known; the
-    notebooks come one after the other. `every`: all exercises of the module, where `chosen` are not
-    all.
+    is known; the notebooks come one after the other. `every`: all exercises of the module, where
+    `chosen` are not all.
     """
     every = exercises(project, module) if every is None and chosen is None else every or chosen
     chosen, by_notebook = every if chosen is None else chosen, {}

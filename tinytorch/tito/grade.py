@@ -524,16 +524,13 @@ def grade(project, module, folder, out, *, notebooks=None, students=None, names:
     """Mark all submissions in `folder`, write tables, data and a page for each student to `out`;
     return the marks.
 
-    `notebooks`: only the exercises of these. `students`: only these.
-    `names`: a regular expression with the group `student`, and `id` and `late` where there are, for
-    the names of files;
-    by default those of Canvas and Moodle are known.
-    `seed`: of the inputs; by default a new one in every run, kept in `out` so that an interrupted
-    run goes on with it.
-    `protected`: in a sandbox; otherwise a submission can read and change what you can.
-    `partial`: whether a right value with a wrong slope, or the other way round, has its share of
-    the points.
-    `tell` is called after each submission, `note` with what else there is to say.
+    `notebooks`: only the exercises of these. `students`: only these. `names`: a regular expression
+    with the group `student`, and `id` and `late` where there are, for the names of files; by
+    default those of Canvas and Moodle are known. `seed`: of the inputs; by default a new one in
+    every run, kept in `out` so that an interrupted run goes on with it. `protected`: in a sandbox;
+    otherwise a submission can read and change what you can. `partial`: whether a right value with a
+    wrong slope, or the other way round, has its share of the points. `tell` is called after each
+    submission, `note` with what else there is to say.
     """
     check_place(module, protected)
     out, folder, all_in = Path(out).resolve(), Path(folder).resolve(), submissions(folder, names)

@@ -473,9 +473,8 @@ def run_notebook(project, path, slow=False, timeout=600.0, verbose=False, collec
     """Run the notebook `path` as it stands on disk in a fresh process; return a `Run`.
 
     Lines that the lesson prints go to `on_line(text)` as they come: those with a mark, or all if
-    `verbose`.
-    `on_cell(number, of)` is called before each cell. With `collect` the outputs of the cells are
-    kept.
+    `verbose`. `on_cell(number, of)` is called before each cell. With `collect` the outputs of the
+    cells are kept.
     """
     begun, run = time.monotonic(), Run(path)
     nb = read_notebook(project, path)
