@@ -160,6 +160,16 @@ def outcome(folder, path, made, limit, caches, files=None):
         place.write_text(source, encoding="utf-8")
 
 
+def report(number, path, made, caught) -> list:
+    "Lines about a mutant: the test that caught it, or the fault."
+    name = f"{number:4} {path.relative_to(ROOT / 'tinytorch')}: "
+    if caught:
+        return [name + ("" if caught.startswith(("still", "nothing")) else "caught by ") + caught]
+    diff = difflib.unified_diff(path.read_text(encoding="utf-8").splitlines(), made.splitlines(),
+                                lineterm="", n=0)
+    return [name + "SURVIVED", *list(diff)[2:]]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in ("count", 100), ("seed", 0), ("limit", 300), ("jobs", 2):
@@ -194,12 +204,17 @@ def main():
                 free.put(folder)
 
         with ThreadPoolExecutor(options.jobs) as pool:
-            for number, ((path, made), caught) in enumerate(pool.map(judge, chosen), 1):
-                diff = list(difflib.unified_diff(path.read_text(encoding="utf-8").splitlines(),
-                                                 made.splitlines(), lineterm="", n=0))[2:]
-                late += caught.startswith("still running")
-                survived += [path] * (not caught or caught.startswith("nothing"))
-                print(f"{number:4} {path.relative_to(ROOT / 'tinytorch')}: {('' if caught.startswith(('still', 'nothing')) else 'caught by ') + caught if caught else 'SURVIVED'}", *([] if caught else diff), sep="\n     ", flush=True)
+            try:
+                for number, (mutant, caught) in enumerate(pool.map(judge, chosen), 1):
+                    late += caught.startswith("still running")
+                    survived += [mutant] * (not caught or caught.startswith("nothing"))
+                    print("\n     ".join(report(number, *mutant, caught)), flush=True)
+            except BaseException:        # Ctrl-C, SIGTERM: nobody waits for what still runs
+                pool.shutdown(wait=False, cancel_futures=True)
+                for child in multiprocessing.active_children():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(child.pid, signal.SIGKILL)
+                raise
         print(f"{len(chosen) - len(survived) - late} of {len(chosen)} caught, {late} undecided "
               f"(out of time), of {len(every)} possible; seed {options.seed}, "
               f"{time.monotonic() - began:.0f} s")
