@@ -47,6 +47,8 @@ def test_page_is_whole(opened):
     page = opened.page
     assert page.evaluate("document.documentElement.scrollWidth <= "
                          "innerWidth"), "it is wider than the window"
+    assert page.evaluate("[...document.querySelectorAll('main pre')].every((pre) => "
+                         "pre.scrollWidth <= pre.clientWidth + 1)"), "code or an output is cut off"
     formulas = page.evaluate("['.math', '.math .katex', '.katex-error', '.chart', '.chart "
                              "svg'].map((kind) => document.querySelectorAll(kind).length)")
     assert formulas[0] == formulas[1] and formulas[2] == 0, "formulas, formulas set, errors"
