@@ -294,9 +294,8 @@ def triplet_margin(anchor, positive, negative, *, margin, p, eps, swap):
         share = np.where(other < far, 1, np.where(other == far, 0.5, 0 * far))
         far, to_far, cross = np.minimum(far, other), (1 - share) * to_far, share * to_other
     short = margin + near - far
-    value, active = np.squeeze(np.maximum(short, 0), -1), short >= 0
-    return (value, active * (to_near - to_far), active * (-to_near - cross),
-            active * (to_far + cross))
+    value, on = np.squeeze(np.maximum(short, 0), -1), short >= 0
+    return value, on * (to_near - to_far), on * (-to_near - cross), on * (to_far + cross)
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #6dd328f1

@@ -227,11 +227,10 @@ def tweedie_deviance(input, target, *, power, log_input):
     a, b = power - 1, 2 - power
     log_mean = input if log_input else np.log(input)
     log_target = np.maximum(np.log(target), -1e30)
-    gap = np.abs(log_mean - log_target)
-    rise = (np.exp(b * np.maximum(log_mean, log_target))
-            * (-np.expm1(-b * gap) / b if b > 0 else gap))
-    fall = (target * np.exp(-a * np.minimum(log_mean, log_target))
-            * (-np.expm1(-a * gap) / a if a > 0 else gap))
+    low, high = np.minimum(log_mean, log_target), np.maximum(log_mean, log_target)
+    gap = high - low
+    rise = np.exp(b * high) * (-np.expm1(-b * gap) / b if b > 0 else gap)
+    fall = target * np.exp(-a * low) * (-np.expm1(-a * gap) / a if a > 0 else gap)
     value = 2 * np.sign(log_mean - log_target) * (rise - np.where(target == 0, 0, fall))
     slope = 2 * (np.exp(b * log_mean) - np.where(target == 0, 0, target * np.exp(-a * log_mean)))
     return value, slope if log_input else slope / input

@@ -277,17 +277,15 @@ def lovasz_hinge(input, target):
     """
     ### BEGIN SOLUTION
     sign = 2 * target - 1
-    errors = 1 - sign * input
-    worst = np.argsort(-errors, axis=-1, kind="stable")
+    error = 1 - sign * input
+    worst = np.argsort(-error, axis=-1, kind="stable")
     hits, total = np.take_along_axis(target, worst, -1), target.sum(axis=-1, keepdims=True)
     kept, union = total - np.cumsum(hits, axis=-1), total + np.cumsum(1 - hits, axis=-1)
-    steps = np.where((hits > 0) | (union == 1), 1 / union,
-                     kept / (union * np.maximum(union - 1, 1)))
-    weights = np.empty_like(steps)
-    np.put_along_axis(weights, worst, steps, -1)
-    value = np.where((weights == 0) & (errors == errors), 0,
-                     weights * np.maximum(errors, 0)).sum(axis=-1)
-    return value, -sign * weights * (errors > 0)
+    step = np.where((hits > 0) | (union == 1), 1 / union, kept / (union * np.maximum(union - 1, 1)))
+    weights = np.empty_like(step)
+    np.put_along_axis(weights, worst, step, -1)
+    value = np.where((weights == 0) & (error == error), 0, weights * np.maximum(error, 0)).sum(-1)
+    return value, -sign * weights * (error > 0)
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #d79620c2
