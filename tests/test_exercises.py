@@ -20,9 +20,9 @@ import pytest
 
 from tinytorch.mistakes import KNOWN, at, bce, bce_logits, hot, log_soft, lse, sigmoid, soft, zero_times
 from tinytorch.tito.answers import answer
-from tinytorch.tito import exercises as exercises_module
+from tinytorch.tito import exercises as exercises_module, judge
 from tinytorch.tito.exercises import check_of, find_exercises, function_names, reset, solution_lines
-from tinytorch.tito.judge import RIGHT, WRONG, from_data, to_data, verdict
+from tinytorch.tito.judge import RIGHT, WRONG, from_data, to_data
 from tinytorch.tito.notebooks import Project, TitoError, code_cells, read_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,10 +34,7 @@ CHECKS = {name: from_data(to_data(check_of(name, np.random.default_rng(7)))) for
 
 def judged(name, function):
     "The verdict on a function as the answer to an exercise."
-    check = CHECKS[name]
-    return verdict(check,
-                   [answer(function, list(arguments.values()), options, check.positions)
-                    for arguments, options in check.calls])
+    return judge.judged(CHECKS[name], function)
 
 
 MISTAKES = [(name, text, code) for name, known in KNOWN.items() for text, _, code in known.mistakes]

@@ -23,13 +23,13 @@ from tinytorch.tito.grade import Mark, grade, read_names, submissions, write_out
 from tinytorch.tito.judge import RIGHT, WRONG, Verdict
 from tinytorch.tito.notebooks import TitoError
 
-TODO = [Exercise("huber", "losses_dev.ipynb", "", "def huber():\n    raise NotImplementedError()",
+EXERCISES = [Exercise("huber", "losses_dev.ipynb", "", "def huber():\n    raise NotImplementedError()",
                  2),
         Exercise("nll", "losses_dev.ipynb", "", "def nll():\n    raise NotImplementedError()", 3)]
 KNOWN = {"huber": "def huber():\n    return 1", "nll": "def nll():\n    return 2"}
 
 
-def write(out, marks, comments=None, todo=TODO) -> list:
+def write(out, marks, comments=None, todo=EXERCISES) -> list:
     "Write what is made of marks; return what is said."
     said = []
     write_out(out, MODULE, todo, marks, comments or {}, KNOWN, said.append)

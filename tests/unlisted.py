@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tinytorch.tito.answers import answer
 from tinytorch.tito.exercises import REGION, check_of, find_exercises, solution
-from tinytorch.tito.judge import RIGHT, from_data, to_data, verdict
+from tinytorch.tito import judge
+from tinytorch.tito.judge import RIGHT, from_data, to_data
 from tinytorch.tito.notebooks import Project
 
 HERE = Path(__file__).resolve().parent
@@ -66,10 +66,7 @@ def check(name: str, seed: int = 7):
 
 def judged(name: str, answered, seed: int = 7):
     "The verdict on a function."
-    todo = check(name, seed)
-    return verdict(todo,
-                   [answer(answered, list(arguments.values()), options, todo.positions)
-                    for arguments, options in todo.calls])
+    return judge.judged(check(name, seed), answered)
 
 
 PLAIN = re.compile("largest difference|it differs|does not give|differs")

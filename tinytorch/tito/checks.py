@@ -24,7 +24,6 @@ class Mistake:
     # for each call: for each part an array, None where it is right; or the name of an error
     results: list
     fix: str = ""
-    only: int | None = None    # the part that it is about; None for a mistake that makes all parts
 
 
 @dataclass
@@ -166,7 +165,7 @@ def to_data(check: Check) -> dict:
     "A check for a JSON file."
     def mistake(m):
         results = [packed(*each) for each in zip(m.results, check.expected, check.calls)]
-        return {"text": m.text, "fix": m.fix, "only": m.only, "results": results}
+        return {"text": m.text, "fix": m.fix, "results": results}
 
     calls = [[{k: encode(v) for k, v in group.items()} for group in call] for call in check.calls]
     expected = [[None if x is None else pack(x) for x in results] for results in check.expected]
@@ -178,14 +177,12 @@ def to_data(check: Check) -> dict:
 def from_data(data: dict) -> Check:
     "The check of `to_data`. The mistakes that a machine found are read when they are needed."
     def read(results):
-        return (results if results is None or isinstance(results, str)
-                else [x if x is None else unpack(x) for x in results])
+        return results if isinstance(results, str) else [x and unpack(x) for x in results]
 
     def mistakes(entries):
-        return [Mistake(m["text"], [read(x) for x in m["results"]], m["fix"], m["only"])
-                for m in entries]
+        return [Mistake(m["text"], [read(x) for x in m["results"]], m["fix"]) for m in entries]
 
-    expected = [[None if x is None else unpack(x) for x in results] for results in data["expected"]]
+    expected = [read(results) for results in data["expected"]]
     calls = [tuple({k: decode(v) for k, v in group.items()} for group in call)
              for call in data["calls"]]
     return Check(data["name"], data["parts"], calls, expected, mistakes(data["mistakes"]),

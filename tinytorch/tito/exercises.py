@@ -223,7 +223,7 @@ def check_of(name: str, rng) -> Check | None:
     import tinytorch.amp
     import tinytorch.nn
     from tinytorch.mistakes import KNOWN, Known, calls_of
-    from tinytorch.tito.variants import variants
+    from tinytorch.tito.mutants import mutants
     from tinytorch.nn.criterion import LOSSES
     tinytorch.nn.__all__
     users = [loss for loss in LOSSES.values() if loss.formula is not None and loss.formula.__name__ == name and loss.__module__.startswith("tinytorch.")]
@@ -237,7 +237,7 @@ def check_of(name: str, rng) -> Check | None:
         return None
     check = make_check(name, solution, calls_of(name, calls, bool(users)), known.mistakes,
                        known.parts, known.outputs)
-    check.more = lambda: variants(solution, check)
+    check.more = lambda: mutants(solution, check)
     return check
 
 # %% ../../nbs/tito/exercises_dev.ipynb #f67e506d

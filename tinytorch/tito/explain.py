@@ -6,9 +6,9 @@
 __all__ = ['LONGEST', 'PLURAL', 'CHANGES', 'FACTORS', 'SAID', 'LAST', 'show', 'show_call', 'apart', 'sentence', 'ordinary',
            'Case', 'Found', 'differs', 'likeness', 'part_of', 'listed', 'matches', 'proven', 'reduced', 'shaped',
            'stretched', 'amounts', 'fitting', 'changed', 'constant', 'times', 'scaled', 'shifted', 'conditions',
-           'about', 'between', 'along', 'gather', 'narrowest', 'region', 'where', 'whole', 'unsound', 'has_new',
-           'hidden', 'single', 'rough', 'ignores', 'alike', 'difference', 'explain', 'short', 'predicate', 'example',
-           'one_row']
+           'about', 'between', 'along', 'gather', 'narrowest', 'region', 'wrong_places', 'integers', 'not_finite',
+           'has_new', 'hidden_nan', 'single_precision', 'nearly_right', 'ignores', 'alike', 'difference', 'explain',
+           'short', 'predicate', 'example', 'one_row']
 
 # %% ../../nbs/tito/explain_dev.ipynb #be8cf118
 from itertools import combinations
@@ -109,7 +109,7 @@ class Case:
         return sorted(chosen,
                       key=lambda i: (self.right[i].size if self.right[i] is not None else 0, i))
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #1213c385
 @dataclass
 class Found:
     "An explanation: what to say, the way out, and the call that shows it."
@@ -139,7 +139,7 @@ def likeness(case: Case, theirs: list) -> float:
     for i, (x, y, z) in enumerate(zip(case.mine, case.right, theirs)):
         z = y if z is None else z
         either = differs(x, y, case.calls[i]) | differs(z, y, case.calls[i])
-        if case.calls[i] and not either.any() or y is not None and y.size == 0:
+        if not either.any() or y is not None and y.size == 0:
             continue
         equal = either & ~differs(x, z, case.calls[i], lenient=True)
         if i in case.usual and not np.array_equal(*np.broadcast_arrays(equal, either)):
@@ -148,49 +148,43 @@ def likeness(case: Case, theirs: list) -> float:
     return shared / total if total else 0.0
 
 
-def part_of(mistake, case: Case, part: int):
-    """What a mistake gives for a part in each call, or None if it raises an error or returns
-    something else.
-    """
+def part_of(mistake, case: Case):
+    "What a mistake gives for the part in each call; None if it fails or returns something else."
     given = []
     for results, expected in zip(mistake.results, case.check.expected):
-        if results is None or isinstance(results, str) and no_numbers(expected):
+        if isinstance(results, str) and no_numbers(expected):
             given.append(None)
-        elif (isinstance(results, str)
-              or len(results) != (1 if mistake.only is not None else len(expected))):
+        elif isinstance(results, str) or len(results) != len(expected):
             return None
         else:
-            given.append(results[0 if mistake.only is not None else part])
+            given.append(results[case.part])
     return given
 
-
-def listed(case: Case, found: list, mistakes: list, least: float) -> Found | None:
+# %% ../../nbs/tito/explain_dev.ipynb #158bbdf6
+def listed(case: Case, cases: list, mistakes: list, least: float) -> Found | None:
     "The mistake that gives most of what was found: in all parts, or at least in this one."
-    best, most = None, least
-    others = [p for p in range(len(case.check.parts)) if p != case.part]
+    best, most = None, 0.0
     for mistake in mistakes:
-        if mistake.only not in (None, case.part):
-            continue
-        theirs = part_of(mistake, case, case.part)
+        theirs = part_of(mistake, case)
         score = 0.0 if theirs is None else likeness(case, theirs)
-        if score >= least and mistake.only is None:
-            score += (sum(matches(case.check, found, mistake, part) for part in others)
-                      / (len(others) or 1))
-        if score > most or score == most and best is None:
-            best, most = mistake, score
+        if score >= least:
+            others = [matches(other, mistake) for other in cases if other is not case]
+            score += sum(others) / len(cases)
+            if score > most:
+                best, most = mistake, score
     return best and proven(case, best)
 
 
-def matches(check, found: list, mistake, part: int) -> bool:
-    other = Case(check, part, [x[part] for x in found], [x[part] for x in check.expected])
-    theirs = part_of(mistake, other, part)
-    return all(i not in other.usual or not differs(x, y if z is None else z, check.calls[i]).any()
-               for i, (x, y, z) in enumerate(zip(other.mine, other.right, theirs)))
+def matches(case: Case, mistake) -> bool:
+    "Whether a mistake gives what was found in all ordinary calls."
+    theirs = part_of(mistake, case)
+    return not any(differs(case.mine[i], case.right[i] if theirs[i] is None else theirs[i],
+                           case.calls[i]).any() for i in case.usual)
 
 
 def proven(case: Case, mistake) -> Found | None:
     "The mistake with a call that shows it: one with NaN for a sentence that says NaN."
-    theirs = part_of(mistake, case, case.part)
+    theirs = part_of(mistake, case)
     for i in case.shown:
         z = case.right[i] if theirs[i] is None else theirs[i]
         shows = not differs(case.mine[i], z, case.calls[i], lenient=True).all()
@@ -250,7 +244,7 @@ def stretched(x, shape):
     except ValueError:
         return None
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #426632e5
 def amounts(case: Case, i: int):
     "What a result might be multiplied or shifted by, with names: options, counts, arguments."
     arguments, options = case.calls[i]
@@ -369,13 +363,16 @@ def scaled(case: Case) -> Found | None:
         count = name.startswith("the ")
         for sign, minus in (1, ""), (-1, ", and has the opposite sign"):
             if fitting(case, lambda y, i: sign * y * amount(i)):
-                fix = (f"Divide by {name}, or leave out a sum." if count
-                       else f"Leave {name} out here, once.")
-                return Found(f"is too large by the factor {name}{minus}." if count else f"is multiplied by {name} once too often{minus}.", fix)
+                if count:
+                    return Found(f"is too large by the factor {name}{minus}.",
+                                 f"Divide by {name}, or leave out a sum.")
+                return Found(f"is multiplied by {name} once too often{minus}.",
+                             f"Leave {name} out here, once.")
             if fitting(case, lambda y, i: sign * y / amount(i)):
-                fix = ("Return the result of each sample; the mean is taken later." if count
-                       else f"Multiply by {name}.")
-                return Found(f"is divided by {name}{minus}, as in a mean." if count else f"lacks the factor {name}{minus}.", fix)
+                if count:
+                    return Found(f"is divided by {name}{minus}, as in a mean.",
+                                 "Return the result of each sample; the mean is taken later.")
+                return Found(f"lacks the factor {name}{minus}.", f"Multiply by {name}.")
         if count and fitting(case, lambda y, i: y * (amount(i) - 1) / amount(i)):
             return Found(f"is divided by {name} where {name} less 1 is wanted.")
         if count and fitting(case, lambda y, i: y * amount(i) / (amount(i) - 1)):
@@ -473,7 +470,8 @@ def between(fields, options):
 def along(arguments, shape):
     "Conditions on the row or the place of a number."
     for name, value in arguments.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 2 and shape and len(value) == shape[0]:
+        rows = getattr(value, "ndim", 0) == 2 and value.dtype.kind == "f"
+        if rows and shape and len(value) == shape[0]:
             rows = value if len(shape) <= 2 else value[:, :, None]
             for words, flags in (("all 0", (rows == 0).all(-1)),
                                  ("all equal", (rows == rows[:, :1]).all(-1)),
@@ -507,50 +505,46 @@ def gather(case: Case, calls: list) -> tuple:
         start += y.size
     return *map(np.concatenate, (wrong, mine, right, owner)), held
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #5f689dc9
 def narrowest(wrong, held):
     "The condition, or the two, that hold wherever it is wrong and hardly elsewhere."
     covers = {name: where for name, where in held.items() if where[wrong].all() and not where.all()}
     best = min(covers, key=lambda name: covers[name].sum(), default=None)
     if best is None:
-        return None, None
+        return None
     if wrong.sum() < 0.6 * covers[best].sum():
         pairs = {f"{one} and {other}": covers[one] & covers[other] for one in covers
                  for other in covers if one < other}
         pair = min(pairs, key=lambda name: pairs[name].sum(), default=None)
         if pair and pairs[pair].sum() < 0.8 * covers[best].sum():
             covers, best = pairs, pair
-    return (best, covers[best]) if wrong.sum() >= 0.6 * covers[best].sum() else (None, None)
+    return best if wrong.sum() >= 0.6 * covers[best].sum() else None
 
 
-def region(mine, right) -> tuple:
-    "What a result is where it is wrong."
-    if np.isnan(mine).all():
-        return "it is NaN (not a number) there", ""
-    if np.isinf(mine).all():
-        return "it is infinite there", ""
+def region(mine, right) -> str:
+    "What a result is where it is wrong; empty where nothing can be said."
     if not np.isfinite(mine).any():
-        return "it is NaN or infinite there", ""
+        infinite, nan = np.isinf(mine).all(), np.isnan(mine).all()
+        return ("it is infinite there" if infinite else "it is NaN (not a number) there" if nan
+                else "it is NaN or infinite there")
     if not np.isfinite(right).all() or not np.isfinite(mine).all():
-        return "", ""
-    scale = 1e-7 * max(largest([right]), 1e-300)
-    if np.allclose(mine, -right, 1e-6, scale):
-        return "it has the opposite sign there", ""
+        return ""
+    if np.allclose(mine, -right, 1e-6, 1e-7 * max(largest([right]), 1e-300)):
+        return "it has the opposite sign there"
     if np.allclose(mine, mine[0], 1e-9, 1e-12):
-        what = f"it is {mine[0]:.6g} there"
-        return ((what + f", and should be {right[0]:.6g}", "")
-                if np.allclose(right, right[0], 1e-9, 1e-12) else (what, ""))
+        known = np.allclose(right, right[0], 1e-9, 1e-12)
+        return f"it is {mine[0]:.6g} there" + (f", and should be {right[0]:.6g}" if known else "")
     counts = np.abs(right) > 1e-6 * largest([right])
-    ratios = mine[counts] / right[counts]
+    ratios, gaps = mine[counts] / right[counts], mine - right
     if len(ratios) > 1 and np.allclose(ratios, ratios[0], 1e-6):
-        return f"it is {times(abs(ratios[0]))} there" + (
-            ", with the opposite sign" if ratios[0] < 0 else ""), ""
-    if len(mine) > 1 and np.allclose(mine - right, mine[0] - right[0], 1e-6, 1e-9):
-        return f"it is off by {mine[0] - right[0]:.6g} there", ""
-    return "", ""
+        sign = ", with the opposite sign" if ratios[0] < 0 else ""
+        return f"it is {times(abs(ratios[0]))} there{sign}"
+    if len(gaps) > 1 and np.allclose(gaps, gaps[0], 1e-6, 1e-9):
+        return f"it is off by {gaps[0]:.6g} there"
+    return ""
 
-
-def where(case: Case) -> Found | None:
+# %% ../../nbs/tito/explain_dev.ipynb #fff508a8
+def wrong_places(case: Case) -> Found | None:
     "The places where it is wrong, and what it is there."
     odd = [i for i in case.bad if case.mine[i].shape != case.right[i].shape]
     chosen = (case.usual if set(case.bad) & set(case.usual)
@@ -560,16 +554,16 @@ def where(case: Case) -> Found | None:
     wrong, mine, right, owner, held = gather(case, chosen)
     if not wrong.any() or wrong.all():
         return None
-    name, _ = narrowest(wrong, held)
+    name = narrowest(wrong, held)
     if name is None:
         return None
     place = name if name.startswith(("at the", "in the")) else f"where {name}"
-    what, fix = region(mine[wrong], right[wrong])
+    what = region(mine[wrong], right[wrong])
     calls = sorted(set(owner[wrong]), key=lambda i: case.right[i].size)
-    return Found(f"is wrong only {place}" + (f": {what}." if what else "."), fix, int(calls[0]))
+    return Found(f"is wrong only {place}" + (f": {what}." if what else "."), "", int(calls[0]))
 
 # %% ../../nbs/tito/explain_dev.ipynb #705ccb31
-def whole(case: Case) -> Found | None:
+def integers(case: Case) -> Found | None:
     "Integers where fractions belong."
     for i in case.shown:
         if case.mine[i].dtype.kind in "iub" and case.right[i].dtype.kind == "f":
@@ -578,11 +572,13 @@ def whole(case: Case) -> Found | None:
     return None
 
 
-def unsound(case: Case) -> Found | None:
+def not_finite(case: Case) -> Found | None:
     "NaN or infinities where they do not belong, when ordinary calls are right."
+    if set(case.bad) & set(case.usual):
+        return None
     for i in case.bad:
         x, y, call = case.mine[i], case.right[i], case.calls[i]
-        if x.shape != y.shape or x.dtype.kind != "f" or i in case.usual:
+        if x.shape != y.shape or x.dtype.kind != "f":
             continue
         if has_new(np.isnan, x, y) or has_new(np.isinf, x, y):
             word = "NaN (not a number)" if has_new(np.isnan, x, y) else "infinite"
@@ -600,12 +596,12 @@ def unsound(case: Case) -> Found | None:
                          "", i)
     return None
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #d33a7fa5
 def has_new(test, x, y) -> bool:
     return bool((test(x) & ~test(y.astype(float))).any())
 
 
-def hidden(case: Case) -> Found | None:
+def hidden_nan(case: Case) -> Found | None:
     "A NaN that does not show."
     for i in case.bad:
         x, y = case.mine[i], case.right[i]
@@ -616,7 +612,7 @@ def hidden(case: Case) -> Found | None:
     return None
 
 
-def single(case: Case) -> Found | None:
+def single_precision(case: Case) -> Found | None:
     "Right in double, wrong in single precision."
     if case.bad and all(any(getattr(x, "dtype", None) == np.float32
                             for x in case.calls[i][0].values()) for i in case.bad):
@@ -626,8 +622,8 @@ def single(case: Case) -> Found | None:
                      case.bad[0])
     return None
 
-
-def rough(case: Case) -> Found | None:
+# %% ../../nbs/tito/explain_dev.ipynb #fe8be8e0
+def nearly_right(case: Case) -> Found | None:
     "Nearly right."
     errors = []
     for i in case.bad:
@@ -646,7 +642,7 @@ def rough(case: Case) -> Found | None:
                      case.bad[int(np.argmax(errors))])
     return None
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #c7a2e88f
 def ignores(case: Case) -> Found | None:
     "An argument or option that makes no difference where it should."
     pairs = {}
@@ -674,8 +670,8 @@ def difference(case: Case) -> Found:
     return Found("differs from what is wanted; no known mistake gives this.", "", case.shown[0])
 
 # %% ../../nbs/tito/explain_dev.ipynb #e1004d8e
-SAID = shaped, whole, changed, scaled, shifted
-LAST = where, unsound, hidden, rough, single
+SAID = shaped, integers, changed, scaled, shifted
+LAST = wrong_places, not_finite, hidden_nan, nearly_right, single_precision
 
 
 def explain(check: Check, found: list) -> tuple:
@@ -684,30 +680,30 @@ def explain(check: Check, found: list) -> tuple:
     cases = [Case(check, p, [x[p] for x in found], [x[p] for x in check.expected]) for p in parts]
     case = next(case for case in cases if case.bad)
     with np.errstate(all="ignore"):
-        found_here = listed(case, found, check.mistakes, 0.7) or predicate(case, found)
-    shows = case.shown[0] if found_here.call is None else found_here.call
+        said = listed(case, cases, check.mistakes, 0.7) or predicate(case, cases)
+    shows = case.shown[0] if said.call is None else said.call
     marks = ", ".join(f"{short(c.name)} {'❌' if c.bad else '✅'}" for c in cases)
-    return found_here.text, found_here.fix, example(case, shows), marks if len(cases) > 1 else ""
+    return said.text, said.fix, example(case, shows), marks if len(cases) > 1 else ""
 
 
 def short(name: str) -> str:
     return name.replace("`", "")
 
-
-def predicate(case: Case, found: list) -> Found:
+# %% ../../nbs/tito/explain_dev.ipynb #3f2b33c4
+def predicate(case: Case, cases: list) -> Found:
     "An explanation that begins with the name of the part."
     for test in SAID if set(case.bad) & set(case.usual) else SAID[:2]:
         if said := test(case):
             return Found(sentence(case.name, said.text), said.fix, said.call)
     if said := ignores(case):
         return Found(sentence(case.name, said.text), said.fix, said.call)
-    if said := listed(case, found, case.check.found, 0.9):
+    if said := listed(case, cases, case.check.found, 0.9):
         said.text = f"in the {case.name}, {said.text}"
         return said
     said = next(filter(None, (test(case) for test in LAST)), None) or difference(case)
     return Found(sentence(case.name, said.text), said.fix, said.call)
 
-# %% ../../nbs/tito/explain_dev.ipynb #3f2b33c4
+# %% ../../nbs/tito/explain_dev.ipynb #74a53391
 def example(case: Case, i: int) -> str:
     "A call, what it should give and what it gives; a row of it if that is long."
     x, y, call = case.mine[i], case.right[i], case.calls[i]
@@ -719,7 +715,7 @@ def example(case: Case, i: int) -> str:
     fitting = [text for text in texts if len(text) <= LONGEST]
     return fitting[0] if fitting else texts[-1][:LONGEST - 3] + "..."
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #77cde24b
 def one_row(case: Case, i: int):
     "The same for the row with the largest difference, and for the number alone."
     x, y, (arguments, options) = case.mine[i], case.right[i], case.calls[i]

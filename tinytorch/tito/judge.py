@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['RIGHT', 'WRONG', 'BLANK', 'WAITING', 'NUMPY', 'Verdict', 'translated', 'stopped', 'not_written', 'raised',
-           'structure', 'misshapen', 'miscounted', 'read', 'some_calls', 'verdict', 'changes', 'compare', 'judged',
-           'demand']
+           'structure', 'misshapen', 'miscounted', 'read', 'some_calls', 'verdict', 'changes', 'compare', 'judged']
 
 # %% ../../nbs/tito/judge_dev.ipynb #ab1914d0
 import re
@@ -217,15 +216,3 @@ def judged(check: Check, function) -> Verdict:
                for arguments, options in check.calls]
     return verdict(check, answers)
 
-
-def demand(check: Check, function, again: bool = True) -> str:
-    """Return what a right function passed: `huber: right in 10 calls, 11 known mistakes ruled out`.
-
-    Raise AssertionError with the verdict's sentence if it is wrong.
-    """
-    said = judged(check, function)
-    if said.mark != RIGHT:
-        told = f"{said.mark} {check.name}: {said.told(again)}"
-        raise AssertionError("\n".join(filter(None, [told, said.parts, said.example])))
-    mistakes = len(check.mistakes) + len(check.found)
-    return f"{check.name}: right in {len(check.calls)} calls, {mistakes} known mistakes ruled out"
