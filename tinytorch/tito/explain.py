@@ -273,7 +273,7 @@ def fitting(case: Case, change) -> bool:
     count = 0
     for i in case.usual:
         x, y = case.mine[i], case.right[i]
-        if x is None or x.dtype.kind == "c":
+        if x is None:
             return False
         try:
             z = np.asarray(change(y.astype(float), i))
@@ -323,7 +323,7 @@ def constant(case: Case, operation) -> float | None:
     numbers = []
     for i in case.usual:
         x, y = case.mine[i], case.right[i]
-        if x is None or x.shape != y.shape or x.dtype.kind == "c":
+        if x is None or x.shape != y.shape:
             return None
         x, y = x.astype(float), y.astype(float)
         counts = (np.abs(y) > 1e-6 * largest([y]) if operation is np.divide
