@@ -379,9 +379,9 @@ def limited(x):
 def bce(p, t, value=None, slope=None, more=None):
     "The right results, with some of them replaced."
     a, b = limited(np.log(p)), limited(np.log1p(-p))
-    return (-(t * a + (1 - t) * b) if value is None else value, (p - t)
-        / np.maximum(p * (1 - p),
-        1e-12) if slope is None else slope, b - a if more is None else more)
+    return (-(t * a + (1 - t) * b) if value is None else value,
+            (p - t) / np.maximum(p * (1 - p), 1e-12) if slope is None else slope,
+            b - a if more is None else more)
 
 
 exercise(binary_cross_entropy)(chances)
@@ -395,8 +395,8 @@ def _(input, target):
 @mistake(binary_cross_entropy, "a clipped probability costs precision.",
          "Limit the logarithm instead, to at least -100.")
 def _(input, target):
-    value = -(target * np.log(np.clip(input, 1e-07, 1 - 1e-07)) + (1 - target)
-        * np.log(1 - np.clip(input, 1e-07, 1 - 1e-07)))
+    value = -(target * np.log(np.clip(input, 1e-07, 1 - 1e-07))
+              + (1 - target) * np.log(1 - np.clip(input, 1e-07, 1 - 1e-07)))
     return bce(input, target, value)
 
 
@@ -475,17 +475,17 @@ def _(input, target):
 def logit_calls(rng) -> list:
     "Logits and targets: by hand, soft targets, with pos_weight, large ones, infinite ones."
     x, t = np.array([0.0, 2.0, -1.0]), np.array([1.0, 0.0, 1.0])
-    calls = [({"logits": x[:1], "target": t[:1]}, {}), ({"logits": x, "target": t}, {}),
+    calls = [
+        ({"logits": x[:1], "target": t[:1]}, {}), ({"logits": x, "target": t}, {}),
         ({"logits": x, "target": 1 - t}, {}),
-             ({"logits": rng.normal(0, 3, (3, 4)), "target": rng.uniform(0, 1, (3, 4)).round(2)},
-                 {}),
-             ({"logits": x, "target": t, "pos_weight": np.array([3.0, 3.0, 0.5])}, {}),
-             ({"logits": np.array([50.0, -50.0, 50.0, -50.0]), "target": np.array([0.0, 0.0, 1.0,
-                 1.0])}, {}),
-             ({"logits": np.array([1e4, -1e4, 1e4, -1e4]), "target": np.array([0.0, 1.0, 1.0,
-                 0.0])}, {})]
-    return [*both(*calls), ({"logits": np.array([np.inf, -np.inf]),
-        "target": np.array([1.0, 0.0])}, {})]
+        ({"logits": rng.normal(0, 3, (3, 4)), "target": rng.uniform(0, 1, (3, 4)).round(2)}, {}),
+        ({"logits": x, "target": t, "pos_weight": np.array([3.0, 3.0, 0.5])}, {}),
+        ({"logits": np.array([50.0, -50.0, 50.0, -50.0]), "target": np.array([0.0, 0.0, 1.0, 1.0])},
+         {}),
+        ({"logits": np.array([1e4, -1e4, 1e4, -1e4]), "target": np.array([0.0, 1.0, 1.0, 0.0])},
+         {})]
+    return [*both(*calls),
+            ({"logits": np.array([np.inf, -np.inf]), "target": np.array([1.0, 0.0])}, {})]
 
 
 def zero_times(p, x):
@@ -530,8 +530,8 @@ def _(logits, target, pos_weight=1.0):
 @mistake(binary_cross_entropy_with_logits, "exp(-x) overflows for large negative logits.",
          "Take the absolute value first.")
 def _(logits, target, pos_weight=1.0):
-    value = zero_times(target * pos_weight, np.log1p(np.exp(-logits))) + zero_times(1 - target,
-        logits + np.log1p(np.exp(-logits)))
+    value = zero_times(target * pos_weight, np.log1p(np.exp(-logits))) + zero_times(
+        1 - target, logits + np.log1p(np.exp(-logits)))
     return bce_logits(logits, target, pos_weight, value)
 
 
@@ -549,8 +549,8 @@ def _(logits, target, pos_weight=1.0):
 @mistake(binary_cross_entropy_with_logits, "pos_weight belongs to the targets of 1, not to those "
          "of 0.")
 def _(logits, target, pos_weight=1.0):
-    value = zero_times(target, bce_logits(logits, np.ones_like(target))[0]) + zero_times((1
-        - target) * pos_weight, bce_logits(logits, np.zeros_like(target))[0])
+    value = zero_times(target, bce_logits(logits, np.ones_like(target))[0]) + zero_times(
+        (1 - target) * pos_weight, bce_logits(logits, np.zeros_like(target))[0])
     return bce_logits(logits, target, 1.0, value)
 
 
@@ -568,8 +568,8 @@ def _(logits, target, pos_weight=1.0):
 @mistake(binary_cross_entropy_with_logits, "0 times infinity is NaN.",
          "An infinite logit on the right side costs 0.")
 def _(logits, target, pos_weight=1.0):
-    value = target * pos_weight * (np.maximum(-logits, 0) + np.log1p(np.exp(-np.abs(logits)))) + (1
-        - target) * (np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits))))
+    value = (target * pos_weight * (np.maximum(-logits, 0) + np.log1p(np.exp(-np.abs(logits))))
+             + (1 - target) * (np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits)))))
     return bce_logits(logits, target, pos_weight, value)
 
 
@@ -607,8 +607,8 @@ def both_rows(rng, **options) -> list:
 
 def rows_of(rng) -> list:
     "Rows of scores: by hand, unequal rows, random ones, large ones, a masked class."
-    scores = [[1.0, 3.0]], [[1.0, 3.0, 2.0], [0.0, 0.0, 0.0]], rng.normal(0, 3,
-        (4, 5)), [[1000.0, 1000.0], [-1000.0, -1001.0]], [[0.0, -np.inf, 1.0], [500.0, 2.0, 1.0]]
+    scores = [[1.0, 3.0]], [[1.0, 3.0, 2.0], [0.0, 0.0, 0.0]], rng.normal(0, 3, (4, 5)), [
+        [1000.0, 1000.0], [-1000.0, -1001.0]], [[0.0, -np.inf, 1.0], [500.0, 2.0, 1.0]]
     return [np.array(x, dtype) for dtype in (np.float64, np.float32) for x in scores]
 
 
@@ -619,14 +619,14 @@ def shifted(x, dim, largest):
 @exercise(shift, parts=("shifted numbers", "largest number"))
 def shift_calls(rng) -> list:
     return [*both_rows(rng, dim=-1), ({"input": rng.normal(0, 3, (3, 4))}, {"dim": 0}),
-        ({"input": np.full((2, 3), -np.inf)}, {"dim": -1})]
+            ({"input": np.full((2, 3), -np.inf)}, {"dim": -1})]
 
 
 @mistake(shift, "this is the maximum of the whole array.",
          "It must be taken per row (`axis=dim, keepdims=True`).")
 def _(input, dim):
     value = np.full_like(input.max(axis=dim, keepdims=True),
-        input.max() if np.isfinite(input.max()) else 0)
+                         input.max() if np.isfinite(input.max()) else 0)
     return shifted(input, dim, value)
 
 
@@ -645,7 +645,7 @@ def _(input, dim):
 @mistake(shift, "the smallest number is subtracted instead of the largest.")
 def _(input, dim):
     value = np.where(np.isfinite(input.min(axis=dim, keepdims=True)),
-        input.min(axis=dim, keepdims=True), 0)
+                     input.min(axis=dim, keepdims=True), 0)
     return shifted(input, dim, value)
 
 
@@ -657,7 +657,7 @@ def _(input, dim):
 @mistake(shift, "the largest number is added instead of subtracted.")
 def _(input, dim):
     value = input + np.where(np.isfinite(input.max(axis=dim, keepdims=True)),
-        input.max(axis=dim, keepdims=True), 0)
+                             input.max(axis=dim, keepdims=True), 0)
     slope = input.max(axis=dim, keepdims=True)
     return value, slope
 
@@ -679,7 +679,7 @@ def lse(x, dim=-1):
 @exercise(logsumexp)
 def logsumexp_calls(rng) -> list:
     return [*both_rows(rng, dim=-1), ({"input": rng.normal(0, 3, (3, 4))}, {"dim": 0}),
-        ({"input": rng.normal(0, 3, (3, 4))}, {"dim": -1, "keepdim": True})]
+            ({"input": rng.normal(0, 3, (3, 4))}, {"dim": -1, "keepdim": True})]
 
 
 @mistake(logsumexp, "exp overflows from 89 in float32 and 710 in float64.",
@@ -708,8 +708,8 @@ def _(input, dim=-1, keepdim=False):
 
 @mistake(logsumexp, "it is the mean of exponentials, not their sum.")
 def _(input, dim=-1, keepdim=False):
-    return np.log(np.exp(input - input.max(axis=dim, keepdims=True)).mean(axis=dim,
-        keepdims=keepdim)) + input.max(axis=dim, keepdims=keepdim)
+    return np.log(np.exp(input - input.max(axis=dim, keepdims=True)).mean(
+                      axis=dim, keepdims=keepdim)) + input.max(axis=dim, keepdims=keepdim)
 
 # %% ../nbs/tito/mistakes_dev.ipynb #91edbc33
 @mistake(logsumexp, "it is the sum over the whole array.", "Each row has its own.")
@@ -739,8 +739,8 @@ def _(input, dim=-1, keepdim=False):
 # %% ../nbs/tito/mistakes_dev.ipynb #0c22cb92
 @mistake(logsumexp, "a small number was added inside the logarithm.")
 def _(input, dim=-1, keepdim=False):
-    return np.log(np.exp(input - input.max(axis=dim, keepdims=True)).sum(axis=dim,
-        keepdims=keepdim) + 0.001) + input.max(axis=dim, keepdims=keepdim)
+    return np.log(np.exp(input - input.max(axis=dim, keepdims=True)).sum(axis=dim, keepdims=keepdim)
+                  + 0.001) + input.max(axis=dim, keepdims=keepdim)
 
 # %% ../nbs/tito/mistakes_dev.ipynb #26b2645b
 def log_soft(x, dim=-1):
@@ -762,8 +762,8 @@ def _(input, dim=-1):
 @mistake(log_softmax, "the softmax underflows to 0 before its logarithm is taken.",
          "Subtract the logarithm of the sum instead of dividing.")
 def _(input, dim=-1):
-    value = np.exp(input - input.max(axis=dim, keepdims=True)) / np.exp(input
-        - input.max(axis=dim, keepdims=True)).sum(axis=dim, keepdims=True)
+    value = np.exp(input - input.max(axis=dim, keepdims=True)) / np.exp(
+        input - input.max(axis=dim, keepdims=True)).sum(axis=dim, keepdims=True)
     return np.log(value)
 
 
@@ -797,8 +797,8 @@ def _(input, dim=-1):
 
 @mistake(log_softmax, "the largest number is subtracted twice, or only from the sum.")
 def _(input, dim=-1):
-    return input - np.log(np.exp(input - input.max(axis=dim, keepdims=True)).sum(axis=dim,
-        keepdims=True))
+    return input - np.log(np.exp(input
+                                 - input.max(axis=dim, keepdims=True)).sum(axis=dim, keepdims=True))
 
 
 @mistake(log_softmax, "the numbers are shifted, but the logarithm of the sum is not subtracted.")
@@ -808,8 +808,8 @@ def _(input, dim=-1):
 
 @mistake(log_softmax, "it is the mean of exponentials, not their sum.")
 def _(input, dim=-1):
-    return input - input.max(axis=dim, keepdims=True) - np.log(np.exp(input
-        - input.max(axis=dim, keepdims=True)).mean(axis=dim, keepdims=True))
+    return input - input.max(axis=dim, keepdims=True) - np.log(
+        np.exp(input - input.max(axis=dim, keepdims=True)).mean(axis=dim, keepdims=True))
 
 # %% ../nbs/tito/mistakes_dev.ipynb #69a6b7e5
 @mistake(log_softmax, "a small number inside the logarithm puts a floor under it.")
@@ -822,14 +822,14 @@ def labelled(name: str, rng, log=False) -> list:
     class.
     """
     labels = [np.array([1]), np.array([0, 2]), np.array([1, 0]), rng.integers(0, 5, 6),
-        np.array([0, 1]), np.array([0, 2, 2])]
+              np.array([0, 1]), np.array([0, 2, 2])]
     scores = [np.array([[0.0, 0.0]]), np.array([[2.0, 1.0, 0.1], [0.5, 2.5, 0.3]]),
-        np.array([[2.0, 1.0, 0.1], [0.5, 2.5, 0.3]]), rng.normal(0, 2, (6, 5)),
-              np.array([[1000.0, -1000.0], [1000.0, -1000.0]]), np.array([[0.0, -np.inf, 1.0],
-                  [800.0, 2.0, 1.0], [1.0, 2.0, 3.0]])]
+              np.array([[2.0, 1.0, 0.1], [0.5, 2.5, 0.3]]), rng.normal(0, 2, (6, 5)),
+              np.array([[1000.0, -1000.0], [1000.0, -1000.0]]),
+              np.array([[0.0, -np.inf, 1.0], [800.0, 2.0, 1.0], [1.0, 2.0, 3.0]])]
     scores = [log_soft(x) if log else x for x in scores]
-    return [({name: x.astype(dtype), "target": t}, {}) for dtype in (np.float64, np.float32) for x,
-        t in zip(scores, labels)]
+    return [({name: x.astype(dtype), "target": t}, {}) for dtype in (np.float64, np.float32)
+            for x, t in zip(scores, labels)]
 
 
 def at(x, target):
@@ -945,7 +945,7 @@ def _(logits, target):
          "Start from `log_softmax`.")
 def _(logits, target):
     value = -np.log(np.maximum(np.exp(at(log_soft(logits), target)),
-        np.asarray(1e-12, logits.dtype)))
+                               np.asarray(1e-12, logits.dtype)))
     slope = np.exp(log_soft(logits)) - hot(logits, target)
     return value, slope
 
@@ -1067,7 +1067,7 @@ def _(logits, target):
 def _(logits, target):
     value = -at(log_soft(logits), target)
     slope = np.exp(log_soft(logits)) - np.isin(np.arange(logits.shape[-1]),
-        target).astype(logits.dtype)
+                                               target).astype(logits.dtype)
     return value, slope
 
 # %% ../nbs/tito/mistakes_dev.ipynb #336e012d
@@ -1083,8 +1083,8 @@ def distributions(rng) -> list:
              (np.array([[1000.0, -1000.0]]), np.array([[0.5, 0.5]])),
              (np.array([[0.0, -np.inf, 1.0]]), np.array([[0.5, 0.0, 0.5]])),
              (np.array([[1.0, 2.0]]), np.array([[1.0, 2.0]]))]
-    return [({"logits": x.astype(dtype), "target": t.astype(dtype)}, {}) for dtype in (np.float64,
-        np.float32) for x, t in pairs]
+    return [({"logits": x.astype(dtype), "target": t.astype(dtype)}, {})
+            for dtype in (np.float64, np.float32) for x, t in pairs]
 
 
 def soft(x, t, value=None, slope=None, more=None):
@@ -1138,8 +1138,8 @@ def _(logits, target):
 @mistake(soft_cross_entropy, "this is the Kullback-Leibler divergence.",
          "The target's own entropy is subtracted.")
 def _(logits, target):
-    value = -zero_times(target, log_soft(logits)).sum(-1) + zero_times(target,
-        np.log(np.where(target > 0, target, 1))).sum(-1)
+    value = -zero_times(target, log_soft(logits)).sum(-1) + zero_times(
+        target, np.log(np.where(target > 0, target, 1))).sum(-1)
     return soft(logits, target, value)
 
 
@@ -1169,9 +1169,9 @@ def _(logits, target):
 # %% ../nbs/tito/mistakes_dev.ipynb #cb583467
 def label_rows(rng) -> list:
     targets = [np.array([[0.0, 1.0]]), np.array([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0]]),
-        np.eye(5)[rng.integers(0, 5, 3)]]
-    return [({"target": t.astype(dtype), "label_smoothing": e}, {}) for dtype in (np.float64,
-        np.float32) for t in targets for e in (0.2, 0.0, 1.0)]
+               np.eye(5)[rng.integers(0, 5, 3)]]
+    return [({"target": t.astype(dtype), "label_smoothing": e}, {})
+            for dtype in (np.float64, np.float32) for t in targets for e in (0.2, 0.0, 1.0)]
 
 
 exercise(smooth_labels, parts=("smoothed target",))(label_rows)
@@ -1341,13 +1341,12 @@ def _(scale, clean, overflow, *, growth_factor, backoff_factor, growth_interval)
 def linear(rng) -> list:
     "Hidden states, weights and biases, and where the scores go."
     return [({"hidden": np.array(h, dtype), "weight": np.array(w, dtype),
-        "bias": None if b is None else np.array(b, dtype), "out": np.zeros((len(h), len(w)),
-        dtype)}, {})
-            for dtype in (np.float64, np.float32) for h, w, b in (([[1, 2]], [[3, 4], [5, 6]],
-                None), ([[1, 2]], [[3, 4], [5, 6]], [1, -1]),
-                                                                  (rng.normal(size=(4, 3)),
-                                                                      rng.normal(size=(5,
-                                                                      3)), rng.normal(size=5)))]
+              "bias": None if b is None else np.array(b, dtype),
+              "out": np.zeros((len(h), len(w)), dtype)},
+             {}) for dtype in (np.float64, np.float32)
+            for h, w, b in (([[1, 2]], [[3, 4], [5, 6]], None),
+                            ([[1, 2]], [[3, 4], [5, 6]], [1, -1]),
+                (rng.normal(size=(4, 3)), rng.normal(size=(5, 3)), rng.normal(size=5)))]
 
 
 def fill(out, value):
@@ -1378,8 +1377,8 @@ def chunk(rng) -> list:
     calls = []
     for dtype in np.float64, np.float32:
         for n, c, h in (1, 2, 1), (4, 5, 3):
-            slope, hidden, weight = rng.normal(size=(n, c)).astype(dtype), rng.normal(size=(n,
-                h)).astype(dtype), rng.normal(size=(c, h)).astype(dtype)
+            slope, hidden, weight = rng.normal(size=(n, c)).astype(dtype), rng.normal(
+                size=(n, h)).astype(dtype), rng.normal(size=(c, h)).astype(dtype)
             grads = [rng.normal(size=shape).astype(dtype) for shape in ((n, h), (c, h), (c,))]
             calls.append((dict(zip(("slope", "hidden", "weight", "hidden_gradient",
                 "weight_gradient", "bias_gradient"), (slope, hidden, weight, *grads))), {}))
@@ -1439,7 +1438,7 @@ def interleaved(labels, blank):
 def transcripts(rng) -> list:
     "Labels of one sample and of several, with repeats and without."
     return [np.array([7, 8]), np.array([7, 8, 8, 1]), np.array([[1, 2], [1, 3], [2, 3]]),
-        np.array([4])]
+            np.array([4])]
 
 
 @exercise(extended_labels, parts=("states",))
@@ -1507,7 +1506,7 @@ def sums(rng) -> list:
     a, b = rng.normal(0, 3, (2, 4, 3))
     far, zero = np.array([-1000.0, -2000.0, 900.0]), np.array([-np.inf, -np.inf, 2.0])
     return [({"a": a, "b": b}, {}), ({"a": far, "b": far[::-1].copy()}, {}),
-        ({"a": far, "b": far}, {}), ({"a": zero, "b": np.array([-np.inf, 1.0, -np.inf])}, {})]
+            ({"a": far, "b": far}, {}), ({"a": zero, "b": np.array([-np.inf, 1.0, -np.inf])}, {})]
 
 
 exercise(log_add, parts=("sum",))(sums)
@@ -1551,9 +1550,9 @@ def places(rng) -> list:
     one, many = rng.normal(-3, 1, 7), rng.normal(-3, 1, (7, 2))
     skip = np.array([[True, True], [False, True], [True, False]])
     return [({"scores": start, "skip": np.array([True, True])}, {}),
-        ({"scores": one, "skip": skip[:, 0]}, {}),
-            ({"scores": many, "skip": skip}, {}), ({"scores": many - 2000, "skip": skip},
-                {}), ({"scores": one[:1], "skip": skip[:0, 0]}, {})]
+            ({"scores": one, "skip": skip[:, 0]}, {}), ({"scores": many, "skip": skip}, {}),
+            ({"scores": many - 2000, "skip": skip}, {}),
+            ({"scores": one[:1], "skip": skip[:0, 0]}, {})]
 
 
 def ways(scores, skip, stay=True, one=True, two=True, blanks=False, add=np.logaddexp):
@@ -1620,7 +1619,7 @@ def state_scores(rng) -> list:
     one, many = rng.normal(0, 2, (4, 3)), rng.normal(0, 2, (4, 5, 2))
     hole = np.where(np.arange(4)[:, None, None] > 2, -np.inf, many)
     return [({"scores": one}, {}), ({"scores": many}, {}), ({"scores": one - 5000}, {}),
-        ({"scores": hole}, {}), ({"scores": hole + 1e4}, {})]
+            ({"scores": hole}, {}), ({"scores": hole + 1e4}, {})]
 
 
 def share(scores, axis=1, floor=1.0):
@@ -1699,17 +1698,17 @@ def _(target, cutoffs):
 # %% ../nbs/tito/mistakes_dev.ipynb #27a9d051
 def tau_of(logits, above=1.0, support=None):
     down = -np.sort(-logits, axis=-1)
-    taus = (np.cumsum(down, axis=-1) - above) / np.arange(1, logits.shape[-1] + 1,
-        dtype=logits.dtype)
-    size = (down > taus).sum(axis=-1, keepdims=True) if support is None else np.full((len(logits),
-        1), support(logits.shape[-1]))
+    taus = (np.cumsum(down, axis=-1) - above) / np.arange(
+        1, logits.shape[-1] + 1, dtype=logits.dtype)
+    size = (down > taus).sum(axis=-1, keepdims=True) if support is None else np.full(
+        (len(logits), 1), support(logits.shape[-1]))
     return np.take_along_axis(taus, np.maximum(size, 1) - 1, -1)
 
 
 @exercise(threshold, parts=("threshold",))
 def threshold_calls(rng) -> list:
-    return [({"logits": np.array(x, dtype)}, {}) for dtype in (np.float64,
-        np.float32) for x in ([[2.0, 0.0]], [[0.5, 0.5], [0.2, 0.1]], rng.normal(0, 1, (4, 5)))]
+    return [({"logits": np.array(x, dtype)}, {}) for dtype in (np.float64, np.float32)
+            for x in ([[2.0, 0.0]], [[0.5, 0.5], [0.2, 0.1]], rng.normal(0, 1, (4, 5)))]
 
 
 @mistake(threshold, "every class is taken for a part of the support.",
@@ -1737,10 +1736,10 @@ def ranked(rng) -> list:
     "Pairs of scores: by hand, exchanged, equal ones, a lead of exactly the margin, a batch."
     a, b = np.array([2.0, 0.0, 3.0, 1.0]), np.array([1.5, 3.0, 1.0, 1.0])
     t, batch = np.array([1.0, -1.0, -1.0, 1.0]), rng.normal(0, 2, (2, 3, 4))
-    calls = [({"input1": x, "input2": y, "target": z}, {"margin": m}) for m in (1.0, 0.0,
-        0.25) for x, y, z in (
-        (a[:1], b[:1], t[:1]), (a, b, t), (a, b, -t), (np.array([2.0, 1.0]), np.array([1.0, 2.0]),
-            np.array([1.0, -1.0])), (*batch, rng.choice([-1.0, 1.0], (3, 4))))]
+    calls = [({"input1": x, "input2": y, "target": z}, {"margin": m}) for m in (1.0, 0.0, 0.25)
+             for x, y, z in ((a[:1], b[:1], t[:1]), (a, b, t), (a, b, -t),
+                             (np.array([2.0, 1.0]), np.array([1.0, 2.0]), np.array([1.0, -1.0])),
+                (*batch, rng.choice([-1.0, 1.0], (3, 4))))]
     return both(*calls)
 
 
@@ -1749,7 +1748,7 @@ def rank(a, b, t, margin, value=None, first=None, second=None, third=None):
     short = margin - t * (a - b)
     on = (short >= 0).astype(a.dtype)
     return (np.maximum(short, 0) if value is None else value, -t * on if first is None else first,
-        t * on if second is None else second, (b - a) * on if third is None else third)
+            t * on if second is None else second, (b - a) * on if third is None else third)
 
 
 exercise(margin_ranking)(ranked)
@@ -1810,8 +1809,8 @@ def _(input1, input2, target, *, margin):
 
 @mistake(margin_ranking, "at exactly the margin the slope is not 0.", "Compare with >=.")
 def _(input1, input2, target, *, margin):
-    value = (x if i == 0 else x * (margin - target * (input1 - input2) > 0) for i,
-        x in enumerate(rank(input1, input2, target, margin)))
+    value = (x if i == 0 else x * (margin - target * (input1 - input2) > 0)
+             for i, x in enumerate(rank(input1, input2, target, margin)))
     return tuple(value)
 
 # %% ../nbs/tito/mistakes_dev.ipynb #3ba72644
@@ -1829,7 +1828,7 @@ def _(input1, input2, target, *, margin):
 def terms(rng) -> list:
     "Values of terms, a row for each, and their weights."
     hand = [({"values": np.array([[3.0], [5.0]]), "weights": np.array([2.0, 0.5])}, {}),
-        ({"values": np.array([[3.0, 1.0], [5.0, 2.0]]), "weights": np.array([2.0, 0.5])}, {}),
+            ({"values": np.array([[3.0, 1.0], [5.0, 2.0]]), "weights": np.array([2.0, 0.5])}, {}),
             ({"values": rng.exponential(1, (3, 4)), "weights": np.array([0.7, 0.0, 1.5])}, {})]
     return both(*hand, ({"values": np.array([[3.0, 1.0], [np.inf, 1.0]]),
         "weights": np.array([1.0, 0.0])}, {}), ({"values": np.ones((2,
@@ -1885,11 +1884,11 @@ def _(values, weights):
 def variances(rng) -> list:
     "Losses of tasks, log-variances, and both factors."
     value, s = np.array([3.0, 0.5, 4.0, 0.0]), np.array([0.0, 1.0, -2.0, 0.5])
-    far = {"value": np.array([0.0, 1.0, 0.0, 1.0]), "log_variance": np.array([-1e4, -1e4, 1e4,
-        1e4])}
-    return both(*[({"value": v, "log_variance": w}, {"factor": factor}) for factor in (0.5,
-        1.0) for v, w in ((value[:1], s[:1]), (value, s), (rng.exponential(2, 5),
-        rng.normal(size=5)))],
+    far = {"value": np.array([0.0, 1.0, 0.0, 1.0]),
+           "log_variance": np.array([-1e4, -1e4, 1e4, 1e4])}
+    return both(*[({"value": v, "log_variance": w}, {"factor": factor}) for factor in (0.5, 1.0)
+                  for v, w in ((value[:1], s[:1]), (value, s),
+                               (rng.exponential(2, 5), rng.normal(size=5)))],
                 (far, {"factor": 1.0}))
 
 
@@ -1984,31 +1983,31 @@ for gamma in 0.0, 2.0:
     always("focal", {"gamma": gamma}, **MASKED)
     for alpha in None, 0.25:
         options = {"alpha": alpha, "gamma": gamma}
-        always("binary_focal", options, input=[*LARGE, 0.0, 0.0], target=[1.0, 1.0, 0.0, 0.0, 1.0,
-            0.0])
+        always("binary_focal", options, input=[*LARGE, 0.0, 0.0],
+               target=[1.0, 1.0, 0.0, 0.0, 1.0, 0.0])
 always("threshold", logits=[[1e3, 0.0, -1e3], [2.0, 2.0, 2.0]])
 
 # %% ../nbs/tito/mistakes_dev.ipynb #c12f8deb
 VECTORS = {"input1": [[1.0, 0.0], [1.0, 0.0], [3.0, 4.0], [3.0, 4.0], [1e4, 0.0], [0.0, 0.0]],
            "input2": [[0.0, 2.0], [0.0, 2.0], [6.0, 8.0], [4.0, 3.0], [-1e4, 1.0], [1.0, 1.0]]}
 for margin in 0.0, 0.5:
-    always("cosine_embedding", {"margin": margin}, **VECTORS, target=[1.0, -1.0, -1.0, -1.0, 1.0,
-        1.0])
-    always("cosine_embedding", {"margin": margin}, **VECTORS, target=[-1.0, 1.0, 1.0, 1.0, -1.0,
-        1.0])
+    always("cosine_embedding", {"margin": margin}, **VECTORS,
+           target=[1.0, -1.0, -1.0, -1.0, 1.0, 1.0])
+    always("cosine_embedding", {"margin": margin}, **VECTORS,
+           target=[-1.0, 1.0, 1.0, 1.0, -1.0, 1.0])
 always("cosine_distance", input=VECTORS["input1"], target=VECTORS["input2"])
-TRIPLETS = {"anchor": [[0.0, 0.0], [0.0, 0.0], [1.0, 2.0]], "positive": [[3.0, 4.0], [3.0, 4.0],
-    [1.0, 2.5]],
+TRIPLETS = {"anchor": [[0.0, 0.0], [0.0, 0.0], [1.0, 2.0]],
+            "positive": [[3.0, 4.0], [3.0, 4.0], [1.0, 2.5]],
             "negative": [[0.0, 5.5], [6.0, 8.0], [9.0, 8.0]]}
 for p in 1.0, 2.0, 3.0:
     for swap in False, True:
         for margin in 1.0, 0.25:
             always("triplet_margin", {"margin": margin, "p": p, "eps": 1e-6, "swap": swap},
-                **TRIPLETS)
+                   **TRIPLETS)
 for swap in False, True:
     options = {"margin": 1.0, "p": 2.0, "eps": 0.0, "swap": swap}
     always("triplet_margin", options, anchor=[[0.0, 0.0]], positive=[[3.0, 4.0]],
-        negative=[[0.0, 6.0]])
+           negative=[[0.0, 6.0]])
 for margin, scale in (0.5, 4.0), (0.0, 1.0), (0.5, 64.0):
     cosines = [[0.8, 0.1, -0.3], [0.2, -0.99, 0.4], [0.0, 0.5, -0.5]]
     always("arcface", {"margin": margin, "scale": scale}, input=cosines, target=[0, 1, 2])
@@ -2020,10 +2019,10 @@ for full in False, True:
         always("poisson_nll", options, input=[0.5, 2.0, 1.0, 2.0], target=[0.0, 1.0, 2.0, 5.0])
     options = {"full": full, "eps": 1e-6}
     always("gaussian_nll", options, input=[2.0, 1.0, 1.0], target=[0.0, 1.0, 1e2],
-        var=[4.0, 0.5, 1e4])
+           var=[4.0, 0.5, 1e4])
     always("gaussian_nll", options, input=[1.0, 1.001], target=[1.0, 1.0], var=[0.0, 1e-9])
 always("poisson_nll", {"log_input": False, "full": False, "eps": 1e-8}, input=[0.0, 0.0],
-    target=[0.0, 1.0])
+       target=[0.0, 1.0])
 always("kl_divergence", {"log_target": False}, input=[-1.0, -2.0, -0.5], target=[0.0, 0.5, 1.0])
 always("kl_divergence", {"log_target": True}, input=[-1.0, -2.0, -0.5], target=[-1.0, -0.5, 0.0])
 for power in 1.0, 1.5, 2.0:
@@ -2034,73 +2033,73 @@ for power in 1.0, 1.5, 2.0:
             always("tweedie_deviance", options, input=[4.0, 0.5], target=[0.0, 0.0])
 
 # %% ../nbs/tito/mistakes_dev.ipynb #71f0c620
-LEADS = {"input": [0.5, 1.0, -1.0, 2.0, 0.0, *LARGE], "target": [1.0, 1.0, -1.0, -1.0, 1.0, 1.0,
-    1.0, -1.0, -1.0]}
+LEADS = {"input": [0.5, 1.0, -1.0, 2.0, 0.0, *LARGE],
+         "target": [1.0, 1.0, -1.0, -1.0, 1.0, 1.0, 1.0, -1.0, -1.0]}
 for name in "hinge", "squared_hinge", "soft_margin":
     always(name, **LEADS)
 for margin in 1.0, 0.0, 0.25:
-    always("hinge_embedding", {"margin": margin}, input=[0.25, margin, 0.0, 2.0, 1e4, 0.25, margin,
-        1e4],
+    always("hinge_embedding", {"margin": margin},
+           input=[0.25, margin, 0.0, 2.0, 1e4, 0.25, margin, 1e4],
            target=[1.0, 1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 1.0])
 for p in 1, 2:
     for margin in 1.0, 0.5:
         scores_ = [[1.0, 0.5, 2.0], [1e4, -1e4, 0.0], [2.0, 2.0, 2.0]]
         always("multi_margin", {"p": p, "margin": margin}, input=scores_, target=[0, 1, 2])
 LISTS = [[0, -1, -1], [-1, -1, -1], [2, 0, 1], [1, 2, -1]]
-always("multilabel_margin", input=[[1.0, 0.0, 0.5], [1.0, 2.0, 3.0], [0.0, 1.0, 2.0],
-    [0.0, 1e3, 0.5]], target=LISTS)
+always("multilabel_margin",
+       input=[[1.0, 0.0, 0.5], [1.0, 2.0, 3.0], [0.0, 1.0, 2.0], [0.0, 1e3, 0.5]], target=LISTS)
 LABELS = {"input": [[0.0, 0.0, 3.0], [1e4, -1e4, 1.0], [1e4, -1e4, 2.0]],
-    "target": [[1.0, 0.0, 0.5], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]}
+          "target": [[1.0, 0.0, 0.5], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]}
 for weight in 1.0, np.array([1.0, 2.0, 0.5]):
     always("multilabel_soft_margin", {"weight": weight}, **LABELS)
 
 # %% ../nbs/tito/mistakes_dev.ipynb #9c581686
 always("bpr", positive=[2.0, 1.0, *LARGE], negative=[1.0, 1.0, 0.0, 0.0, -1e4, 1e4])
 EQUAL = {"input": [[1.0, 0.0, 2.0], [3.0, 1.0, 2.0]], "target": [[1.0, 1.0, 1.0], [2.0, 1.0, 1.0]]}
-LEFT_OUT = {"input": [[1.0, -inf, 2.0], [0.0, 3.0, -inf]], "target": [[2.0, 1.0, 0.0], [0.0, 1.0,
-    2.0]]}
+LEFT_OUT = {"input": [[1.0, -inf, 2.0], [0.0, 3.0, -inf]],
+            "target": [[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]]}
 FAR = {"input": [[1e3, 0.0, -1e3], [-1e3, 0.0, 1e3]], "target": [[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]]}
 for name in "rank_net", "list_net", "list_mle":
-    always(name, input=[[1.0, 0.0, 2.0], [0.0, 0.0, 0.0]], target=[[2.0, 1.0, 0.0], [0.0, 2.0,
-        1.0]])
+    always(name, input=[[1.0, 0.0, 2.0], [0.0, 0.0, 0.0]],
+           target=[[2.0, 1.0, 0.0], [0.0, 2.0, 1.0]])
     always(name, **LEFT_OUT)
     always(name, **FAR)
 for name in "rank_net", "list_net":
     always(name, **EQUAL)
 for weight in 1.0, np.array([1.0, 2.0, 0.5]):
     always("coral", {"level": np.arange(3.0), "weight": weight},
-        input=[[0.0, 0.0, 2.0], [1e4, -1e4, 1.0], [1.0, 2.0, 3.0]], target=[0, 3, 1])
+           input=[[0.0, 0.0, 2.0], [1e4, -1e4, 1.0], [1.0, 2.0, 3.0]], target=[0, 3, 1])
 for share_ in 0.0, 0.2:
     options = {"beta": 0.1, "label_smoothing": share_}
-    always("dpo", options, policy_chosen=[-1.0, -3.0, -1e4, 0.0], policy_rejected=[-3.0, -1.0, 0.0,
-        -1e4],
-           reference_chosen=[-2.0, -2.0, -1.0, -1.0], reference_rejected=[-2.0, -2.5, -2.0, -2.0])
+    always("dpo", options, policy_chosen=[-1.0, -3.0, -1e4, 0.0],
+           policy_rejected=[-3.0, -1.0, 0.0, -1e4], reference_chosen=[-2.0, -2.0, -1.0, -1.0],
+           reference_rejected=[-2.0, -2.5, -2.0, -2.0])
 
 # %% ../nbs/tito/mistakes_dev.ipynb #ffc50798
 for quantile in 0.1, 0.5, 0.9:
     always("pinball", {"quantile": quantile}, input=[3.0, 5.0, 7.0, *LARGE],
-        target=[5.0, 5.0, 5.0, *ZEROS])
+           target=[5.0, 5.0, 5.0, *ZEROS])
 always("log_cosh", input=[0.5, -0.5, 0.0, 20.0], target=ZEROS)
 always("log_cosh", input=[1.0, -1.0, 3.0, -3.0], target=ZEROS)
 always("log_cosh", input=LARGE, target=ZEROS)
 always("squared_log_error", input=[1.0, 0.0, 3.0, 1e4, 0.0], target=[0.0, 1.0, 3.0, 0.0, 0.0])
 for eps in 1.0, 1e-3:
     always("percentage_error", {"eps": eps}, input=[110.0, 3.0, -2.0, 1.0, 0.5],
-        target=[100.0, 3.0, -4.0, 0.0, 1e-4])
+           target=[100.0, 3.0, -4.0, 0.0, 1e-4])
 for alpha, beta, more in (0.5, 0.5, 0.0), (0.3, 0.7, 1.0), (1.0, 1.0, 0.0), (0.5, 0.5, 1.0):
     options = {"alpha": alpha, "beta": beta, "smooth": more}
     always("tversky", options, input=[[0.0, 0.0, 1.0], [50.0, -50.0, 50.0]],
-        target=[[1.0, 0.0, 0.0], [1.0, 0.0, 1.0]])
+           target=[[1.0, 0.0, 0.0], [1.0, 0.0, 1.0]])
     if more:
         always("tversky", options, input=[[0.0, -2.0], [1e3, -1e3]],
-            target=[[0.0, 0.0], [0.0, 1.0]])
+               target=[[0.0, 0.0], [0.0, 1.0]])
 always("lovasz_hinge", input=[[2.0, -2.0], [0.0, -2.0], [0.5, 0.2], [1.0, 3.0]],
-    target=[[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
+       target=[[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
 always("lovasz_hinge", input=[[1e3, -1e3], [-1e3, 2e3]], target=[[1.0, 0.0], [1.0, 0.0]])
 always("add_gradients", slope=[[1.0, -1.0]], hidden=[[2.0]], weight=[[3.0], [4.0]],
-    hidden_gradient=[[1.0]], weight_gradient=None, bias_gradient=None)
+       hidden_gradient=[[1.0]], weight_gradient=None, bias_gradient=None)
 always("add_gradients", slope=[[1.0, -1.0]], hidden=[[2.0]], weight=[[3.0], [4.0]],
-    hidden_gradient=None, weight_gradient=[[1.0], [2.0]], bias_gradient=[0.5, 0.0])
+       hidden_gradient=None, weight_gradient=[[1.0], [2.0]], bias_gradient=[0.5, 0.0])
 
 # %% ../nbs/tito/mistakes_dev.ipynb #2b9bc049
 def no_samples(call) -> tuple:
@@ -2115,8 +2114,8 @@ def no_samples(call) -> tuple:
 def with_nan(call) -> tuple:
     "The call with NaN for the first number of its first argument."
     arguments, options = call
-    name, first = next((k, x) for k, x in arguments.items() if isinstance(x,
-        np.ndarray) and x.dtype.kind == "f")
+    name, first = next((k, x) for k, x in arguments.items()
+                       if isinstance(x, np.ndarray) and x.dtype.kind == "f")
     spoiled = first.copy()
     spoiled.flat[0] = np.nan
     return arguments | {name: spoiled}, options
@@ -2131,5 +2130,5 @@ def calls_of(name: str, drawn: list, formula: bool) -> list:
 
     plain = [call for call in calls if plain_call(call)]
     batch = max(plain[:12],
-        key=lambda call: len(next(iter(call[0].values())))) if formula and plain else None
+                key=lambda call: len(next(iter(call[0].values())))) if formula and plain else None
     return [*calls, no_samples(batch), with_nan(batch)] if batch else calls
