@@ -20,7 +20,7 @@ OTHER = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast
 SHARED = ["engine", "engines", "faults", "contract"]
 LOSSES = "MSELoss or BCEWith or CrossEntropyLoss or CosineEmb or MultiMargin or TverskyLoss"
 # a fault in these must not find loops made without it
-COMPILER = {"compiled", "fastmath", "trace"}
+COMPILER = {"writer", "loops", "fastmath", "trace"}
 SLOW = "long_graphs or memory"
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import tinytorch
 from tinytorch.core import engine
-from tinytorch.core.engine import Problem
+from tinytorch.core.problem import Problem
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import BCELoss, CrossEntropyLoss, HuberLoss, MSELoss, SmoothL1Loss
 

@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from ..core.engine import Problem
+from ..core.problem import Problem
 from ..core.tensor import Tensor, is_float, narrow, wide
 from ..core.trace import Traced
 from .arguments import (CLASS_INDEX, CLASS_PROBABILITIES, REAL, REDUCTIONS, as_array,
@@ -80,8 +80,8 @@ class Signature:
 def combining(name: str):
     "Return the operator `name` of `Combining`, which is imported when it is first used."
     def operator(self, other):
-        from tinytorch.nn.combined_losses import Combining
-        return getattr(Combining, name)(self, other)
+        from tinytorch import nn
+        return getattr(nn.Combining, name)(self, other)
     return operator
 
 # %% ../../nbs/machinery/criterion_dev.ipynb #7610e942
@@ -151,11 +151,6 @@ class Loss(Module):
         if len(self.calls) < 100:
             self.calls[situation] = call
 
-    @property
-    def averages(self) -> bool:
-        "Whether the reduction divides by something."
-        return self.reduction not in ("none", "sum")
-
     def restrict(self, **domains) -> None:
         "Set other domains for some arguments, where an option decides what they mean."
         self.domain = self.domain | domains
@@ -208,7 +203,8 @@ class Loss(Module):
         """
         name, (first, *others) = type(self).__name__, self.domain
         for argument, array in zip(others, arrays[1:]):
-            check_same_shape(name, arrays[0], array, (first, argument))
+            if array.shape != arrays[0].shape:
+                check_same_shape(name, arrays[0], array, (first, argument))
         operands = [self.samples_first(x) for x in arrays]
         weight = (None if self.weight is None
                   else spread(name, "weight", self.weight, operands[0].shape))
@@ -414,8 +410,8 @@ class ClassLoss(Loss):
     @staticmethod
     def weigh(target, weight, ignored):
         "Return the weight of each sample, and their sum; the lesson's exercise."
-        from tinytorch.nn.losses import class_weights
-        return class_weights(target, weight, ignored)
+        from tinytorch import nn
+        return nn.losses.class_weights(target, weight, ignored)
 
     def target_weight(self, indices, ignored):
         "Return the weight of each sample (None if all count once) and their sum."

@@ -562,14 +562,15 @@ def refresh(
     Cells marked slow keep the outputs they have unless --slow is given. A notebook with a failing
     cell is left as it is.
     """
-    project = find_project()
-    runs = []
+    from tinytorch.tito.exercises import annotate
+    project, runs = find_project(), []
     for path in chosen(project, modules, named, every):
         if not run:
             console.print(f"{project.show(path)}: "
-                          f"{'saved' if nbs.save(project, path) else 'unchanged'}")
+                          f"{'saved' if nbs.save(project, path, annotate) else 'unchanged'}")
             continue
-        runs.append(run_one(project, path, nbs.refresh, slow=slow, timeout=timeout or NOTEBOOK))
+        runs.append(run_one(project, path, nbs.refresh, slow=slow, timeout=timeout or NOTEBOOK,
+                            annotate=annotate))
         if not runs[-1].problem: console.print(
             "  outputs saved" if runs[-1].saved else "  unchanged", style="dim")
     if runs: show_runs(project, runs)
