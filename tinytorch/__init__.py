@@ -1,5 +1,10 @@
 "Loss functions you can read, edit, run and trust."
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .core.engine import engine as engine
 
 
 def __getattr__(name):
@@ -7,3 +12,7 @@ def __getattr__(name):
         from .core.engine import engine
         return engine
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), "engine"})
