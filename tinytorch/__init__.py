@@ -1,10 +1,5 @@
 "Loss functions you can read, edit, run and trust."
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
-
-if TYPE_CHECKING:
-    from .core.engine import engine as engine
 
 
 def __getattr__(name):
