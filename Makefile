@@ -19,8 +19,9 @@ test: $(READY)  ## run every notebook and every test (ARGS="-k losses" for some)
 mutants: $(READY)  ## plant small faults and see which no test notices (ARGS="--count 20 --only nn/losses")
 	@$(BIN)/python tests/mutants.py $(ARGS)
 
-export: $(READY)  ## write the notebooks' exported cells to tinytorch/
+export: $(READY)  ## write the notebooks' exported cells to tinytorch/, and the types of tinytorch.nn
 	@$(BIN)/nbdev_export
+	@$(BIN)/python -m tinytorch.tito.stubs
 
 refresh: $(READY)  ## run the notebooks and save their outputs
 	@$(BIN)/tito refresh $(ARGS)

@@ -45,7 +45,7 @@ def check_engine(name: str) -> None:
                          f"{', '.join(map(repr, ENGINES))}.")
     if name == "numba" and not has_numba():
         raise ImportError("The engine 'numba' needs Numba. Install it with: pip install "
-                          "'tinytorch[fast]'")
+                          "'tinytorch-losses[fast]'")
 
 
 class engine:
@@ -54,7 +54,7 @@ class engine:
 
     - `name`: `"numpy"`, `"numba"` or `"auto"`.
     - `"numpy"`: NumPy, block by block.
-    - `"numba"`: compiled loops; needs `pip install 'tinytorch[fast]'`. A formula that cannot be
+    - `"numba"`: compiled loops; needs `pip install 'tinytorch-losses[fast]'`. A formula that cannot be
       compiled stays with NumPy, with a warning.
     - `"auto"`: compiled where Numba is installed and the formula has enough work to do. The
       default, unless the environment variable TINYTORCH_ENGINE says otherwise.

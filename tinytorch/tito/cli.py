@@ -616,7 +616,7 @@ def check_home(project, must=False):
     `must` be the project's.
     """
     home = Path(nbs.__file__).resolve().parents[2]
-    if home == project.root or not must and project.settings["lib_name"] != __package__.partition(".")[0]: return
+    if home == project.root or not must and project.lib.name != __package__.partition(".")[0]: return
     text = f"This tito belongs to {home}, not to {project.root}: run {INSTALL} there."
     if must: raise TitoError(text)
     console.print(f"Note: Python imports another tinytorch than this project's. {text}",
@@ -764,7 +764,7 @@ def found(requirement):
 # %% ../../nbs/tito/cli_dev.ipynb #adffec35
 def check_import(project):
     "A row that says whether the package can be imported by a new Python process."
-    lib = project.settings["lib_name"]
+    lib = project.lib.name
     packages = [file.parent.relative_to(project.lib.parent)
                 for file in sorted(project.lib.rglob("__init__.py"))]
     names = [".".join(package.parts) for package in packages] or [lib]

@@ -594,7 +594,7 @@ def _problem(project, cells, current, error):
     message = f"{error['type']}: {error['message']}" if error["message"] else error["type"]
     if error["missing"]:
         package = error["missing"].split(".")[0]
-        mend = "tito export --all" if package == project.settings["lib_name"] else INSTALL
+        mend = "tito export --all" if package == project.lib.name else INSTALL
         message += f" (run: {mend})"
     raised = (
         error["raised"]
