@@ -20,6 +20,7 @@ setup(
     url=settings["git_url"],
     license="Apache-2.0",
     packages=find_packages(include=["tinytorch", "tinytorch.*"]),
+    package_data={"tinytorch.data": ["*.*", "differences/*"]},
     py_modules=["tinytorch_cli"],
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
