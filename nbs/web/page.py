@@ -7,9 +7,11 @@ import linecache
 import os
 import sys
 import traceback
+import types
 
 os.environ["MPLBACKEND"] = "agg"
-NAMES = {"__name__": "__main__"}           # what the cells have defined
+sys.modules["__main__"] = types.ModuleType("__main__")
+NAMES = vars(sys.modules["__main__"])      # what the cells have defined
 CELLS = []                                 # their sources, which tracebacks and `inspect` read
 
 
