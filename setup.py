@@ -46,7 +46,7 @@ setup(
                  *[f"Programming Language :: Python :: 3.{n}" for n in range(first, last + 1)]],
     license="Apache-2.0",
     packages=find_packages(include=["tinytorch", "tinytorch.*"]),
-    package_data={"": ["py.typed", "*.pyi"]},
+    package_data={"": ["py.typed", "*.pyi"], "tinytorch.data": ["*.*", "differences/*"]},
     py_modules=["tinytorch_cli"],
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),

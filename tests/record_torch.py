@@ -1,7 +1,7 @@
 """Cases for which PyTorch's answers are compared with ours, and the record of some of them for the
 lesson.
 
-Run with torch 2.13.0, from the top level, it writes `nbs/04_losses/torch_2.13.0.json`:
+Run with torch 2.13.0, from the top level, it writes `tinytorch/data/torch_2.13.0.json`:
 
     python tests/record_torch.py
 """
@@ -18,7 +18,7 @@ from tinytorch.checking import class_axis, domains, draw_arguments, draw_options
 from tinytorch.nn.criterion import LOSSES, ClassLoss
 
 VERSION = "2.13.0"
-FILE = Path(__file__).resolve().parents[1] / f"nbs/04_losses/torch_{VERSION}.json"
+FILE = Path(__file__).resolve().parents[1] / f"tinytorch/data/torch_{VERSION}.json"
 RECORDED = 24          # cases of each loss in the file
 
 MORE = {               # options besides the variants that a loss declares

@@ -11,7 +11,7 @@ import tinytorch.nn as nn
 import tinytorch.nn.functional as F
 
 PEERS = json.loads((Path(__file__).resolve().parents[1]
-                    / "nbs/04_losses/peers.json").read_text(encoding="utf-8"))
+                    / "tinytorch/data/peers.json").read_text(encoding="utf-8"))
 rng = np.random.default_rng(0)
 X, T = rng.normal(size=(6, 4)), rng.normal(size=(6, 4))
 SIGN, LABEL, CLASS, P = (np.where(T > 0, 1.0, -1.0), (T > 0).astype(float), rng.integers(0, 4, 6),

@@ -70,7 +70,7 @@ def test_record_is_torchs(loss):
                 check_close(old, new, "a recorded gradient", rtol=1e-6)
 
 
-# the cases in nbs/04_losses/differences: loss, options, arguments, what PyTorch does, what we do;
+# the cases in tinytorch/data/differences: loss, options, arguments, what PyTorch does, what we do;
 # each (error type, text), or (value, gradient of the first argument)
 DIFFERENCES = {f"{path.stem}: {reason}": cases
                for path in sorted((FILE.parent / "differences").glob("*.json"))

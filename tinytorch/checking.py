@@ -22,6 +22,7 @@ import inspect
 import itertools
 import json
 from contextlib import contextmanager, suppress
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -255,13 +256,13 @@ def check_recorded_case(loss_class, case: dict) -> None:
                         atol=atol)
 
 # %% ../nbs/machinery/checking_dev.ipynb #78bca20d
-def check_recorded(loss_class, path="torch_2.13.0.json") -> int:
-    """Check a loss against every recorded PyTorch case of its name; returns their number.
+def check_recorded(loss_class, path=None) -> int:
+    """Check a loss against every recorded PyTorch case of its name; return their number.
 
-    `path`: the record; a relative path starts at the current folder, which in a notebook is the
-    notebook's.
+    `path`: the record; the package's own by default.
     """
-    cases = json.loads(Path(path).read_text(encoding="utf-8"))["cases"].get(loss_class.__name__, [])
+    path = Path(path or files("tinytorch.data") / "torch_2.13.0.json")
+    cases = json.loads(path.read_text(encoding="utf-8"))["cases"].get(loss_class.__name__, [])
     assert cases, f"{path} has no case of {loss_class.__name__}"
     for case in cases:
         check_recorded_case(loss_class, case)

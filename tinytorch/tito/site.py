@@ -21,7 +21,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import MarkdownExporter
 
-from .pages import SiteError, dress, make_independent, outline, run
+from .pages import SiteError, document, dress, make_independent, outline, run
 
 # %% ../../nbs/tito/site_dev.ipynb #dfdd0adc
 def prepare(root: Path) -> Path:
@@ -53,6 +53,8 @@ def prepare(root: Path) -> Path:
     for path in pages.rglob("*.ipynb"):
         # without validation: nbdev has put marks of its own there
         dress(notebook := nbformat.v4.reads(path.read_text(encoding="utf-8")))
+        if (source := root / "nbs" / path.relative_to(pages)).is_file():
+            document(notebook, nbformat.read(source, as_version=4))
         outline(notebook)
         path.write_text(nbformat.v4.writes(notebook), encoding="utf-8")
     return pages
