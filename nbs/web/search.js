@@ -1,4 +1,4 @@
-// Search: MiniSearch ranks the sections of the site for the panel of the page.
+// What helps to find: MiniSearch ranks the sections of the site for the panel of the page; boxes filter long tables.
 (() => {
   "use strict";
   const up = new URL("..", document.currentScript?.src ?? "file:///").href;
@@ -89,3 +89,30 @@
     return new Response(JSON.stringify(window.searchIndex));
   };
 })();
+
+// A box above the tables of a `.filter` keeps the rows that have all its words; headings without a row go too.
+document.querySelectorAll(".filter").forEach((place, i) => {
+  "use strict";
+  const tables = [...place.querySelectorAll("table")].map((table) => {
+    const rows = [...table.tBodies[0].rows].map((row) => [row, row.textContent.toLowerCase()]);
+    return {rows, table};
+  });
+  const all = tables.flatMap(({rows}) => rows).length;
+  const box = document.createElement("p");
+  box.className = "filter-box";
+  box.innerHTML = `<label for="filter-${i}">Filter</label> <input id="filter-${i}" class="form-control form-control-sm" type="search" autocomplete="off"> <span role="status">${all} rows</span>`;
+  place.prepend(box);
+  const show = (element, wanted) => { element.hidden = !wanted; };
+  box.querySelector("input").addEventListener("input", ({target}) => {
+    const asked = target.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let left = 0;
+    for (const {rows, table} of tables) {
+      let kept = 0;
+      for (const [row, text] of rows) { const fits = asked.every((word) => text.includes(word)); show(row, fits); kept += fits; }
+      show(table, kept);
+      left += kept;
+    }
+    for (const part of place.querySelectorAll("section")) show(part, part.querySelector("tbody tr:not([hidden])"));
+    box.querySelector("[role=status]").textContent = asked.length ? `${left} of ${all} rows` : `${all} rows`;
+  });
+});
