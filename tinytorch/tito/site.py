@@ -15,6 +15,7 @@ import threading
 import time
 import webbrowser
 from configparser import ConfigParser
+from copy import deepcopy
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +30,7 @@ FIRST = "<!-- first on the page -->"
 
 
 def tables_first(notebook) -> None:
-    "Move the marked parts of a page before its code, and fold the code."
+    "Move the marked parts of a page, without their code, to its top; fold all code, theirs last."
     parts = [[]]
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and cell.source.startswith("## "): parts.append([])
@@ -37,10 +38,14 @@ def tables_first(notebook) -> None:
     marked = [part for part in parts if part and FIRST in part[0].source]
     if not marked: return
     begun = next((i for i, cell in enumerate(parts[0]) if cell.cell_type == "code"), len(parts[0]))
-    rest = [parts[0][begun:], *(part for part in parts[1:] if part not in marked)]
-    notebook.cells = sum([parts[0][:begun], *marked, *rest], [])
-    for cell in notebook.cells:
+    first = sum(marked, [])
+    code = [cell for cell in first if cell.cell_type == "code"]
+    rest = [parts[0][begun:], *(part for part in parts[1:] if part not in marked),
+            [deepcopy(cell) | {"outputs": []} for cell in code]]
+    for cell in (rest := sum(rest, [])):
         if cell.cell_type == "code": cell.source = f"#| code-fold: true\n{cell.source}"
+    for cell in code: cell.source = f"#| echo: false\n{cell.source}"
+    notebook.cells = [*parts[0][:begun], *first, *rest]
 
 # %% ../../nbs/tito/site_dev.ipynb #dfdd0adc
 def prepare(root: Path) -> Path:
