@@ -167,12 +167,16 @@ class Loss(Module):
         self.domain = self.domain | domains
         self.bounds = tuple([bounds_of(domain) for domain in self.domain.values()])
 
+    def __call__(self, *inputs, **named):
+        if any([hasattr(x, "__dask_graph__") for x in (*inputs, *named.values())]):
+            weight = named.pop("sample_weight", None)
+            return lazily(self, "value", self.bind(inputs, named) if named else inputs, weight)
+        return self.forward(*inputs, **named)
+
     def forward(self, *inputs, sample_weight=None, **named) -> Tensor:
         "Return the loss as a Tensor that sends the slopes back to the arguments."
         if named or len(inputs) != len(self.domain):
             inputs = self.bind(inputs, named)
-        if any([hasattr(x, "__dask_graph__") for x in (*inputs, sample_weight)]):
-            return lazily(self, "value", inputs, sample_weight)
         inputs = self.prepare(*inputs)
         call = Evaluation(self, inputs, sample_weight)
         result = call.run()
