@@ -128,6 +128,7 @@ class Task:
 
     def __call__(self, where, *blocks):
         where, *blocks = map(unwrap, (where, *blocks))
+        where = tuple(map(unwrap, where))
         count = len(blocks) - len(self.options) - self.weighted
         loss = copy.copy(self.loss)
         for name, block in zip(self.options, blocks[count:]):
@@ -137,7 +138,7 @@ class Task:
             with engine.engine(self.chosen):
                 return self.step(loss, blocks[:count], weight, where, *self.more)
         except (ValueError, TypeError, IndexError) as error:
-            raise type(error)(f"{error} This is in chunk {tuple(where)}, and indices count from "
+            raise type(error)(f"{error} This is in chunk {where}, and indices count from "
                               "its start.") from error
 
 # %% ../../nbs/scale/dask_dev.ipynb #9257d04c
@@ -472,9 +473,9 @@ class ByClass(Lazy):
         self.starts = tuple(np.cumsum([0, *logits.chunks[1]])[:-1].tolist())
         self.weights = list(zip(self.arrays, self.marks))[2:]
         count = 4 if self.soft else 3
-        pieces = self.run(stats_step, self.samples + "az", [self.starts, self.classes],
-                          list(zip(self.arrays, self.marks)), new_axes={"z": count},
-                          adjust_chunks={"a": 1})
+        self.pieces = pieces = self.run(stats_step, self.samples + "az", [self.starts, self.classes],
+                                        list(zip(self.arrays, self.marks)), new_axes={"z": count},
+                                        adjust_chunks={"a": 1})
         self.stats = da.reduction(pieces, keep_stats, merge, axis=pieces.ndim - 2, keepdims=True,
                                   combine=merge, dtype=float, split_every=TREE,
                                   concatenate=True, meta=np.empty((0,) * pieces.ndim))
