@@ -65,6 +65,9 @@ def lost_from(data) -> str:
     if isinstance(data, np.ma.MaskedArray):
         return ("is a masked array, and its mask would be lost. Fill it, as in data.filled(0), "
                 "and give the masked elements the weight 0, in a loss with sample_weight.")
+    if hasattr(data, "__dask_graph__"):
+        return ("is a Dask collection, which would be computed here. Pass it to a loss, or pass "
+                "the numbers, data.compute().")
     if unit := getattr(data, "units", None) or getattr(data, "unit", None):
         return (f"has the unit {unit}, which would be lost. Convert to the unit you want "
                 f"and pass the plain numbers, such as data.magnitude or data.value.")

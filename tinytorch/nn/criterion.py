@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'STATING', 'keyword_options', 'array_options', 'by_shapes', 'states_by_shapes', 'bounds_of', 'Signature',
-           'combining', 'Loss', 'turned', 'split_dim', 'differentiable', 'ClassLoss', 'RowLoss']
+           'lazily', 'combining', 'Loss', 'turned', 'split_dim', 'differentiable', 'ClassLoss', 'RowLoss']
 
 # %% ../../nbs/machinery/criterion_dev.ipynb #9de68d82
 import functools
@@ -75,6 +75,12 @@ class Signature:
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         weight = inspect.Parameter("sample_weight", inspect.Parameter.KEYWORD_ONLY, default=None)
         return inspect.Signature([*[inspect.Parameter(name, kind) for name in cls.domain], weight])
+
+
+def lazily(loss, what: str, *arguments):
+    "Call a function of `tinytorch.scale.dask`, which is imported when a Dask array first arrives."
+    from tinytorch.scale import dask
+    return getattr(dask, what)(loss, *arguments)
 
 
 def combining(name: str):
@@ -156,14 +162,43 @@ class Loss(Module):
         self.domain = self.domain | domains
         self.bounds = tuple([bounds_of(domain) for domain in self.domain.values()])
 
+    def __call__(self, *inputs, **named):
+        if any([hasattr(x, "__dask_graph__") for x in (*inputs, *named.values())]):
+            weight = named.pop("sample_weight", None)
+            return lazily(self, "value", self.bind(inputs, named) if named else inputs, weight)
+        return self.forward(*inputs, **named)
+
     def forward(self, *inputs, sample_weight=None, **named) -> Tensor:
         "Return the loss as a Tensor that sends the slopes back to the arguments."
         if named or len(inputs) != len(self.domain):
             inputs = self.bind(inputs, named)
+        inputs = self.prepare(*inputs)
         call = Evaluation(self, inputs, sample_weight)
         result = call.run()
         return Tensor.from_op(result, [x for x, want in zip(inputs, call.wanted) if want],
                               call.backward)
+
+    def prepare(self, *inputs) -> tuple:
+        "Return the arguments of a call in the form that the loss is stated for."
+        return inputs
+
+    def partial(self, *inputs, sample_weight=None, wrt=None):
+        """Return what these samples contribute to the loss of more: a `PartialLoss`, to be added.
+
+        `wrt`: names of arguments whose gradient it has; None for the first, () for none.
+        """
+        from tinytorch.scale.partial import partial_loss
+        return partial_loss(self, inputs, sample_weight, wrt)
+
+    def value_and_gradient(self, *inputs, sample_weight=None, wrt=None) -> tuple:
+        """Return the loss of arrays, and the gradient of the first argument or of `wrt`.
+
+        For Dask arrays both are lazy Dask arrays.
+        """
+        if any([hasattr(x, "__dask_graph__") for x in (*inputs, sample_weight)]):
+            return lazily(self, "value_and_gradient", inputs, sample_weight, wrt)
+        from tinytorch.scale.partial import value_and_gradient
+        return value_and_gradient(self, inputs, sample_weight, wrt)
 
     def bind(self, inputs: tuple, named: dict) -> tuple:
         "Return the arguments in order. Raise TypeError for a missing or unknown one."

@@ -393,8 +393,8 @@ def linear_cross_entropy(
         >>> round(linear_cross_entropy([[1., 2.]], [[0., 0.], [0., 0.], [0., 0.]], [1]).item(), 4)
         1.0986
     """
-    return LinearCrossEntropy(weight, reduction, ignore_index, label_smoothing, options).forward(
-        input, linear_weight, linear_bias, target, sample_weight=sample_weight)
+    loss = LinearCrossEntropy(weight, reduction, ignore_index, label_smoothing, options)
+    return loss(input, linear_weight, linear_bias, target, sample_weight=sample_weight)
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #21bce9ca
 class LinearCrossEntropyLoss(LinearCrossEntropy):
