@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RULES', 'LEVEL', 'where', 'power_slope', 'traced', 'column', 'whole', 'hot', 'but_target', 'chosen', 'Direction',
-           'slopes_of', 'product', 'Diagonal', 'curved', 'check_traceable', 'Second', 'curvature', 'hessian_product']
+           'with_both_slopes', 'product', 'Diagonal', 'curved', 'check_traceable', 'Second', 'curvature',
+           'hessian_product']
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #3bc4174b
 from functools import lru_cache
@@ -117,20 +118,23 @@ class Direction:
         return RULES[node.op][i](change, result, *arguments)
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #ff342971
-def slopes_of(formula, operands, options, difference: bool):
-    "Return value and slopes; of a loss of `input - target`, both."
-    value, *slopes = formula(*operands, **options)
-    return value, slopes + [-slopes[0]] if difference else slopes
+@lru_cache(maxsize=None)
+def with_both_slopes(formula):
+    "Return a formula of `input - target` with the slope of the target, too."
+    def both(*operands, **options):
+        value, slope = formula(*operands, **options)
+        return value, slope, -slope
+    return both
 
 
 @lru_cache(maxsize=None)
-def product(formula, count: int, difference=False, rows=False):
+def product(formula, count: int, rows=False):
     "Return a formula whose slopes are the Hessian's product with directions."
     def hessian_product(*blocks, **options):
         if not isinstance(blocks[0], Traced):
             return call_numpy(hessian_product, blocks, options, rows)
         operands, directions = blocks[:len(blocks) - count], blocks[len(blocks) - count:]
-        value, slopes = slopes_of(formula, operands, options, difference)
+        value, *slopes = formula(*operands, **options)
         changes = Direction({x.node: v for x, v in zip(operands, directions)})
         parts = [changes.of(value.recorder.take(x)) for x in slopes[:count]]
         return value, *[np.zeros_like(x) if change is None else whole(change, x)
@@ -283,7 +287,7 @@ class Second:
             raise ValueError(f"{type(self.loss).__name__}: v has shape {v.shape}, but the input "
                              f"has {shape}. Pass one number for each of the input's.")
         v = self.loss.samples_first(v).reshape(problem.operands[0].shape)
-        return self.run(product(problem.formula, 1, False, problem.rows), v, 0)
+        return self.run(product(problem.formula, 1, problem.rows), v, 0)
 
 
 def curvature(loss, *inputs, sample_weight=None, bound=False) -> np.ndarray:

@@ -109,10 +109,10 @@ class Graph(NamedTuple):
         return hash((self.formula, self.source))
 
 
-def write(recording, operands: int, arrays: tuple, rows: bool) -> str:
-    "Return the source of a function that computes the results of a recording."
+def write(results: list, operands: int, arrays: tuple, rows: bool) -> str:
+    "Return the source of a function that computes these nodes."
     writer, names = Writer(rows), []
-    for node in recording.results:
+    for node in results:
         name, full = writer.number(node), (ROWS, CLASSES)
         names.append(name if node.axes and 1 not in node.axes
                      else writer.let(writer.fill(name, full)))
@@ -122,14 +122,16 @@ def write(recording, operands: int, arrays: tuple, rows: bool) -> str:
 
 
 @lru_cache(maxsize=1000)
-def graph(formula, axes: tuple, dtype, options: tuple = (), arrays: tuple = (), width=None) -> Graph:
-    """Return the graph of a formula for operands with these axes.
+def graph(formula, axes: tuple, dtype, options: tuple = (), arrays: tuple = (), width=None,
+          part=(0, None)) -> Graph:
+    """Return the graph of a formula for operands with these axes; `part`: of which results.
 
     Raise Untraceable where it does what cannot be written down.
     """
     given = dict(options) | {name: np.empty(0) for name in arrays}
     recording = record(formula, axes, dtype, given, width)
-    source = write(recording, len(axes), arrays, CLASSES in axes[0])
+    results = recording.results[slice(*part)]
+    source = write(results, len(axes), arrays, CLASSES in axes[0])
     return Graph(formula, source, arrays, len(recording.results) - 1)
 
 
@@ -153,11 +155,11 @@ def split_options(options: dict) -> tuple:
     return tuple([(name, x) for name, x in options.items() if name not in arrays]), arrays
 
 
-def graph_of(problem, formula=None, axes=None) -> Graph:
+def graph_of(problem, formula=None, axes=None, part=(0, None)) -> Graph:
     "Return the graph of the formula of a problem, or of another formula of its operands."
     options, arrays = split_options(problem.options)
     return graph(formula or problem.formula, axes or axes_of(problem), problem.dtype, options,
-                 arrays, problem.width if problem.rows else None)
+                 arrays, problem.width if problem.rows else None, part)
 
 # %% ../../nbs/hosts/graph_dev.ipynb #90ecf295
 def names_of(library, renamed: dict, **layout) -> dict:
