@@ -8,11 +8,11 @@ __all__ = ['Stated', 'count_slopes', 'state', 'Arranged', 'lay_out', 'class_weig
 
 # %% ../../nbs/hosts/arrange_dev.ipynb #d1296bbb
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
-from ..core.engine import Problem
 from .curvature import check_traceable, product, with_both_slopes
 from .graph import Graph, axes_of, graph_of
 from ..nn.criterion import ClassLoss
@@ -21,14 +21,18 @@ from ..nn.criterion import ClassLoss
 @dataclass(frozen=True, eq=False)
 class Stated:
     "What a loss decides by the shapes and dtypes of its arguments alone."
-    problem: Problem
     value: Graph
     slopes: Graph
     product: Graph
     count: int                 # how many operands, the first ones, have a slope
     fitted: tuple              # the shape of each argument, after it has been stretched
-    shape: tuple               # of the losses of all samples
-    floats: bool               # whether the last argument holds no class indices
+    operands: tuple            # the shape of each operand of the graph
+    indices: tuple             # for each operand, whether it holds class indices
+    samples: tuple             # the shape of the samples, as the graph has it
+    shape: tuple               # the same, as the loss has it
+    dtype: str
+    options: dict
+    divisor: float
 
 
 def count_slopes(loss, problem, slopes: int) -> int:
@@ -52,10 +56,13 @@ def state(loss, shapes: tuple, dtypes: tuple) -> Stated:
     value, axes = graph_of(problem, formula, part=(0, 1)), axes_of(problem)
     count = count_slopes(loss, problem, value.slopes)
     second = product(formula, count, problem.rows)
-    return Stated(problem, value, graph_of(problem, formula, part=(1, 1 + count)),
+    whole = tuple([x.dtype.kind in "iu" for x in problem.operands])
+    return Stated(value, graph_of(problem, formula, part=(1, 1 + count)),
                   graph_of(problem, second, axes + axes[:count], (1, 1 + count)),
-                  count, tuple([x.shape for x in fitted]), loss.sample_shape(fitted[0]),
-                  problem.operands[len(shapes) - 1].dtype.kind not in "iu")
+                  count, tuple([x.shape for x in fitted]),
+                  tuple([x.shape for x in problem.operands]), whole, problem.samples,
+                  loss.sample_shape(fitted[0]), problem.dtype.name, problem.options,
+                  float(problem.divisor))
 
 # %% ../../nbs/hosts/arrange_dev.ipynb #353b2ba1
 class Arranged(NamedTuple):
@@ -67,14 +74,13 @@ class Arranged(NamedTuple):
 
 def lay_out(x, i: int, loss, stated: Stated, host):
     "Return argument `i` as the graph's operand: samples first, classes last, in its dtype."
-    operand = stated.problem.operands[i]
-    wide = operand.ndim > len(stated.problem.samples)
+    shape = stated.operands[i]
+    wide = len(shape) > len(stated.samples)
     if isinstance(loss, ClassLoss) and len(stated.fitted[i]) > 2 and wide:
         x = host.moveaxis(x, 1, -1)
     elif tuple(x.shape) != stated.fitted[i]:
         x = host.broadcast_to(x, stated.fitted[i])
-    index = operand.dtype.kind in "iu"
-    return host.cast(x.reshape(operand.shape), "int64" if index else stated.problem.dtype.name)
+    return host.cast(x.reshape(shape), "int64" if stated.indices[i] else stated.dtype)
 
 
 def class_weights(loss, target, weight, host):
@@ -86,26 +92,25 @@ def class_weights(loss, target, weight, host):
 
 def weigh(loss, stated: Stated, operands: list, arrays: dict, sample_weight, host):
     "Return the operands, the weight of each sample or None, and the divisor of a mean."
-    problem, dtype = stated.problem, stated.problem.dtype.name
-    weight, counts, divisor = None, None, problem.divisor
+    dtype, weight, counts, divisor = stated.dtype, None, None, stated.divisor
     own = arrays.get("weight")
-    if not stated.floats:
+    if stated.indices[len(operands) - 1]:
         *first, target = operands
         target, factor, used = class_weights(loss, target, own, host)
         operands = [*first, target]
         if isinstance(loss, ClassLoss):
-            weight = host.cast(used if "weight" in problem.options else factor, dtype)
+            weight = host.cast(used if "weight" in stated.options else factor, dtype)
             counts = host.cast(factor, dtype)
             divisor = counts.sum()
         else:
             weight = None if own is None else host.cast(factor, dtype)
-    elif own is not None and "weight" not in (*problem.options, *loss.spreads):
-        weight = host.broadcast_to(host.cast(own, dtype), problem.samples)
+    elif own is not None and "weight" not in (*stated.options, *loss.spreads):
+        weight = host.broadcast_to(host.cast(own, dtype), stated.samples)
     if sample_weight is not None:
-        each = divisor / max(np.prod(problem.samples), 1) if counts is None else counts
+        each = divisor / max(prod(stated.samples), 1) if counts is None else counts
         given = host.cast(sample_weight, dtype)
         given = given.reshape((*given.shape, *[1] * (len(stated.shape) - given.ndim)))
-        given = host.broadcast_to(given, stated.shape).reshape(problem.samples)
+        given = host.broadcast_to(given, stated.shape).reshape(stated.samples)
         weight, divisor = given if weight is None else weight * given, (each * given).sum()
     return operands, weight, divisor
 
@@ -113,20 +118,19 @@ def weigh(loss, stated: Stated, operands: list, arrays: dict, sample_weight, hos
 def arrange(loss, stated: Stated, inputs, arrays: dict, sample_weight, host) -> Arranged:
     "Lay out the arguments of a loss; samples of weight 0 become harmless numbers."
     operands = [lay_out(x, i, loss, stated, host) for i, x in enumerate(inputs)]
-    problem, dtype = stated.problem, stated.problem.dtype.name
     if loss.task == "segmentation":
         used = operands[1] != loss.ignore_index
         operands = [host.where(used, operands[0], -np.inf), host.where(used, operands[1], 0)]
     operands, weight, divisor = weigh(loss, stated, operands, arrays, sample_weight, host)
     if weight is not None:
         used = weight != 0
-        operands = [x if i == len(operands) - 1 and not stated.floats else
+        operands = [x if stated.indices[i] else
                     host.where(used if x.ndim == used.ndim else used[..., None], x, 0.5)
                     for i, x in enumerate(operands)]
-    operands += [host.broadcast_to(host.cast(arrays[name], dtype), problem.operands[0].shape)
+    operands += [host.broadcast_to(host.cast(arrays[name], stated.dtype), stated.operands[0])
                  for name in loss.spreads if name in arrays]
     operands += [host.cast(arrays[name] if name in arrays else host.asarray(
-        problem.options[name], operands[0]), dtype) for name in stated.value.arrays]
+        stated.options[name], operands[0]), stated.dtype) for name in stated.value.arrays]
     return Arranged(tuple(operands), weight, divisor)
 
 
