@@ -1,8 +1,7 @@
 """The losses in other frameworks, each imported when it is first asked for: `from tinytorch.hosts import to_torch`."""
 from importlib import import_module
 
-_MODULES = {"boosting": "boosters", "to_jax": "jax_host", "to_keras": "keras_host", "scorer": "sklearn_host",
-            "value_and_grad": "sklearn_host", "to_torch": "torch_host"}
+_MODULES = {"to_torch": "torch_host"}
 
 
 def __getattr__(name):

@@ -138,7 +138,7 @@ def graph(formula, axes: tuple, dtype, options: tuple = (), arrays: tuple = (), 
 @lru_cache(maxsize=1000)
 def function(source: str, host) -> object:
     "Return the function of a graph's source, computed with the names in `host()`."
-    names = {"__name__": f"{__name__}.formula"} | host()
+    names = dict(host())
     exec(source, names)
     return names["formula"]
 
