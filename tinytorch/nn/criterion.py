@@ -213,6 +213,32 @@ class Loss(Module):
                    for name in inspect.signature(type(self)).parameters)
         return f"{type(self).__name__}({', '.join(options)})"
 
+    @property
+    def __name__(self) -> str:
+        "The name of a loss, as functions have one."
+        return type(self).__name__
+
+    def curvature(self, *inputs, sample_weight=None, bound: bool = False) -> np.ndarray:
+        """Return the diagonal of the loss's Hessian for its first argument, an array of that shape.
+
+        - `inputs`: the arguments of a call. `sample_weight`: as in a call.
+        - `bound`: return |diagonal| + |sum of the rest of the row| instead. Where the rest has one
+          sign, as in a softmax, a diagonal matrix of these numbers is at least the Hessian.
+        - It belongs to the reduced loss: a mean divides it. With `"none"` each sample is its own.
+        - Errors: TypeError for a loss whose formula's graph is not known.
+        """
+        from tinytorch.hosts.curvature import curvature
+        return curvature(self, *inputs, sample_weight=sample_weight, bound=bound)
+
+    def hessian_product(self, *inputs, sample_weight=None) -> np.ndarray:
+        """Return the product of the Hessian for the first argument with a vector of its shape.
+
+        - `inputs`: the arguments of a call, then the vector. `sample_weight`: as in a call.
+        - Errors: TypeError for a loss whose formula's graph is not known.
+        """
+        from tinytorch.hosts.curvature import hessian_product
+        return hessian_product(self, *inputs, sample_weight=sample_weight)
+
     def samples_first(self, array: np.ndarray, wide: bool = True) -> np.ndarray:
         """Return a view of an argument with its sample axes first, at least one.
 
