@@ -18,18 +18,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinytorch.checking import check_of
 from tinytorch.mistakes import KNOWN, at, bce, bce_logits, hot, log_soft, lse, sigmoid, soft, zero_times
 from tinytorch.tito.answers import answer
 from tinytorch.tito import exercises as exercises_module, judge
-from tinytorch.tito.exercises import check_of, find_exercises, function_names, reset, solution_lines
+from tinytorch.tito.exercises import find_exercises, function_names, reset, solution_lines
 from tinytorch.tito.judge import RIGHT, WRONG, from_data, to_data
 from tinytorch.tito.notebooks import Project, TitoError, code_cells, read_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)
 LESSON = PROJECT.find("04")
-CHECKS = {name: from_data(to_data(check_of(name, np.random.default_rng(7)))) for name in KNOWN
-          if KNOWN[name].draw}
+CHECKS = {name: from_data(to_data(check_of(name, np.random.default_rng(7)))) for name in KNOWN}
 
 
 def judged(name, function):
