@@ -22,12 +22,13 @@ import inspect
 import itertools
 import json
 from contextlib import contextmanager, suppress
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
 import tinytorch
-from .core import engine
+from .core import engine, numpy_runner, problem
 from .core.tensor import Tensor, is_float
 from .nn.arguments import (CLASS_INDEX, CLASS_PROBABILITIES, REAL, TARGET_PROBABILITY,
                                     Domain)
@@ -198,13 +199,13 @@ def check_recorded_case(loss_class, case: dict) -> None:
                         atol=atol)
 
 # %% ../nbs/machinery/checking_dev.ipynb #78bca20d
-def check_recorded(loss_class, path="torch_2.13.0.json") -> int:
-    """Check a loss against every recorded PyTorch case of its name; returns their number.
+def check_recorded(loss_class, path=None) -> int:
+    """Check a loss against every recorded PyTorch case of its name; return their number.
 
-    `path`: the record; a relative path starts at the current folder, which in a notebook is the
-    notebook's.
+    `path`: the record; the package's own by default.
     """
-    cases = json.loads(Path(path).read_text(encoding="utf-8"))["cases"].get(loss_class.__name__, [])
+    path = Path(path or files("tinytorch.data") / "torch_2.13.0.json")
+    cases = json.loads(path.read_text(encoding="utf-8"))["cases"].get(loss_class.__name__, [])
     assert cases, f"{path} has no case of {loss_class.__name__}"
     for case in cases:
         check_recorded_case(loss_class, case)
@@ -398,7 +399,7 @@ def reductions_agree(loss_class, options, rng):
             values = loss(*arguments).data
             single = gradients_of(loss, arguments, np.ones_like(values))
         else:
-            divisor = mean_divisor(loss, arguments) if loss.averages else 1
+            divisor = mean_divisor(loss, arguments) if loss.reduction not in ("none", "sum") else 1
             factor = 1 / divisor if divisor else 0.0
             check_close(loss(*arguments), values.sum() * factor,
                         f"{loss!r} against its single losses", rtol=1e-12)
@@ -614,20 +615,20 @@ def nan_passes_through(loss_class, options, rng):
 @contextmanager
 def blocks_of(size: int):
     "Within this block of code the NumPy engine calls formulas with blocks of `size` numbers."
-    before, engine.BLOCK = engine.BLOCK, size
+    before, numpy_runner.BLOCK = numpy_runner.BLOCK, size
     try:
         yield
     finally:
-        engine.BLOCK = before
+        numpy_runner.BLOCK = before
 
 
 @contextmanager
 def pieces_of(size: int):
     "Within this block of code both engines add losses in pieces of `size` numbers."
-    sizes = [(engine, "PIECE", engine.PIECE)]
+    sizes = [(problem, "PIECE", problem.PIECE), (numpy_runner, "BLOCK", numpy_runner.BLOCK)]
     with suppress(ImportError):                        # without Numba there is one engine
-        from tinytorch.core import compiled
-        sizes.append((compiled, "WORK", compiled.WORK))
+        from tinytorch.core import loops
+        sizes.append((loops, "WORK", loops.WORK))
     try:
         for module, name, _ in sizes:
             setattr(module, name, size)
@@ -693,7 +694,7 @@ def sample_weights_count(loss_class, options, rng):
         each, shape = (loss_class(reduction="none", **chosen_options(loss)),
                        loss.sample_shape(arguments[0]))
         weight = rng.integers(0, 3, shape).astype(float)
-        divisor = mean_divisor(loss, arguments, weight) if loss.averages else 1.0
+        divisor = mean_divisor(loss, arguments, weight) if loss.reduction not in ("none", "sum") else 1.0
         scale = weight if loss.reduction == "none" else weight * (1 / divisor if divisor else 0.0)
         values = each(*arguments).data * scale
         expected = [values if loss.reduction == "none" else values.sum(),
