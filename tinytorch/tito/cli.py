@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['width', 'console', 'errors', 'EXAMPLES', 'app', 'Modules', 'Named', 'All', 'Slow', 'Timeout', 'NOTEBOOK', 'EXERCISE',
-           'Folder', 'Exercise', 'Names', 'show_problem', 'show_runs', 'run_one', 'run_all', 'chosen', 'tito', 'export',
-           'test', 'meant', 'with_exercise', 'to_check', 'has_exercises', 'Board', 'check_exercises', 'next_step',
-           'bar', 'watch_exercises', 'one_exercise', 'hint', 'reset', 'free_port', 'start', 'solution', 'release',
-           'grade', 'refresh', 'status', 'show_points', 'mark', 'check_home', 'demo', 'bench', 'docs', 'readme',
-           'doctor', 'check_python', 'check_packages', 'applies', 'found', 'check_import', 'check_sync', 'main', 'fail',
-           'stopped']
+           'Folder', 'Exercise', 'LESSON', 'Names', 'show_problem', 'show_runs', 'run_one', 'run_all', 'chosen', 'tito',
+           'export', 'test', 'meant', 'with_exercise', 'to_check', 'has_exercises', 'Board', 'check_exercises',
+           'next_step', 'bar', 'watch_exercises', 'one_exercise', 'hint', 'reset', 'free_port', 'start', 'solution',
+           'release', 'grade', 'refresh', 'status', 'show_points', 'mark', 'check_home', 'demo', 'bench', 'docs',
+           'readme', 'doctor', 'check_python', 'check_packages', 'applies', 'found', 'check_import', 'check_sync',
+           'main', 'fail', 'stopped']
 
 # %% ../../nbs/tito/cli_dev.ipynb #27254b4e
 import contextlib
@@ -623,12 +623,15 @@ def check_home(project, must=False):
                   style="yellow")
 
 
+LESSON = "losses_dev", "losses_use_dev"
+
+
 @app.command(rich_help_panel="Project")
 def demo(out: Folder = None):
     "Export module 04, run its tests, and train models with its losses."
     project = find_project()
     check_home(project, must=True)
-    paths = project.find("04").notebooks[:1]         # the lesson
+    paths = [path for path in project.find("04").notebooks if path.stem in LESSON]
     heading = "bold cyan"
     console.print("1. Export module 04", style=heading)
     for change in nbs.export(project, paths): console.print(f"{change}")
