@@ -25,7 +25,7 @@ def missing(error):
     "Return what to install for a package that `tito` lacks."
     here = Path(__file__).with_name("settings.ini").exists()
     what = '-e ".[tito]"' if here else "'tinytorch-losses[tito]'"
-    return f"tito: {error}; run: pip install {what}"
+    return f"tito: {error.name} is not installed; run: pip install {what}"
 
 
 def damaged(error):

@@ -50,7 +50,7 @@ def test_tito_without_its_needs_says_what_to_install(tmp_path, home):
                           capture_output=True, text=True)
     what = '-e ".[tito]"' if home == "checkout" else "'tinytorch-losses[tito]'"
     assert done.returncode == 1 and done.stderr == (
-        f"tito: No module named 'typer'; run: pip install {what}\n")
+        f"tito: typer is not installed; run: pip install {what}\n")
 
 
 def test_every_install_line_names_what_exists():

@@ -36,7 +36,9 @@ try:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-except ModuleNotFoundError as missing: sys.exit(f"{missing.name} is not installed; run: {INSTALL}")
+except ModuleNotFoundError as error:
+    from tinytorch_cli import missing
+    sys.exit(missing(error))
 
 # %% ../../nbs/tito/cli_dev.ipynb #9a0fc1ce
 width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
