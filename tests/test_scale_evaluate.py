@@ -84,7 +84,14 @@ def test_progress_is_used(data):
     done = []
     told = evaluate(MSELoss(), files[0], files[0], rows=10, progress=progress,
                     on_chunk=lambda *state: done.append(state))
-    assert len(done) == 6 and told["loss"] == 0 and told["samples"] == 100
+    assert len(done) == 6 and told["loss"] == 0 and told["samples"] == 400
+
+
+def test_several_losses_in_a_sample_are_counted_one_by_one(data):
+    folder, x, _ = data
+    np.save(folder / "zero.npy", np.zeros_like(x))
+    told = evaluate(MSELoss(), folder / "x.npy", folder / "zero.npy", rows=10, keep=3)
+    assert [w["index"] for w in told["worst"]] == np.argsort(-x.ravel()**2)[:3].tolist()
 
 
 def test_files_that_do_not_fit(data):
