@@ -467,6 +467,9 @@ class ByClass(Lazy):
 
     def __init__(self, loss, inputs, sample_weight=None, again=None):
         super().__init__(loss, inputs, sample_weight, free="a")
+        cut = tuple([n for n in self.arrays[0].chunks[1] if n])        # without empty pieces
+        self.arrays = [x.rechunk({1: cut}) if mark[1:2] == "a" else x
+                       for x, mark in zip(self.arrays, self.marks)]
         logits, target = self.arrays[:2]
         self.again = logits if again is None else again.rechunk(logits.chunks)
         self.soft, self.classes = target.ndim == logits.ndim, logits.shape[1]

@@ -10,6 +10,7 @@ __all__ = ['PartialLoss', 'run_part', 'run_linear', 'with_reduction', 'run_call'
 # %% ../../nbs/scale/partial_dev.ipynb #3f89eab7
 import copy
 from collections.abc import Iterable
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -253,7 +254,8 @@ def summarize(loss, input, target, *, keep: int = 10, start: int = 0,
               sample_weight=None) -> Summary:
     """Return the Summary of some samples.
 
-    `keep`: how many of the worst samples. `start`: the index of the first sample.
+    `keep`: how many of the worst samples. `start`: the index of the first sample. Where a sample
+    has several losses, they are counted in the order of the array.
 
     >>> from tinytorch.nn import MSELoss
     >>> summarize(MSELoss(), [1., 3.], [0., 0.], keep=1).worst
@@ -272,7 +274,7 @@ def summarize(loss, input, target, *, keep: int = 10, start: int = 0,
         sums = by_class(values, np.broadcast_to(counts, problem.samples).reshape(-1),
                         operand.reshape(-1), problem.width)
     return Summary(part.total, float(problem.divisor), values.size, sums,
-                   worst_of(values, keep, start), keep)
+                   worst_of(values, keep, start * prod(problem.samples[1:])), keep)
 
 # %% ../../nbs/scale/partial_dev.ipynb #b2300e5b
 def report(loss, summary: Summary) -> dict:

@@ -7,9 +7,9 @@ __all__ = ['width', 'console', 'errors', 'EXAMPLES', 'app', 'Modules', 'Named', 
            'Folder', 'Exercise', 'LESSON', 'Names', 'show_problem', 'show_runs', 'run_one', 'run_all', 'chosen', 'tito',
            'export', 'test', 'meant', 'with_exercise', 'to_check', 'has_exercises', 'Board', 'check_exercises',
            'next_step', 'bar', 'watch_exercises', 'one_exercise', 'hint', 'reset', 'free_port', 'start', 'solution',
-           'release', 'grade', 'refresh', 'status', 'show_points', 'mark', 'check_home', 'demo', 'bench', 'docs',
-           'readme', 'doctor', 'check_python', 'check_packages', 'applies', 'found', 'check_import', 'check_sync',
-           'main', 'fail', 'stopped']
+           'release', 'grade', 'refresh', 'status', 'show_points', 'mark', 'check_home', 'demo', 'bench', 'evaluate',
+           'docs', 'readme', 'doctor', 'check_python', 'check_packages', 'applies', 'found', 'check_import',
+           'check_sync', 'main', 'fail', 'stopped']
 
 # %% ../../nbs/tito/cli_dev.ipynb #27254b4e
 import contextlib
@@ -675,6 +675,40 @@ def bench(
     from tinytorch.tito.bench import bench
     bench(console, quick=quick, only=only or (), ours=engine or (), peers=peer or (), memory=memory,
           out=out, show_file=show)
+
+
+@app.command(rich_help_panel="Project")
+def evaluate(
+    loss: Annotated[str, typer.Option("--loss", metavar="NAME", help="CrossEntropyLoss, or another loss of an input and a target.")],
+    input: Annotated[Path, typer.Option("--input", metavar="FILE", help="A .zarr, .npy or .parquet file.")],
+    target: Annotated[Path, typer.Option("--target", metavar="FILE", help="The same for the targets.")],
+    option: Annotated[Optional[list[str]], typer.Option("--option", "-o", metavar="NAME=VALUE", show_default=False, help="An option of the loss, as in label_smoothing=0.1; may be repeated.")] = None,
+    scheduler: Annotated[Optional[str], typer.Option("--scheduler", metavar="ADDRESS", show_default=False, help="A Dask cluster, as in tcp://host:8786; else threads.")] = None,
+    rows: Annotated[Optional[int], typer.Option("--rows", min=1, metavar="N", show_default=False, help="Samples in a chunk.")] = None,
+    worst: Annotated[int, typer.Option("--worst", min=0, metavar="K", help="How many of the worst samples to name.")] = 10,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the result goes.")] = Path("evaluation.json")):
+    """Print the loss of a data set on disk, chunk by chunk, as JSON.
+
+    A run that broke off goes on where it stood, from the file FILE.partial.
+    """
+    import json
+
+    from rich.progress import Progress
+
+    from tinytorch.scale import evaluate as scale
+    options = dict(part.partition("=")[::2] for part in option or ())
+    options = {name: json.loads(value) if value[:1] in "-0123456789tfn" else value
+               for name, value in options.items()}
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task("chunks")
+        try: result = scale.evaluate(
+            scale.make_loss(loss, options), input, target, scheduler=scheduler, rows=rows,
+            keep=worst, progress=out.with_name(out.name + ".partial"),
+            on_chunk=lambda done, count: progress.update(task, completed=done, total=count))
+        except (scale.DataError, ValueError) as error: raise TitoError(str(error)) from None
+    text = json.dumps(scale.plain(result), indent=2)
+    out.write_text(text + "\n", encoding="utf-8")
+    console.print(text)
 
 
 @app.command(rich_help_panel="Project")
