@@ -39,7 +39,7 @@ ROOTS = hasattr(os, "geteuid") and os.geteuid() == 0
 # where root runs these tests
 ORDINARY = (["unshare", "--user", "--map-user=1000", "--map-group=1000"]
             if ROOTS and shutil.which("unshare") else [])
-RUN = dict(stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
+RUN = dict(stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
 safe = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 
@@ -163,10 +163,8 @@ def test_what_never_ends_is_gone_afterwards(tmp_path, monkeypatch):
     plan = {"cells": cells, "calls": {"f": [[[], {}]]}}
     assert "still running" in answers.ask(sandbox.sandboxed(tmp_path, ["answers.py"]), plan, 3.0,
                                           env=sandbox.ENVIRONMENT)[2]
-    until = time.monotonic() + 20
-    while [pid for pid in seen if alive(pid)] and time.monotonic() < until:
-        time.sleep(0.05)
-    assert seen and not [pid for pid in seen if alive(pid)]
+    assert seen
+    wait_for_the_end(seen)
 
 
 def test_every_call_of_the_filter_is_refused():
@@ -272,7 +270,7 @@ def marked(tmp_path_factory):
     (folder / "=cmd").mkdir()
     before = {path: path.read_bytes() for path in folder.glob("*.ipynb")}
     marks = {m.student: m
-             for m in grade(PROJECT, MODULE, folder, out, notebooks=["losses_dev"], timeout=4.0)}
+             for m in grade(PROJECT, MODULE, folder, out, notebooks=["losses_dev"], timeout=10.0)}
     assert {path: path.read_bytes() for path in folder.glob("*.ipynb")} == before
     return marks, out, folder
 
@@ -669,8 +667,8 @@ def test_an_ordinary_user_marks(options):
         folder.mkdir()
         hand_in(folder, "ann")
         hand_in(folder, "bob", "while True: pass")
-        process = command(folder, out, "--timeout", "4", *options, before=ORDINARY)
-        told = process.communicate(timeout=100)[0]
+        process = command(folder, out, "--timeout", "20", *options, before=ORDINARY)
+        told = process.communicate()[0]
         assert process.returncode == 0, told
         rows = list(csv.DictReader((out / "marks.csv").read_text(
                                        encoding="utf-8-sig").splitlines()))
@@ -741,7 +739,7 @@ def test_a_run_for_one_student_keeps_the_others(tmp_path):
             for row in csv.DictReader((out / "marks.csv").read_text(
                               encoding="utf-8-sig").splitlines())]
     assert rows == ["ann", "bob", "eve"] and marked.student == "eve"
-    told = command(folder / "eve.ipynb", out).communicate(timeout=100)[0]
+    told = command(folder / "eve.ipynb", out).communicate(timeout=600)[0]
     assert "2 marked earlier are kept" in told and "1 submissions marked" in told
     with pytest.raises(TitoError, match="marks of ann for other exercises"):
         grade(PROJECT, MODULE, folder, out, students=["bob"])
@@ -853,11 +851,9 @@ def test_a_signal_ends_everything(tmp_path, name):
     assert len(found) == 2, process.communicate()
     everything = descendants(process.pid)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     if number == signal.SIGKILL:               # nobody waits for the others here
-        until = time.monotonic() + 30
-        while [pid for pid in everything if alive(pid)] and time.monotonic() < until:
-            time.sleep(0.05)
+        wait_for_the_end(everything)
     assert process.returncode == (128 + number if number != signal.SIGKILL else -signal.SIGKILL)
     assert not [pid for pid in everything if alive(pid)]
 
@@ -873,6 +869,12 @@ def descendants(pid: int, name: str = "") -> list:
         return []
     below = [found for child in children for found in descendants(child, name)]
     return below or mine if name else mine + below
+
+
+def wait_for_the_end(pids: list) -> None:
+    "Return when none of these is left; pytest hangs, and names the test, if one stays."
+    while any(map(alive, pids)):
+        time.sleep(0.05)
 
 
 def alive(pid: int) -> bool:
