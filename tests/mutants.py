@@ -235,15 +235,16 @@ def recorded(folder, cache, file) -> dict:
 
 def near(path, name) -> list:
     """Return the test files that speak of a module or of this function, the nearest first: its
-    own, then those that name the function, then those that name most of the module.
+    own, then those that name the function most often, then those that name most of the module.
     """
     names = {x.name for x in ast.parse(path.read_text(encoding="utf-8")).body if hasattr(x, "name")}
     module, top = f"{path.parent.name}.{path.stem} ", name.split(".")[0]
 
     def nearness(file):
         text = file.read_text(encoding="utf-8")
-        words = set(re.findall(r"\w+", text))
-        return path.stem in file.stem, top in words, module in text, len(names & words)
+        words = re.findall(r"\w+", text)
+        return (file.stem == f"test_{path.stem}", words.count(top), module in text,
+                len(names & set(words)))
     ranked = sorted(((nearness(x), x) for x in ROOT.glob("tests/test_*.py")), reverse=True)
     return [file for (*speaks, _), file in ranked if any(speaks)]
 

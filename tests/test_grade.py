@@ -117,9 +117,7 @@ def test_no_copy_of_the_course_is_shown(tmp_path, monkeypatch):
     (tmp_path / "look.py").write_text("import os\nprint(*[os.path.join(top, name) for top, _, "
                                       "files in os.walk('/') if not top.startswith('/proc') for "
                                       "name in files], sep='\\n')")
-    for path in tmp_path, *tmp_path.parents:
-        if path.owner() == tmp_path.owner() and path != Path("/tmp"):
-            path.chmod(0o755)
+    readable(tmp_path)
     seen = subprocess.run(sandbox.sandboxed(tmp_path, ["look.py"]), env=sandbox.ENVIRONMENT,
                           capture_output=True, text=True).stdout.splitlines()
     assert any("/numpy/" in file for file in seen) and "/course/look.py" in seen
@@ -130,6 +128,29 @@ def test_no_copy_of_the_course_is_shown(tmp_path, monkeypatch):
     assert [file for file in seen
             if "tinytorch" in file or "site-packages/" in file and not any(
                 f"/{name}" in file for name in sandbox.PACKAGES)] == []
+
+
+LOOK = ("import json, os; print(json.dumps([{line.split()[0]: line.split()[1:] for line in "
+        "open('/proc/self/status')}, os.getresuid() + os.getresgid()]))")
+
+
+@safe
+def test_it_has_no_rights(tmp_path):
+    """Where root starts it: another user, in no group, without a right of root; before that, the
+    rights to become one and no others.
+    """
+    (tmp_path / "look.py").write_text(LOOK)
+    readable(tmp_path)
+    command = sandbox.sandboxed(tmp_path, ["look.py"])
+    first = [*command[:command.index("-I")], "-I", "-S", "-c", LOOK]
+    (before, _), (status, users) = [
+        json.loads(subprocess.run(words, env=sandbox.ENVIRONMENT, **RUN).stdout)
+        for words in (first, command)]
+    assert status["NoNewPrivs:"] == ["1"] and not any(
+        int(status[f"Cap{kind}:"][0], 16) for kind in ("Eff", "Prm", "Amb"))
+    if ROOTS:
+        assert set(users) == {sandbox.OWNERLESS} and status["Groups:"] == []
+        assert int(before["CapPrm:"][0], 16) == 1 << 6 | 1 << 7           # SETGID and SETUID
 
 
 @safe
@@ -155,9 +176,7 @@ def test_what_never_ends_is_gone_afterwards(tmp_path, monkeypatch):
 
     monkeypatch.setattr(answers, "end", spied)
     shutil.copy(answers.__file__, tmp_path / "answers.py")
-    for path in tmp_path, *tmp_path.parents:
-        if path.owner() == tmp_path.owner() and path != Path("/tmp"):
-            path.chmod(0o755)
+    readable(tmp_path)
     cells = [{"number": 1, "code": "def f():\n    import time\n    time.sleep(600)",
               "names": ["f"]}]
     plan = {"cells": cells, "calls": {"f": [[[], {}]]}}
@@ -869,6 +888,13 @@ def descendants(pid: int, name: str = "") -> list:
         return []
     below = [found for child in children for found in descendants(child, name)]
     return below or mine if name else mine + below
+
+
+def readable(folder) -> None:
+    "Let every user read a folder of pytest's."
+    for path in folder, *folder.parents:
+        if path.owner() == folder.owner() and path != Path("/tmp"):
+            path.chmod(0o755)
 
 
 def wait_for_the_end(pids: list) -> None:
