@@ -166,8 +166,10 @@ def peak(function) -> int:
 
 @pytest.fixture
 def two_threads(monkeypatch):
-    "Two threads whatever the machine has: each holds a few blocks, about 2 MB."
-    with ThreadPoolExecutor(2) as pool:
+    """Two threads whatever the machine has: each holds a few blocks, about 2 MB. With NumPy, so
+    that no import of a compiler is measured.
+    """
+    with ThreadPoolExecutor(2) as pool, tinytorch.engine("numpy"):
         monkeypatch.setattr(sharing, "pool", lambda: pool)
         yield
 

@@ -91,7 +91,7 @@ def attacked(tmp_path_factory):
         hand_in(home / "in", name, body)
     return {m.student: m
             for m in grade(PROJECT, MODULE, home / "in", home / "out", notebooks=["losses_dev"],
-               timeout=2.0)}, home / "out"
+               timeout=10.0)}, home / "out"
 
 
 CRIPPLED = {"swapped streams", "a hook of exits", "a changed json", "changed builtins",

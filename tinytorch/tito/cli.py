@@ -6,9 +6,9 @@
 __all__ = ['width', 'console', 'errors', 'EXAMPLES', 'app', 'Modules', 'Named', 'All', 'Slow', 'Timeout', 'NOTEBOOK', 'EXERCISE',
            'Folder', 'Exercise', 'LESSON', 'Names', 'show_problem', 'show_runs', 'run_one', 'run_all', 'chosen', 'tito',
            'export', 'test', 'meant', 'with_exercise', 'to_check', 'has_exercises', 'Board', 'check_exercises',
-           'next_step', 'bar', 'watch_exercises', 'one_exercise', 'hint', 'reset', 'free_port', 'start', 'solution',
-           'release', 'grade', 'refresh', 'status', 'show_points', 'mark', 'check_home', 'demo', 'bench', 'evaluate',
-           'docs', 'readme', 'doctor', 'check_python', 'check_packages', 'applies', 'found', 'check_import',
+           'next_step', 'bar', 'times_saved', 'watch_exercises', 'one_exercise', 'hint', 'reset', 'free_port', 'start',
+           'solution', 'release', 'grade', 'refresh', 'status', 'show_points', 'mark', 'check_home', 'demo', 'bench',
+           'evaluate', 'docs', 'readme', 'doctor', 'check_python', 'check_packages', 'applies', 'found', 'check_import',
            'check_sync', 'main', 'fail', 'stopped']
 
 # %% ../../nbs/tito/cli_dev.ipynb #27254b4e
@@ -203,11 +203,11 @@ def test(
     todo = [] if every or whole or slow else to_check(project, paths, picked)
     if (picked or watch) and not todo: raise TitoError("There are no exercises in what you named.",
                                                        2)
-    good = True
+    good, seen = True, times_saved(todo)        # before the first check: a save during it counts
     for module, only, some in todo:
         good &= check_exercises(project, module, some, timeout or EXERCISE, only)
         paths = [path for path in paths if path.parent != module.folder]
-    if watch: watch_exercises(project, todo, timeout or EXERCISE)
+    if watch: watch_exercises(project, todo, timeout or EXERCISE, seen)
     if paths: good &= run_all(project, paths, slow=slow, timeout=timeout or NOTEBOOK,
                               verbose=verbose)
     if not good: raise typer.Exit(1)
@@ -373,10 +373,14 @@ def bar(part, whole, width=20):
     return "█" * filled + "░" * (width - filled)
 
 
-def watch_exercises(project, todo, timeout):
-    "Check the exercises of a notebook again whenever it is saved."
+def times_saved(todo):
+    "When each notebook of the modules was saved."
+    return {path: path.stat().st_mtime_ns for module, _, _ in todo for path in module.notebooks}
+
+
+def watch_exercises(project, todo, timeout, seen):
+    "Check the exercises of a notebook whenever it is saved at another time than was seen."
     console.print("Watching. Save the notebook to check it again; Ctrl-C ends.", style="dim")
-    seen = {path: path.stat().st_mtime_ns for module, _, _ in todo for path in module.notebooks}
     while True:
         time.sleep(0.1)
         for module, only, names in todo:
