@@ -399,7 +399,7 @@ def reductions_agree(loss_class, options, rng):
             values = loss(*arguments).data
             single = gradients_of(loss, arguments, np.ones_like(values))
         else:
-            divisor = mean_divisor(loss, arguments) if loss.reduction not in ("none", "sum") else 1
+            divisor = mean_divisor(loss, arguments) if loss.averages else 1
             factor = 1 / divisor if divisor else 0.0
             check_close(loss(*arguments), values.sum() * factor,
                         f"{loss!r} against its single losses", rtol=1e-12)
@@ -694,7 +694,7 @@ def sample_weights_count(loss_class, options, rng):
         each, shape = (loss_class(reduction="none", **chosen_options(loss)),
                        loss.sample_shape(arguments[0]))
         weight = rng.integers(0, 3, shape).astype(float)
-        divisor = mean_divisor(loss, arguments, weight) if loss.reduction not in ("none", "sum") else 1.0
+        divisor = mean_divisor(loss, arguments, weight) if loss.averages else 1.0
         scale = weight if loss.reduction == "none" else weight * (1 / divisor if divisor else 0.0)
         values = each(*arguments).data * scale
         expected = [values if loss.reduction == "none" else values.sum(),

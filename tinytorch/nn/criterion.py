@@ -79,8 +79,8 @@ class Signature:
 
 def lazily(loss, what: str, *arguments):
     "Call a function of `tinytorch.scale.dask`, which is imported when a Dask array first arrives."
-    from tinytorch.scale import dask
-    return getattr(dask, what)(loss, *arguments)
+    from tinytorch import scale
+    return getattr(scale.dask, what)(loss, *arguments)
 
 
 def combining(name: str):
@@ -104,7 +104,7 @@ class Loss(Module):
     """
     family = False             # a base class of losses, and none itself
     formula = None             # blocks of the arguments -> value, slope, ...
-    fitted = False             # whether `fit` has something to do
+    fitted = prepared = False  # whether `fit` and `prepare` have something to do
     # names of the options of the formula: numbers, and arrays that are cut with the samples
     options = spreads = ()
     rows = False               # a row formula has one more axis: of classes or features
@@ -133,6 +133,7 @@ class Loss(Module):
                                         array_options(cls.formula, cls.domain))
         cls.bounds = tuple([bounds_of(domain) for domain in cls.domain.values()])
         cls.fitted = bool(cls.stretch) or cls.fit is not Loss.fit
+        cls.prepared = cls.prepare is not Loss.prepare
         cls.by_shapes = states_by_shapes(cls)
         if cls.__module__.split(".")[0] == "tinytorch" and not vars(cls).get("family"):
             LOSSES[cls.__name__] = cls
@@ -157,6 +158,11 @@ class Loss(Module):
         if len(self.calls) < 100:
             self.calls[situation] = call
 
+    @property
+    def averages(self) -> bool:
+        "Whether the reduction divides by something."
+        return self.reduction not in ("none", "sum")
+
     def restrict(self, **domains) -> None:
         "Set other domains for some arguments, where an option decides what they mean."
         self.domain = self.domain | domains
@@ -172,7 +178,8 @@ class Loss(Module):
         "Return the loss as a Tensor that sends the slopes back to the arguments."
         if named or len(inputs) != len(self.domain):
             inputs = self.bind(inputs, named)
-        inputs = self.prepare(*inputs)
+        if self.prepared:
+            inputs = self.prepare(*inputs)
         call = Evaluation(self, inputs, sample_weight)
         result = call.run()
         return Tensor.from_op(result, [x for x, want in zip(inputs, call.wanted) if want],
@@ -187,8 +194,8 @@ class Loss(Module):
 
         `wrt`: names of arguments whose gradient it has; None for the first, () for none.
         """
-        from tinytorch.scale.partial import partial_loss
-        return partial_loss(self, inputs, sample_weight, wrt)
+        from tinytorch import scale
+        return scale.partial.partial_loss(self, inputs, sample_weight, wrt)
 
     def value_and_gradient(self, *inputs, sample_weight=None, wrt=None) -> tuple:
         """Return the loss of arrays, and the gradient of the first argument or of `wrt`.
@@ -197,8 +204,8 @@ class Loss(Module):
         """
         if any([hasattr(x, "__dask_graph__") for x in (*inputs, sample_weight)]):
             return lazily(self, "value_and_gradient", inputs, sample_weight, wrt)
-        from tinytorch.scale.partial import value_and_gradient
-        return value_and_gradient(self, inputs, sample_weight, wrt)
+        from tinytorch import scale
+        return scale.partial.value_and_gradient(self, inputs, sample_weight, wrt)
 
     def bind(self, inputs: tuple, named: dict) -> tuple:
         "Return the arguments in order. Raise TypeError for a missing or unknown one."
@@ -227,8 +234,8 @@ class Loss(Module):
         - It belongs to the reduced loss: a mean divides it. With `"none"` each sample is its own.
         - Errors: TypeError for a loss whose formula's graph is not known.
         """
-        from tinytorch.hosts.curvature import curvature
-        return curvature(self, *inputs, sample_weight=sample_weight, bound=bound)
+        from tinytorch import hosts
+        return hosts.curvature.curvature(self, *inputs, sample_weight=sample_weight, bound=bound)
 
     def hessian_product(self, *inputs, sample_weight=None) -> np.ndarray:
         """Return the product of the Hessian for the first argument with a vector of its shape.
@@ -236,8 +243,8 @@ class Loss(Module):
         - `inputs`: the arguments of a call, then the vector. `sample_weight`: as in a call.
         - Errors: TypeError for a loss whose formula's graph is not known.
         """
-        from tinytorch.hosts.curvature import hessian_product
-        return hessian_product(self, *inputs, sample_weight=sample_weight)
+        from tinytorch import hosts
+        return hosts.curvature.hessian_product(self, *inputs, sample_weight=sample_weight)
 
     def samples_first(self, array: np.ndarray, wide: bool = True) -> np.ndarray:
         """Return a view of an argument with its sample axes first, at least one.

@@ -99,15 +99,19 @@ class Evaluation:
             result, self.gradients = call.run(loss, self.arrays)
             if result is not None:
                 return result
-        self.problem = problem = (loss.problem(*self.arrays) if self.weight is None
-                                  else self.weighted_problem())
+        problem = self.state()
         self.wanted = [want and x.dtype.kind != "i"              # indices have no slope
                        for want, x in zip(self.wanted, problem.operands)]
         made = [any(self.wanted), False] if loss.difference else self.wanted
         self.gradients = [np.empty(x.shape, problem.dtype) if make else None
                           for x, make in zip(self.arrays, made)]
+        views = [x if x is None else loss.samples_first(x, wide)
+                 for x, wide in zip(self.gradients, self.wide)]
+        values = np.empty(problem.samples, problem.dtype) if loss.reduction == "none" else None
         divisor = 1.0 if loss.reduction in ("none", "sum") else problem.divisor or 1.0
-        total, values = self.solve(problem, 1 / divisor)
+        total = engine.run(problem, views, values, 1 / divisor).total
+        if total != total:                       # NaN, or a number outside its domain
+            loss.check(self.arrays, self.weight)
         dtype = float_dtype(*self.arrays)
         if values is not None:
             return cast(values.reshape(loss.sample_shape(self.arrays[0])), dtype)
@@ -116,17 +120,16 @@ class Evaluation:
             loss.keep(situation(*asked), call)
         return cast(total / divisor, dtype)
 
-    def solve(self, problem, scale: float) -> tuple:
-        "Fill the gradients; return the sum of the losses, and the losses if they are wanted."
-        loss, gradients = self.loss, self.gradients
-        values = np.empty(problem.samples, problem.dtype) if loss.reduction == "none" else None
+    def state(self):
+        "State the problem; note which operands have features."
+        self.problem = problem = (self.loss.problem(*self.arrays) if self.weight is None
+                                  else self.weighted_problem())
         self.wide = [x.ndim > len(problem.samples) for x in problem.operands]
-        views = [x if x is None else loss.samples_first(x, wide)
-                 for x, wide in zip(gradients, self.wide)]
-        total = engine.run(problem, views, values, scale).total
-        if total != total:                       # NaN, or a number outside its domain
-            loss.check(self.arrays, self.weight)
-        return total, values
+        return problem
+
+    def view(self, which: int) -> np.ndarray:
+        "Return a gradient with its samples first."
+        return self.loss.samples_first(self.gradients[which], self.wide[which])
 
     def weighted_problem(self):
         "State the problem with the weights of the samples; one of weight 0 may hold anything."
@@ -163,5 +166,5 @@ class Evaluation:
             wide = self.wide[which]
             factor = upstream.reshape(self.problem.samples + (1,) * wide)
             place = self.loss.samples_first(result, wide)
-            np.multiply(self.loss.samples_first(gradient, wide), factor, out=place, casting="same_kind")
+            np.multiply(self.view(which), factor, out=place, casting="same_kind")
             return result

@@ -120,7 +120,8 @@ def build_site(root: Path) -> Path:
     site = render(prepare(root))
     if not (site / "index.html").is_file(): raise SiteError(
         "The site has no home page: nbs/index.ipynb is missing.")
-    make_independent(site, root, settings["DEFAULT"], root / ".cache/npm")
+    from tinytorch.tito.reference import places                    # needs matplotlib
+    make_independent(site, root, settings["DEFAULT"], root / ".cache/npm", {*places()})
     own_search(site, root / ".cache/npm")
     return _swap(site, root / "_docs")
 
