@@ -357,7 +357,7 @@ def plot_reliability(probabilities, happened, bins=10, ax=None):
     ax.plot(said, seen, "o-", label="happened")
     ax.set(title=f"expected calibration error {error:.2g}", xlabel="probability", xlim=(0, 1),
            ylim=(0, 1.02))
-    ax.legend(frameon=False, loc="upper left")
+    ax.figure.legend(loc="outside lower center", ncols=2, frameon=False)
     describe(ax,
              f"Of the answers with a mean probability of {said[0]:.2f}, {seen[0]:.0%} were so, of "
              f"those with {said[-1]:.2f}, {seen[-1]:.0%}; "
