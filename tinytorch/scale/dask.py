@@ -19,7 +19,7 @@ import numpy as np
 from dask.layers import ArrayBlockIdDep
 
 from ..core import engine
-from ..core.engine import weigh
+from ..core.numpy_runner import weigh
 from ..core.tensor import is_float
 from ..nn.arguments import CLASS_PROBABILITIES, as_array, check_domain, widest
 from ..nn.criterion import ClassLoss

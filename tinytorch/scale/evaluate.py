@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.engine import cores
+from ..core.problem import cores
 from ..nn.criterion import LOSSES
 from .partial import Summary, report, runner_of, summarize
 

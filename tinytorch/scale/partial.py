@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core import engine
-from ..core.engine import Part
+from ..core.problem import Part
 from ..core.tensor import Tensor
 from ..nn.arguments import as_array, float_dtype, sample_weights
 from ..nn.embedding_losses import BatchLoss
