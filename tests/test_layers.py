@@ -50,6 +50,14 @@ def test_the_users_error_settings_do_not_matter(function):
         np.testing.assert_array_equal(function(x), quiet)
 
 
+def test_dropout_keeps_the_mean():
+    x = Tensor(np.ones(100_000), requires_grad=True)
+    y = Dropout(0.25, rng=0)(x)
+    y.sum().backward()
+    assert set(np.unique(y.data)) == {0, 1 / 0.75} and (x.grad == y.data).all()
+    assert abs(y.data.mean() - 1) < 0.01
+
+
 def test_gelu_is_exact_in_float64():
     x = np.linspace(-12, 12, 2001)
     value, slope = value_and_slope(GELU(), x)

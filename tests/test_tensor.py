@@ -251,6 +251,13 @@ def test_products_of_two_bytes_are_rounded_once(dtype):
     assert product.dtype == dtype and (product.data == exact.astype(dtype)).all()
 
 
+def test_what_is_no_single_number_has_no_slope_of_its_own():
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(ValueError, match=r"shape \(2,\) has no single slope.*mean\(\)"):
+        (x * 2).backward()
+    assert x.grad is None
+
+
 def test_long_sums_of_float32():
     x = Tensor(np.ones((2**24 + 2**20, 2), np.float32))
     assert (x.mean(axis=0).data == 1).all() and (x.sum(axis=0).data == 2**24 + 2**20).all()

@@ -67,8 +67,9 @@ def stem_of(path: Path) -> str:
 def printable(name: str) -> str:
     "The name as it can be shown, still another one for each name."
     shown = clean(name)
-    return (shown if shown == name
-            else f"{shown} ({hashlib.sha256(os.fsencode(name)).hexdigest()[:6]})")
+    if shown == name and not re.search(r" \([0-9a-f]{12}\)$", name):
+        return shown
+    return f"{shown} ({hashlib.sha256(os.fsencode(name)).hexdigest()[:12]})"
 
 # %% ../../nbs/tito/grade_dev.ipynb #2a7ecda5
 def read_names(paths: list, pattern: str = "") -> dict:
