@@ -19,15 +19,15 @@ def check(name, code, data):
     names = {}
     exec(code, names)
     known = json.loads(data)["name"] == name
-    right = known and names[name](3, 1) == (4, 4)
-    return json.dumps({"mark": "✅" if right else "❌", "text": "seen", "example": name + "(3, 1)",
+    right = known and names[name](5, 1) == (16, 8)
+    return json.dumps({"mark": "✅" if right else "❌", "text": "seen", "example": name + "(5, 1)",
                        "fix": "" if right else "Square it."})
 '''
 ANSWER = ("def squared_error(input, target):\n"
           "    return (input - target) ** 2, 2 * (input - target)\n")
 
 
-def lesson(watch, limit=60, judge=JUDGE, cells=None, **options):
+def lesson(watch, limit=60, **options):
     "The lesson's page with Pyodide, this limit in seconds, and a judge that needs no NumPy."
     package("pyodide")
     watched = watch(**options)
@@ -38,13 +38,11 @@ def lesson(watch, limit=60, judge=JUDGE, cells=None, **options):
         body=re.sub(r'(<meta name="pyodide" content=")[^"]*', r"\g<1>/pyodide/",
                     response.text()).replace('data-limit="60"', f'data-limit="{limit}"')))
     page.route("**/web/page.py", lambda route: route.fulfill(
-        body=route.fetch().text() + judge, content_type="text/x-python"))
+        body=route.fetch().text() + JUDGE, content_type="text/x-python"))
 
-    def without_cells(route):
-        "The cells of the lesson; those before an exercise need NumPy, and are left out."
-        found = [cell | ({"alone": True} if not cells else {}) for cell in route.fetch().json()]
-        route.fulfill(json=found)
-    page.route("**/losses_dev.ipynb.json", without_cells)
+    # the cells before an exercise need NumPy, and are left out
+    page.route("**/losses_dev.ipynb.json", lambda route: route.fulfill(
+        json=[cell | {"alone": True} for cell in route.fetch().json()]))
     watched.open(LESSON)
     page.wait_for_selector("textarea.answer")
     return watched
@@ -83,8 +81,9 @@ def test_every_exercise_shows_its_blank(watch, site):
 
 
 def test_without_scripts_the_blank_comes_first(watch):
-    page = watch(java_script_enabled=False).page
-    page.goto(page.url if page.url != "about:blank" else watch().address + LESSON)
+    watched = watch(java_script_enabled=False)
+    page = watched.page
+    page.goto(watched.address + LESSON)
     text = page.inner_html("main")
     assert text.index("YOUR CODE HERE") < text.index("<summary>Solution</summary>")
 
@@ -92,7 +91,7 @@ def test_without_scripts_the_blank_comes_first(watch):
 def test_check_names_the_mistake(watch):
     page = lesson(watch).page
     said = checked(page, "squared_error", ANSWER.replace("** 2", "* 2"))
-    assert "❌ seen" in said and "squared_error(3, 1)" in said and "The way out" in said
+    assert "❌ seen" in said and "squared_error(5, 1)" in said and "The way out" in said
     assert "Square it." not in said, "the way out is folded"
     said = checked(page, "squared_error", ANSWER)
     assert "✅ seen" in said and "way out" not in said
