@@ -18,7 +18,7 @@ async function start({python: place, archive}) {
   postMessage({done: true});
 }
 
-async function run({code, packages}) {
+async function run({code, packages = []}) {
   if (packages.length) await python.loadPackage(packages, quiet);
   await python.loadPackagesFromImports(code, quiet);
   call("run", code).forEach((message) => postMessage(message));

@@ -102,10 +102,7 @@
     output.replaceChildren(...result.childNodes);
   };
 
-  const button = (name, title, act) => {
-    const made = make("button", "run-button", name);
-    return Object.assign(made, {type: "button", title, onclick: act});
-  };
+  const button = (name, title, act, kind = "side-button") => Object.assign(make("button", kind, name), {type: "button", title, onclick: act});
   // The buttons under a block: the first does the work, Stop ends it, others may follow.
   const bar = (place, name, title, work, ...others) => {
     const box = make("div", "run-bar"), output = make("div", "run-output");
@@ -116,7 +113,7 @@
       halt.hidden = false;
       busy = busy.then(() => work(output)).catch((error) => { output.textContent = String(error); })
         .finally(() => { go.disabled = false; halt.hidden = true; });
-    });
+    }, "run-button");
     box.append(go, halt, ...others, output);
     place.after(box);
     return output;
@@ -161,8 +158,8 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   };
 
+  const blocks = [...document.querySelectorAll(".cell .cell-code code")].map((block) => [block, block.textContent.trim()]);
   cells.then((known) => {
-    const blocks = [...document.querySelectorAll(".cell .cell-code code")].map((block) => [block, block.textContent.trim()]);
     for (const [block, written] of blocks) {
       const place = block.closest(".code-copy-outer-scaffold") || block.closest("div.sourceCode");
       const blank = known.findIndex((cell) => cell.exercise?.blank.trim() === written);

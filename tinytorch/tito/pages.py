@@ -74,7 +74,8 @@ def folded(cell) -> list:
     solution = nbformat.v4.new_code_cell(fold + unmarked(code).rstrip(),
                                          metadata=cell.metadata, outputs=cell.outputs)
     bare = re.sub(r"#\| *code-.*\n", "", directives)
-    return [cell | {"source": bare + blank(code), "outputs": []}, solution]
+    exercise = nbformat.from_dict(cell | {"source": bare + blank(code), "outputs": []})
+    return [exercise, solution]
 
 
 def unmarked(source: str) -> str:
