@@ -32,7 +32,7 @@ from .core import engine, numpy_runner, problem
 from .core.tensor import Tensor, is_float
 from .nn.arguments import (CLASS_INDEX, CLASS_PROBABILITIES, REAL, TARGET_PROBABILITY,
                                     Domain)
-from .nn.criterion import LOSSES, ClassLoss, RowLoss
+from .nn.criterion import ClassLoss, RowLoss
 from .tito.checks import FILE, Check, from_data, make_check
 from .tito.judge import BLANK, RIGHT, WAITING, judged
 from .tito.mutants import mutants
@@ -895,8 +895,8 @@ def check_of(name: str, rng) -> Check | None:
     """
     from tinytorch.mistakes import KNOWN, Known, calls_of
     solution, known = solution_of(name), KNOWN.get(name, Known())
-    users = [loss for loss in LOSSES.values() if loss.__module__.startswith("tinytorch.")
-             and loss.formula is not None and loss.formula.__name__ == name]
+    beside = vars(inspect.getmodule(solution)).values() if solution else ()
+    users = [loss for loss in beside if getattr(loss, "formula", None) is solution is not None]
     calls = (known.draw(rng) if known.draw
              else [call for loss in users[:1] for call in formula_calls(loss, rng)])
     if not calls:
