@@ -27,9 +27,7 @@ def cells_of(notebook: str) -> list:
     return json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
 
 
-@pytest.mark.parametrize("notebook", [
-    pytest.param(name, marks=pytest.mark.xfail(strict=True, reason="its headings are not named yet")
-                 if name.endswith("/losses_dev.ipynb") else ()) for name in NOTEBOOKS])
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_each_heading_has_its_own_anchor(notebook):
     assert not twins(cells_of(notebook)), "name what the section is about: 'The trap: overflow'"
 

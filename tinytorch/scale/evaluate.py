@@ -87,7 +87,7 @@ def open_source(path):
         return OPENERS[kind](path)
     except ImportError as error:
         raise DataError(f"{path} needs {error.name}. Install it with: pip install "
-                        "'tinytorch[scale]'") from error
+                        "'tinytorch-losses[scale]'") from error
     except DataError:
         raise
     except Exception as error:
@@ -178,7 +178,7 @@ def executor_of(scheduler: str | None):
         client = Client(scheduler, timeout=10)
     except ImportError as error:
         raise DataError("A scheduler needs Dask. Install it with: pip install "
-                        "'tinytorch[scale]'") from error
+                        "'tinytorch-losses[scale]'") from error
     except OSError as error:
         raise DataError(f"There is no scheduler at {scheduler}: {error}") from error
     with client:
