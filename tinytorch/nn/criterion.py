@@ -87,7 +87,7 @@ def combining(name: str):
     "Return the operator `name` of `Combining`, which is imported when it is first used."
     def operator(self, other):
         from tinytorch import nn
-        return getattr(nn.Combining, name)(self, other)
+        return getattr(nn.combined_losses.Combining, name)(self, other)
     return operator
 
 # %% ../../nbs/machinery/criterion_dev.ipynb #7610e942
