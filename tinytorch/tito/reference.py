@@ -621,8 +621,8 @@ def module_page(root: Path, module: str) -> str:
 OWN = """
 >>> from tinytorch.nn import Loss
 >>> def cubed_error(input, target):
-...     error = input - target
-...     return abs(error) ** 3, 3 * error * abs(error)
+...     gap = input - target
+...     return abs(gap) ** 3, 3 * gap * abs(gap)
 >>> class CubedLoss(Loss):
 ...     formula = cubed_error
 >>> CubedLoss(reduction="sum")([1.0, 4.0], [0.0, 2.0]).item()

@@ -42,7 +42,7 @@ def tables_first(notebook) -> None:
     first = sum(marked, [])
     code = [cell for cell in first if cell.cell_type == "code"]
     rest = [parts[0][begun:], *(part for part in parts[1:] if part not in marked),
-            [deepcopy(cell) | {"outputs": []} for cell in code]]
+            [nbformat.NotebookNode(deepcopy(cell) | {"outputs": []}) for cell in code]]
     for cell in (rest := sum(rest, [])):
         if cell.cell_type == "code": cell.source = f"#| code-fold: true\n{cell.source}"
     for cell in code: cell.source = f"#| echo: false\n{cell.source}"
