@@ -14,13 +14,14 @@ demo: $(READY)  ## export module 04, run its tests, train models with its losses
 	@$(BIN)/tito demo $(ARGS)
 
 test: $(READY)  ## run every notebook and every test (ARGS="-k losses" for some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 mutants: $(READY)  ## plant small faults and see which no test notices (ARGS="--count 20 --only nn/losses")
 	@$(BIN)/python tests/mutants.py $(ARGS)
 
-export: $(READY)  ## write the notebooks' exported cells to tinytorch/
+export: $(READY)  ## write the notebooks' exported cells to tinytorch/, and the types of tinytorch.nn
 	@$(BIN)/nbdev_export
+	@$(BIN)/python -m tinytorch.tito.stubs
 
 refresh: $(READY)  ## run the notebooks and save their outputs
 	@$(BIN)/tito refresh $(ARGS)

@@ -1,6 +1,9 @@
 """pytest collects every notebook in nbs/ as one test and runs it as `tito test` does: from disk,
 in a process of its own.
 """
+import json
+import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,15 @@ def pytest_addoption(parser):
         help="also run the notebooks' cells marked slow, which measure time and memory")
 
 
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a file in one process, and those that share a browser, where pytest-xdist
+    runs several.
+    """
+    for item in items:
+        group = "browser" if "browser" in item.path.parts else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_collect_file(file_path, parent):
     if file_path.suffix == ".ipynb" and file_path.is_relative_to(NOTEBOOKS):
         if not any(part.startswith(("_", ".")) for part in file_path.relative_to(NOTEBOOKS).parts):
@@ -25,8 +37,19 @@ class NotebookFile(pytest.File):
         yield Notebook.from_parent(self, name="cells")
 
 
+def missing(path) -> set:
+    "Return the libraries that a notebook imports and that are not installed."
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    found = [line.split()[1].partition(".")[0] for line in source.splitlines()
+             if line.startswith(("import ", "from "))]
+    return {name.rstrip(",;") for name in found if not find_spec(name.rstrip(",;"))}
+
+
 class Notebook(pytest.Item):
     def runtest(self):
+        if os.environ.get("CI") != "true" and (names := missing(self.path)):
+            pytest.skip(f"needs {', '.join(sorted(names))}")
         from tinytorch.tito.notebooks import Problem, TitoError, find_project, run_notebook
         try:
             problem = run_notebook(find_project(NOTEBOOKS), self.path,

@@ -1,6 +1,7 @@
 """The `tito` command. It stands outside the package, so that `tito export --all` can write a damaged one again."""
 import subprocess
 import sys
+from pathlib import Path
 
 EXPORT = "from nbdev.doclinks import nbdev_export as export; export()"
 HELP = "from tinytorch.tito.cli import main; main()"
@@ -15,9 +16,16 @@ def main():
         from tinytorch.tito.cli import main as tito
         tito()
     except ModuleNotFoundError as error:
-        damaged(error) if (error.name or "").startswith("tinytorch.") else sys.exit(f"tito: {error}")
+        damaged(error) if (error.name or "").startswith("tinytorch.") else sys.exit(missing(error))
     except Exception as error:
         damaged(error)
+
+
+def missing(error):
+    "Return what to install for a package that `tito` lacks."
+    here = Path(__file__).with_name("settings.ini").exists()
+    what = '-e ".[tito]"' if here else "'tinytorch-losses[tito]'"
+    return f"tito: {error.name} is not installed; run: pip install {what}"
 
 
 def damaged(error):

@@ -10,11 +10,11 @@ import pytest
 
 import tinytorch
 from tinytorch.core import engine
-from tinytorch.core.engine import Problem
+from tinytorch.core.problem import Problem
 from tinytorch.nn import CrossEntropyLoss
 
 pytest.importorskip("numba")
-from tinytorch.core import compiled  # noqa: E402
+from tinytorch.core import loops  # noqa: E402
 
 rng = np.random.default_rng(0)
 SPECIAL = np.array([0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 1e-45, -1e-40, 3e38, -3e38, 0.5, 2, 3,
@@ -63,7 +63,7 @@ def both(formula, *operands, threads=None, **fields):
     """
     results = []
     samples = operands[0].shape[:-1] if fields.get("rows") else operands[0].shape
-    compiled.warned.clear()
+    loops.warned.clear()
     for name in ("numpy", "numba"):
         slope, values = (np.empty(operands[0].shape, operands[0].dtype),
                          np.empty(samples, operands[0].dtype))
@@ -213,15 +213,13 @@ def test_the_largest_of_very_small_numbers():
         assert CrossEntropyLoss(reduction="none")(logits, np.array([0, 1])).data.tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("module", ["fastmath", "compiled"])
-def test_a_kept_loop_is_not_used_by_another_version(module, tmp_path, monkeypatch):
-    monkeypatch.setattr(compiled, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(compiled, "execute", lambda path: SimpleNamespace(loop=path))
-    before = compiled.load("loop = 1")
+def test_a_kept_loop_is_not_used_by_another_version(tmp_path, monkeypatch):
+    monkeypatch.setattr(loops, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(loops, "execute", lambda path: SimpleNamespace(loop=path))
+    before = loops.load("loop = 1")
     (tmp_path / "other").mkdir()
-    other = tmp_path / "other" / f"{module}.py"
+    other = tmp_path / "other" / "fastmath.py"
     other.write_text("changed")
-    assert compiled.load("loop = 1") == before
-    monkeypatch.setattr(compiled.fastmath if module == "fastmath" else compiled.trace, "__file__",
-                        str(other))
-    assert compiled.load("loop = 1") != before
+    assert loops.load("loop = 1") == before
+    monkeypatch.setattr(loops.fastmath, "__file__", str(other))
+    assert loops.load("loop = 1") != before

@@ -55,7 +55,7 @@ def test_value_has_a_textbook_definition(name):
 @each_loss
 def test_formula_is_compiled_unless_listed(name):
     pytest.importorskip("numba")
-    from tinytorch.core.compiled import Loop, find
+    from tinytorch.core.loops import Loop, find
     loss = LOSSES[name]()
     arguments = next(arguments
                      for _, arguments in examples(LOSSES[name], {}, np.random.default_rng(0),

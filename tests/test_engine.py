@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinytorch.checking import blocks_of, pieces_of
-from tinytorch.core import engine
-from tinytorch.core.engine import Part, Problem, blocks, run
+from tinytorch.core import numpy_runner, problem as sharing
+from tinytorch.core.engine import run
+from tinytorch.core.problem import Part, Problem, blocks, pool, share
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss
 from tinytorch.nn.losses import class_weights, cross_entropy, squared_error
@@ -74,11 +75,10 @@ def test_threads_and_blocks_do_not_show(shape, threads):
 
 
 def test_large_problems_run_on_threads(monkeypatch):
-    used = []
-    pool = engine.pool()
-    monkeypatch.setattr(engine, "pool", lambda: used.append(1) or pool)
-    monkeypatch.setattr(engine, "cores", lambda: 2)
-    for size in engine.LARGE // 2, engine.LARGE:
+    used, threads = [], pool()
+    monkeypatch.setattr(sharing, "pool", lambda: used.append(1) or threads)
+    monkeypatch.setattr(numpy_runner, "cores", lambda: 2)
+    for size in numpy_runner.LARGE // 2, numpy_runner.LARGE:
         with tinytorch.engine("numpy"):
             MSELoss()(np.zeros(size, np.float32), np.ones(size, np.float32))
     assert len(used) == 1
@@ -166,9 +166,11 @@ def peak(function) -> int:
 
 @pytest.fixture
 def two_threads(monkeypatch):
-    "Two threads whatever the machine has: each holds a few blocks, about 2 MB."
-    with ThreadPoolExecutor(2) as pool:
-        monkeypatch.setattr(engine, "pool", lambda: pool)
+    """Two threads whatever the machine has: each holds a few blocks, about 2 MB. With NumPy, so
+    that no import of a compiler is measured.
+    """
+    with ThreadPoolExecutor(2) as pool, tinytorch.engine("numpy"):
+        monkeypatch.setattr(sharing, "pool", lambda: pool)
         yield
 
 
@@ -218,14 +220,14 @@ def test_an_error_on_another_thread_alone_arrives():
             raise ZeroDivisionError("elsewhere")
 
     with pytest.raises(ZeroDivisionError, match="elsewhere"):
-        engine.share(step, range(2), threads=2)
+        share(step, range(2), threads=2)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_starts_threads_of_its_own():
-    engine.pool()
+    pool()
     if (child := os.fork()) == 0:
-        os._exit(engine.pool.cache_info().currsize)
+        os._exit(pool.cache_info().currsize)
     assert os.waitpid(child, 0)[1] == 0
 
 

@@ -13,12 +13,12 @@ import pytest
 
 import tinytorch
 from tinytorch.core import engine
-from tinytorch.core.engine import Problem
+from tinytorch.core.problem import Problem
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import BCELoss, CrossEntropyLoss, HuberLoss, MSELoss, SmoothL1Loss
 
 needs_numba = pytest.mark.skipif(not engine.has_numba(),
-                                 reason="needs Numba: pip install 'tinytorch[fast]'")
+                                 reason="needs Numba: pip install 'tinytorch-losses[fast]'")
 rng = np.random.default_rng(0)
 
 
@@ -75,7 +75,7 @@ HIDE = ("import sys; sys.modules['numba'] = None; import importlib.util; importl
 
 def test_without_numba():
     code = HIDE + "import tinytorch; from tinytorch.nn import MSELoss; import numpy as np\n"
-    assert "pip install 'tinytorch[fast]'" in python(code + "tinytorch.engine('numba')")
+    assert "pip install 'tinytorch-losses[fast]'" in python(code + "tinytorch.engine('numba')")
     assert python(code + "x = np.zeros(2**24, 'f'); print(MSELoss()(x, x).item(), MSELoss()(x, x + 1).item())") == "0.0 1.0"
 
 

@@ -18,18 +18,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinytorch.checking import check_of
 from tinytorch.mistakes import KNOWN, at, bce, bce_logits, hot, log_soft, lse, sigmoid, soft, zero_times
 from tinytorch.tito.answers import answer
 from tinytorch.tito import exercises as exercises_module, judge
-from tinytorch.tito.exercises import check_of, find_exercises, function_names, reset, solution_lines
+from tinytorch.tito.exercises import find_exercises, function_names, reset, solution_lines
 from tinytorch.tito.judge import RIGHT, WRONG, from_data, to_data
 from tinytorch.tito.notebooks import Project, TitoError, code_cells, read_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)
 LESSON = PROJECT.find("04")
-CHECKS = {name: from_data(to_data(check_of(name, np.random.default_rng(7)))) for name in KNOWN
-          if KNOWN[name].draw}
+CHECKS = {name: from_data(to_data(check_of(name, np.random.default_rng(7)))) for name in KNOWN}
 
 
 def judged(name, function):
@@ -407,8 +407,8 @@ def test_a_loop_without_end_is_named_and_the_others_are_checked(student):
     write(student, "huber",
           "    error = input - target\n    c = np.clip(error, -delta, delta)\n    return c * "
           "(error - c / 2), c")
-    done = tito(student, "test", "04", "--timeout", "4").stdout
-    assert ("❌ squared_error: still running after 4 s" in done
+    done = tito(student, "test", "04", "--timeout", "15").stdout
+    assert ("❌ squared_error: still running after 15 s" in done
             and "❌ absolute_error: it ended the Python process" in done and "✅ huber" in done)
 
 
@@ -433,7 +433,6 @@ def test_watch_checks_again_on_save(student):
     try:
         for line in process.stdout:
             if line.startswith("Watching"):
-                time.sleep(0.3)
                 write(student, "squared_error",
                       "    error = input - target\n    return error ** 2, 2 * error")
             if "✅ squared_error" in line:
@@ -631,9 +630,9 @@ def test_all_of_a_notebook_is_to_be_exported(student):
 
 def test_an_endless_loop_is_named_while_it_runs(student):
     write(student, "squared_error", "    while True: pass")
-    done = tito(student, "test", "04", "squared_error", "--timeout", "3").stdout
+    done = tito(student, "test", "04", "squared_error", "--timeout", "10").stdout
     assert done.index("⏳ squared_error is still running; it is "
-                      "stopped after 3 s") < done.index("❌ squared_error")
+                      "stopped after 10 s") < done.index("❌ squared_error")
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)

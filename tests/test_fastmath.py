@@ -15,7 +15,7 @@ numba = pytest.importorskip("numba")
 from numba import njit
 
 from tinytorch.core import fastmath
-from tinytorch.core.engine import cores
+from tinytorch.core.problem import cores
 
 NAMES = ["exp", "log", "log1p", "expm1", "tanh"]
 # units of the last digit

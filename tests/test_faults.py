@@ -15,7 +15,7 @@ import tinytorch
 from tinytorch import nn
 from tinytorch.checking import blocks_of
 from tinytorch.core import engine
-from tinytorch.core.engine import Problem
+from tinytorch.core.problem import Problem
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import functional as F
 from tinytorch.nn.arguments import check_number
@@ -300,11 +300,11 @@ def python(code, **environment):
 
 COMPILED = """
 import tinytorch, numpy as np
-from tinytorch.core import compiled, engine
+from tinytorch.core import engine, loops
 from tinytorch.nn import MSELoss
 tinytorch.engine('numba')
 assert MSELoss()(np.ones(3), np.zeros(3)).item() == 1
-print(all(isinstance(loop, compiled.Loop) for loops in compiled.LOOPS.values() for pairs in loops.values() for _, loop in pairs), compiled.cache_folder())
+print(all(isinstance(loop, loops.Loop) for kinds in loops.LOOPS.values() for pairs in kinds.values() for _, loop in pairs), loops.cache_folder())
 """
 needs_numba = pytest.mark.skipif(not engine.has_numba(), reason="needs Numba")
 
@@ -350,15 +350,35 @@ def test_loops_that_nobody_uses_are_removed(tmp_path):
     kept = list(tmp_path.rglob("loop_*"))
     for path in kept:
         os.utime(path, (1, 1))
-    python("from tinytorch.core.compiled import cache_folder; cache_folder()",
+    python("from tinytorch.core.loops import cache_folder; cache_folder()",
            TINYTORCH_CACHE=str(tmp_path))
     assert kept and not list(tmp_path.rglob("loop_*"))
 
 
 @needs_numba
+def test_an_old_loop_that_is_still_used_stays(tmp_path):
+    python(COMPILED, TINYTORCH_CACHE=str(tmp_path))
+    kept = list(tmp_path.rglob("loop_*"))
+    for path in kept:
+        if path.suffix != ".sum":
+            os.utime(path, (1, 1))
+    python("from tinytorch.core.compiled import cache_folder; cache_folder()",
+           TINYTORCH_CACHE=str(tmp_path))
+    assert {".py", ".sum"} <= {path.suffix for path in kept} and all(path.exists() for path in kept)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such modes")
+def test_the_cache_folder_is_the_users_own_whatever_is_usual(tmp_path):
+    code = "import os; os.umask(0); from tinytorch.core.compiled import cache_folder as f; print(f())"
+    folder = tmp_path / "new/loops"
+    assert python(code, TINYTORCH_CACHE=str(tmp_path / "new"))[0] == str(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@needs_numba
 def test_a_failure_of_the_compiler_is_told_once_under_auto(monkeypatch):
-    from tinytorch.core import compiled
-    monkeypatch.setattr(compiled, "load", lambda source: 1 / 0)
+    from tinytorch.core import loops
+    monkeypatch.setattr(loops, "load", lambda source: 1 / 0)
     monkeypatch.setattr(engine, "WORTH", 0)
 
     def fresh(x):

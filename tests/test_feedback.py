@@ -369,9 +369,9 @@ def test_the_command_says_what_it_found(tmp_path):
     (tmp_path / "in").mkdir()
     hand_in(tmp_path / "in", "week1 - ann")
     told = command(tmp_path / "in", tmp_path / "out", "--names",
-                   r"week1 - (?P<student>.+)").communicate(timeout=100)[0]
+                   r"week1 - (?P<student>.+)").communicate(timeout=600)[0]
     assert "1 submissions marked" in told and rows(tmp_path / "out/marks.csv")[1][0] == "ann", told
-    told = command(tmp_path / "in", tmp_path / "out", "--names", "(").communicate(timeout=100)[0]
+    told = command(tmp_path / "in", tmp_path / "out", "--names", "(").communicate(timeout=600)[0]
     assert "is no regular expression" in told and "Traceback" not in told
 
 

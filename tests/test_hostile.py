@@ -4,17 +4,24 @@ folder of submissions may hold.
 Each attack costs its own exercise or its own submission, and nobody else's; none stops or delays a
 run.
 """
+import base64
 import csv
 import io
 import json
+import math
 import os
+import re
 import stat
 import warnings
 import zipfile
 
+import numpy as np
 import pytest
 
-from tinytorch.tito.grade import grade
+from tinytorch.tito.answers import read_answer
+from tinytorch.tito.exercises import judge
+from tinytorch.tito.feedback import harmless, name_of
+from tinytorch.tito.grade import fresh_check, grade, lesson_of, make_package, printable
 from test_grade import LESSON, MODULE, PROJECT, REASON, ROOT, hand_in, right, safe
 
 SEND = ("import json, os\n    def send(event):\n        for fd in range(3, 40):\n            try: "
@@ -91,7 +98,7 @@ def attacked(tmp_path_factory):
         hand_in(home / "in", name, body)
     return {m.student: m
             for m in grade(PROJECT, MODULE, home / "in", home / "out", notebooks=["losses_dev"],
-               timeout=2.0)}, home / "out"
+               timeout=10.0)}, home / "out"
 
 
 CRIPPLED = {"swapped streams", "a hook of exits", "a changed json", "changed builtins",
@@ -202,6 +209,64 @@ def undated() -> bytes:
     for sign, place in (b"PK\3\4", 10), (b"PK\1\2", 12):
         data[data.index(sign) + place:data.index(sign) + place + 4] = b"\xff" * 4
     return bytes(data)
+
+
+@pytest.mark.parametrize("cells, words", [([CODE] * 5_001, "more than 5,000 cells"), ([CODE | {"source": "x" * 250_001}] * 2, "more than 500,000 characters")])
+def test_what_takes_long_to_read_is_refused(cells, words):
+    "And what is just as large as allowed is not."
+    with pytest.raises(ValueError, match=words):
+        lesson_of({"cells": cells}, [])
+    assert lesson_of({"cells": [CODE] * 5_000}, []) == ("", 0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such modes")
+def test_the_package_can_be_read_in_the_sandbox_whatever_is_usual(tmp_path):
+    "Another user reads it there, also where an instructor's new files are private."
+    usual = os.umask(0o077)
+    try:
+        folder = make_package(PROJECT.lib, tmp_path / "package")
+    finally:
+        os.umask(usual)
+    assert not [path for path in [folder, *folder.rglob("*")]
+                if path.stat().st_mode & 0o777 != (0o755 if path.is_dir() else 0o644)]
+
+
+# Names
+
+def test_no_name_can_take_the_file_or_the_row_of_another():
+    "The names that other students' odd names are turned into are odd themselves."
+    for student in "Ann Lee", "a\x07b", "é" * 200:
+        assert name_of(name_of(student)) != name_of(student)
+        assert printable(printable(student)) != printable(student) or printable(student) == student
+    assert name_of("ann_lee") == "ann_lee" and printable("Ann (2)") == "Ann (2)"
+
+
+@pytest.mark.parametrize("name", ["x;=1+1", "x;\t@A1", "x\t+1", "x\n-2", "x; ＝1", "=1;=2"])
+def test_no_cell_begins_with_a_formula_where_semicolons_part_cells(name):
+    "As in the spreadsheets of many countries, also where the file has commas."
+    assert not re.search(r"(^|[;\t\n])\s*[=+\-@|%＝＋－＠]", harmless(name))
+    assert harmless("a; b - c=1") == "a; b - c=1"
+
+
+# Numbers
+
+ODD_NUMBERS = {      # dtype: bytes of one number
+    "<f16": b"\xff\x00\xff\x7f" * 4, "|b1": b"\xff", "<f2": b"\x01\x7c", ">f8": b"\0" * 7 + b"\1",
+    "<i8": b"\0" * 7 + b"\x80", "<u8": b"\xff" * 8, "<f8": b"\1\0\0\0\0\0\xf0\x7f"}
+
+
+@pytest.mark.parametrize("dtype", ODD_NUMBERS)
+def test_odd_numbers_are_judged_without_a_word_to_the_terminal(dtype):
+    check, answers = fresh_check("squared_error", 1), []
+    for arguments, _ in check.calls:
+        shape = np.shape(next(iter(arguments.values())))
+        data = base64.b64encode(ODD_NUMBERS[dtype] * math.prod(shape)).decode()
+        part = {"dtype": dtype, "shape": list(shape), "data": data}
+        answers.append(read_answer({"many": True, "result": [part, part], "changed": []}, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        verdict = judge(check, answers)
+    assert verdict.mark == "❌" and "cannot be judged" not in verdict.text
 
 
 WHOLE = json.dumps(lesson())

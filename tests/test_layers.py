@@ -13,7 +13,8 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tinytorch.core.tensor import Tensor
-from tinytorch.nn.activations import GELU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from tinytorch.nn.activations import (GELU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh, gelu,
+                                      gelu_tanh)
 from tinytorch.nn.layers import Dropout, Linear, Module, Sequential, manual_seed
 
 ELEMENTWISE = [ReLU(), Sigmoid(), Tanh(), GELU(), GELU("tanh")]
@@ -39,6 +40,22 @@ def test_elementwise_activations_of_any_numbers(activation, x):
     assert value.dtype == slope.dtype == x.dtype and value.shape == slope.shape == x.shape
     assert not np.isnan(value).any() and np.isfinite(slope).all() and (x == before).all()
     assert (value >= -1).all() and (slope >= -0.2).all() and (slope <= 1.2).all()
+
+
+@pytest.mark.parametrize("function", [gelu, gelu_tanh])
+def test_the_users_error_settings_do_not_matter(function):
+    x = np.array([-1e300, -60, -1e-200, 1e-200, 60, 1e300])
+    quiet = function(x)
+    with np.errstate(all="raise"):
+        np.testing.assert_array_equal(function(x), quiet)
+
+
+def test_dropout_keeps_the_mean():
+    x = Tensor(np.ones(100_000), requires_grad=True)
+    y = Dropout(0.25, rng=0)(x)
+    y.sum().backward()
+    assert set(np.unique(y.data)) == {0, 1 / 0.75} and (x.grad == y.data).all()
+    assert abs(y.data.mean() - 1) < 0.01
 
 
 def test_gelu_is_exact_in_float64():

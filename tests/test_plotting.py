@@ -129,7 +129,7 @@ def test_a_loss_of_other_rows_is_refused():
 def test_losses_share_axes_and_have_names():
     axes = panels(2)
     assert plot_losses({"a": MSELoss(), "b": L1Loss()}, ax=axes) is axes
-    assert [text.get_text() for text in axes[0].get_legend().get_texts()] == ["a", "b"]
+    assert [text.get_text() for text in axes[0].figure.legends[0].get_texts()] == ["a", "b"]
     assert axes[0].lines[0].get_linestyle() != axes[0].lines[1].get_linestyle(), "colour alone must not tell them apart"
 
 

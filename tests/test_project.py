@@ -164,7 +164,7 @@ def test_settings():
     settings = config["DEFAULT"]
     assert settings["version"] == tinytorch.__version__, "set the version in settings.ini, then run `nbdev_export`"
     tested = yaml.safe_load(read(".github/workflows/test.yml"))["jobs"]["test"]["strategy"]["matrix"]["python"]
-    assert tested[0] == settings["min_python"]
+    assert [tested[0], tested[-1]] == [settings["min_python"], settings["max_python"]]
     quarto = yaml.safe_load(read("_quarto.yml"))
     assert quarto["project"]["output-dir"] == settings["doc_path"]
     assert quarto["website"]["site-url"] == settings["doc_host"] + settings["doc_baseurl"]
@@ -197,15 +197,14 @@ def test_the_weekly_jobs_test_both_ends_of_the_requirements():
     second list.
     """
     job = yaml.safe_load(read(".github/workflows/versions.yml"))["jobs"]["test"]
-    ends = {item["versions"]: item for item in job["strategy"]["matrix"]["include"]}
-    assert (ends["oldest"]["resolution"] == "lowest-direct"
-            and ends["newest"]["resolution"] == "highest")
+    jobs = [tuple(item.values()) for item in job["strategy"]["matrix"]["include"]]
     install = next(step["run"] for step in job["steps"] if step.get("name") == "Install")
-    assert ('--resolution ${{ matrix.resolution }} -e ".[dev]"' in install
+    assert ('--resolution ${{ matrix.resolution }} -e ".[dev,typing]"' in install
             and "requirements.txt" not in install)
     tested = yaml.safe_load(
         read(".github/workflows/test.yml"))["jobs"]["test"]["strategy"]["matrix"]["python"]
-    assert [ends["oldest"]["python"], ends["newest"]["python"]] == [tested[0], tested[-1]]
+    assert jobs == [("oldest", tested[0], "lowest-direct"),
+                    *[("newest", python, "highest") for python in tested]]
 
 
 def test_locked_releases_are_what_settings_allow():
@@ -220,7 +219,7 @@ def test_locked_releases_are_what_settings_allow():
                 and str(pinned.specifier).startswith("==")), entry[:80]
         locked.setdefault(canonicalize_name(pinned.name), []).append(str(pinned.specifier)[2:])
     for requirement in requirements():
-        if requirement.name not in ("torch", "playwright"):
+        if requirement.name not in ("torch", "playwright", "mypy", "pyright"):
             found = locked.get(canonicalize_name(requirement.name), [])
             assert (found
                     and all(requirement.specifier.contains(version)

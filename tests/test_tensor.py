@@ -243,6 +243,21 @@ def test_sums_of_two_bytes_are_added_in_float64(dtype, shape, axis):
     assert (x.grad == dtype(1 / count)).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_products_of_two_bytes_are_rounded_once(dtype):
+    x = np.random.default_rng(0).normal(size=(2, 500)).astype(dtype)
+    product = Tensor(x) @ Tensor(x.T)
+    exact = x.astype(np.float64) @ x.T.astype(np.float64)
+    assert product.dtype == dtype and (product.data == exact.astype(dtype)).all()
+
+
+def test_what_is_no_single_number_has_no_slope_of_its_own():
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(ValueError, match=r"shape \(2,\) has no single slope.*mean\(\)"):
+        (x * 2).backward()
+    assert x.grad is None
+
+
 def test_long_sums_of_float32():
     x = Tensor(np.ones((2**24 + 2**20, 2), np.float32))
     assert (x.mean(axis=0).data == 1).all() and (x.sum(axis=0).data == 2**24 + 2**20).all()

@@ -66,7 +66,7 @@ def tito(root, *args, **extra):
     return subprocess.run([sys.executable, "-m", "tinytorch.tito.cli", *args], cwd=root,
                           env=environment(**extra), stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
-                          timeout=120)
+                          timeout=600)
 
 
 def fails(done, code, *texts):
@@ -85,10 +85,22 @@ def hashes(root):
 # --- finding --------------------------------------------------------------------------------------
 # -----------------
 
-def test_help_is_quick_and_lists_the_commands(tmp_path):
-    begun = time.monotonic()
-    done = tito(tmp_path, "--help")
-    assert done.returncode == 0 and time.monotonic() - begun < 5
+HELP = """
+import sys
+from tinytorch.tito.cli import main
+sys.argv = ["tito", "--help"]
+try: main()
+finally: print("loaded:", *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_help_lists_the_commands_and_loads_nothing_heavy(tmp_path):
+    done = subprocess.run([sys.executable, "-c", HELP], cwd=tmp_path, env=environment(),
+                          capture_output=True, encoding="utf-8")
+    assert done.returncode == 0
+    loaded = set(done.stdout.rpartition("loaded:")[2].split())
+    assert "typer" in loaded and not loaded & {
+        "numpy", "numba", "matplotlib", "IPython", "nbdev", "fastcore", "execnb", "jinja2"}
     for name in ("export", "test", "refresh", "status", "demo", "docs", "readme", "doctor",
                  "tito test 04"): assert name in done.stdout
 
@@ -398,20 +410,18 @@ def is_running(pid):
 def test_stopped_from_outside(project, number, code):
     "Ctrl-C says so; after Ctrl-C or a kill, no lesson is left running."
     save(project / "nbs/01_numbers/numbers_dev.ipynb",
-         ["# Numbers", "import os, time\nprint('✅', os.getpid())\ntime.sleep(60)"])
+         ["# Numbers", "import os, time\nprint('✅', os.getpid())\ntime.sleep(3600)"])
     process = subprocess.Popen([sys.executable, "-m", "tinytorch.tito.cli", "test", "01"],
                                cwd=project, env=environment(PYTHONUNBUFFERED="1"),
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
     pid = next(int(line.split()[-1]) for line in process.stdout if "✅" in line)
     assert is_running(pid)
     process.send_signal(number)
-    _, said = process.communicate(timeout=10)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == code and "Traceback" not in said
     if number == signal.SIGINT: assert "Stopped." in said
-    for _ in range(50):
-        if not is_running(pid): break
-        time.sleep(0.1)
-    assert not is_running(pid)
+    while is_running(pid):      # pytest hangs, and names the test, if it stays
+        time.sleep(0.05)
 
 
 # --- refresh --------------------------------------------------------------------------------------
@@ -537,7 +547,8 @@ def test_without_nbdev(project, tmp_path, command):
 @pytest.mark.parametrize("package", ["typer", "rich", "IPython", "execnb"])
 def test_without_another(project, tmp_path, package):
     fails(tito(project, "test", "01", PYTHONPATH=without(tmp_path, package)), 1,
-          f'{package} is not installed; run: pip install -e ".[dev]"')
+          f'{package} is not installed; run: pip install -e ".'
+          + ("[tito]" if package in ("typer", "rich") else "[dev]"))
 
 
 def test_the_doctor_without_anything(project, tmp_path):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tinytorch.tito.exercises import REGION, check_of, find_exercises, solution
+from tinytorch.checking import check_of
+from tinytorch.tito.exercises import REGION, find_exercises, solution
 from tinytorch.tito import judge
 from tinytorch.tito.judge import RIGHT, from_data, to_data
 from tinytorch.tito.notebooks import Project

@@ -7,3 +7,7 @@ def __getattr__(name):
         from .core.engine import engine
         return engine
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), "engine"})

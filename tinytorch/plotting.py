@@ -118,7 +118,8 @@ def in_words(x, value, slope) -> str:
             f"the slope from {slope[0]:.3g} to {slope[-1]:.3g}")
 
 # %% ../nbs/machinery/plotting_dev.ipynb #e32240d8
-def plot_loss(formula, target=0.0, at=(-3, 3), ax=None, label=None, **options):
+def plot_loss(formula, target=0.0, at=(-3, 3), ax=None, label=None, x_label=None, title="loss",
+              **options):
     """A loss and its slope as functions of the prediction, side by side.
 
     - `formula`: a pointwise formula, `(x, target, **options) -> value, slope`, or a `Loss`. A loss
@@ -126,6 +127,8 @@ def plot_loss(formula, target=0.0, at=(-3, 3), ax=None, label=None, **options):
     - `target`: the target, a number; classes have none. `at`: the range of predictions. `ax`: two
       axes to draw on.
     - `label`: the name in the legend, which `plot_losses` adds. `options`: those of the formula.
+    - `x_label`: what the predictions are, such as "logit". `title`: what the values are, if not
+      losses.
     - Shapes: none; returns the two axes.
     - Errors: ValueError for a loss of other rows, such as `CosineEmbeddingLoss`.
 
@@ -138,33 +141,35 @@ def plot_loss(formula, target=0.0, at=(-3, 3), ax=None, label=None, **options):
     x = np.linspace(*at, 241)
     curves = curve(formula, x, target, **options)
     axes = panels(2) if ax is None else ax
-    for axis, y, title in zip(axes, curves, ("loss", "slope")):
+    for axis, y, title in zip(axes, curves, (title, "slope")):
         axis.plot(x, y, label=label)
         axis.set(title=title,
-                 xlabel="logit of the true class" if isinstance(
-                     formula, ClassLoss) else "prediction")
+                 xlabel=x_label or ("logit of the true class" if isinstance(formula, ClassLoss)
+                                    else "prediction"))
     describe(axes,
              f"{label or getattr(formula, '__name__', type(formula).__name__)}: "
              f"{in_words(x, *curves)}.")
     return axes
 
 # %% ../nbs/machinery/plotting_dev.ipynb #c5539269
-def plot_losses(formulas, target=0.0, at=(-3, 3), ax=None):
+def plot_losses(formulas, target=0.0, at=(-3, 3), ax=None, x_label=None, title="loss"):
     """Several losses and their slopes compared, side by side.
 
     - `formulas`: a dictionary from name to formula or `Loss`.
-    - `target`, `at`, `ax`, Shapes, Errors: as for `plot_loss`.
+    - `target`, `at`, `ax`, `x_label`, `title`, Shapes, Errors: as for `plot_loss`. The legend
+      stands above the panels, where no curve is.
 
     Example:
 
         >>> axes = plot_losses({"squared": MSELoss(), "absolute": L1Loss()})
-        >>> [text.get_text() for text in axes[0].get_legend().get_texts()]
+        >>> [text.get_text() for text in axes[0].figure.legends[0].get_texts()]
         ['squared', 'absolute']
     """
     axes = panels(2) if ax is None else ax
     for name, formula in formulas.items():
-        plot_loss(formula, target, at, axes, name)
-    axes[0].legend(frameon=False)
+        plot_loss(formula, target, at, axes, name, x_label, title)
+    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center",
+                          ncols=2 if len(formulas) == 4 else 3, frameon=False)
     return axes
 
 # %% ../nbs/machinery/plotting_dev.ipynb #5909cea4
@@ -197,12 +202,13 @@ def plot_training(curves, start=None, ax=None):
     return ax
 
 # %% ../nbs/machinery/plotting_dev.ipynb #ab1a11ae
-def plot_landscape(function, xs, ys, path=None, ax=None):
+def plot_landscape(function, xs, ys, path=None, ax=None, labels=("x", "y"), title="loss"):
     """A function of two numbers as a contour map and as a surface.
 
     - `function`: of (x, y), returns a number.
     - `xs`, `ys`: the coordinates of the grid. `path`: points (x, y) to join on both; None: none.
     - `ax`: two axes, the second with `projection="3d"`.
+    - `labels`: the names of the two numbers. `title`: the name of the function's value.
     - Shapes: `xs` (X,), `ys` (Y,), `path` (P, 2); returns the two axes.
     - Errors: those of `function`.
 
@@ -225,6 +231,8 @@ def plot_landscape(function, xs, ys, path=None, ax=None):
     flat.clabel(lines, fontsize=7)
     space.plot_surface(*np.meshgrid(xs, ys), zs, cmap="viridis", rcount=24, ccount=24,
                        antialiased=False)
+    flat.set(xlabel=labels[0], ylabel=labels[1], title=f"{title}, map")
+    space.set(xlabel=labels[0], ylabel=labels[1], title=f"{title}, surface")
     y, x = np.unravel_index(zs.argmin(), zs.shape)
     describe(ax,
              f"Contours and a surface from {zs.min():.3g} at ({xs[x]:.3g}, {ys[y]:.3g}) up to "
@@ -349,7 +357,7 @@ def plot_reliability(probabilities, happened, bins=10, ax=None):
     ax.plot(said, seen, "o-", label="happened")
     ax.set(title=f"expected calibration error {error:.2g}", xlabel="probability", xlim=(0, 1),
            ylim=(0, 1.02))
-    ax.legend(frameon=False, loc="upper left")
+    ax.figure.legend(loc="outside lower center", ncols=2, frameon=False)
     describe(ax,
              f"Of the answers with a mean probability of {said[0]:.2f}, {seen[0]:.0%} were so, of "
              f"those with {said[-1]:.2f}, {seen[-1]:.0%}; "

@@ -1,21 +1,10 @@
-// What a page does besides being read: search from a folder, charts with sliders, cells that run.
+// What a page does besides being read: search (in search.js), charts with sliders, cells that run.
 (() => {
   "use strict";
   const up = document.currentScript.dataset.up;
   const make = (tag, name, text) => Object.assign(document.createElement(tag), {className: name, textContent: text ?? ""});
 
-  // A page in a folder may run scripts but not read files, so there the search index is a script.
-  const script = (src) => new Promise((resolve, reject) => {
-    document.head.append(Object.assign(document.createElement("script"), {src, onload: resolve, onerror: reject}));
-  });
-  if (location.protocol === "file:") {
-    const fetched = window.fetch;
-    window.fetch = async (address, ...rest) => {
-      if (!String(address).endsWith("search.json")) return fetched(address, ...rest);
-      await script(up + "search.js");
-      return new Response(JSON.stringify(window.searchIndex));
-    };
-  }
+  document.head.append(Object.assign(document.createElement("script"), {src: up + "web/search.js"}));
 
   // What scrolls sideways can be reached by the keyboard; what fits is no stop for it.
   const scrollable = () => {

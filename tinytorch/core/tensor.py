@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PLAIN', 'OPERATIONS', 'is_float', 'to_dtype', 'wide', 'narrow', 'total', 'lost_from', 'numbers_from',
-           'check_whole_numbers', 'as_array', 'as_tensor', 'record', 'connect', 'keep', 'keep_array', 'keep_function',
-           'keep_cell', 'sum_to', 'operand', 'quiet', 'Sums', 'Products', 'quotient', 'power', 'MatrixProduct',
-           'matrix_product', 'multiply', 'Functions', 'Reductions', 'restore', 'Shapes', 'put_back', 'as_index',
-           'Comparisons', 'compare', 'Attributes', 'NumpyFunctions', 'without_gradient', 'graph_order', 'send_back',
-           'add_up', 'keep_gradient', 'is_held', 'start_gradient', 'Tensor', 'cat', 'stack']
+           'check_whole_numbers', 'as_array', 'as_tensor', 'record', 'keep', 'keep_array', 'keep_function', 'keep_cell',
+           'sum_to', 'operand', 'quiet', 'Sums', 'Products', 'quotient', 'power', 'MatrixProduct', 'matrix_product',
+           'multiply', 'Functions', 'Reductions', 'restore', 'Shapes', 'put_back', 'as_index', 'Comparisons', 'compare',
+           'Attributes', 'NumpyFunctions', 'without_gradient', 'graph_order', 'send_back', 'add_up', 'keep_gradient',
+           'start_gradient', 'Tensor', 'cat', 'stack']
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #56a92aae
 import math
@@ -65,6 +65,9 @@ def lost_from(data) -> str:
     if isinstance(data, np.ma.MaskedArray):
         return ("is a masked array, and its mask would be lost. Fill it, as in data.filled(0), "
                 "and give the masked elements the weight 0, in a loss with sample_weight.")
+    if hasattr(data, "__dask_graph__"):
+        return ("is a Dask collection, which would be computed here. Pass it to a loss, or pass "
+                "the numbers, data.compute().")
     if unit := getattr(data, "units", None) or getattr(data, "unit", None):
         return (f"has the unit {unit}, which would be lost. Convert to the unit you want "
                 f"and pass the plain numbers, such as data.magnitude or data.value.")
@@ -135,26 +138,17 @@ def record(data, *slopes):
     of that input). Inputs that need no gradient (arrays, numbers, tensors without `requires_grad`)
     are left out.
     """
-    inputs, kept, done = [], [], {}
+    inputs, sent = [], []
     for x, slope in slopes:
         if isinstance(x, Tensor) and x.requires_grad:
             inputs.append(x)
-            kept.append((keep(slope, done), x.data.shape))
+            sent.append((slope, x.data.shape))
     def backward(gradient):
-        with np.errstate(all="ignore"):
-            return [sum_to(slope(gradient), shape) for slope, shape in kept]
+        return [sum_to(slope(gradient), shape) for slope, shape in sent]
 
-    return connect(data, inputs, backward)
+    return Tensor.from_op(data, inputs, backward)
 
-def connect(data, inputs, backward):
-    """A Tensor of `data` whose gradient `backward` carries to the Tensors `inputs`; none: it needs
-    no gradient.
-    """
-    result = Tensor.__new__(Tensor)
-    result.data, result.grad, result._sum = np.asarray(data), None, None
-    result.requires_grad, result._inputs, result._backward = (
-        bool(inputs), inputs, backward if inputs else None)
-    return result
+
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #099673a8
 PLAIN = {type(None), bool, int, float, str}
@@ -660,27 +654,27 @@ def send_back(tensor, gradient, gradients):
     if tensor._backward is None:
         keep_gradient(tensor, gradient)
         return
-    inputs, parts = tensor._inputs, tensor._backward(narrow(gradient, tensor.data.dtype))
-    held = [gradient, tensor.data, *[x.data for x in inputs]]
+    inputs, parts = tensor._inputs, tensor._backward(np.asarray(gradient, tensor.data.dtype))
+    held = {id(array) for array in (gradient, tensor.data, *[x.data for x in inputs])}
     for i, (x, part) in enumerate(zip(inputs, parts, strict=True)):
         if part is None or not x.requires_grad:
             continue
-        part = narrow(np.asarray(part), x.data.dtype)
+        part = np.asarray(part, x.data.dtype)
         if part.shape != x.data.shape:
             raise ValueError(f"backward: the gradient of input {i} has shape {part.shape}, but "
                              f"the input has shape {x.shape}.")
         if x in gradients:
             gradients[x] = add_up(gradients[x], part)
-        else:
-            gradients[x] = part.copy() if x._backward is None and is_held(part, held) else part
-        held.append(part)
+        else:                            # a leaf keeps an array of its own, which may be changed
+            shared = id(part) in held or part.base is not None or not part.flags.writeable
+            gradients[x] = part.copy() if x._backward is None and shared else part
+        held.add(id(part))
 
 def add_up(sum, part):
     """`sum + part`; 16-bit numbers are added in float64, which the sum then has until it is
     complete.
     """
-    with np.errstate(all="ignore"):
-        return np.asarray((sum.astype(np.float64) if sum.dtype.itemsize == 2 else sum) + part)
+    return np.asarray((sum.astype(np.float64) if sum.dtype.itemsize == 2 else sum) + part)
 
 def keep_gradient(leaf, gradient):
     """Add `gradient` to `leaf.grad`, or rather, while nobody changed it, to the sum that it is the
@@ -695,11 +689,6 @@ def keep_gradient(leaf, gradient):
     leaf.grad = narrow(np.asarray(gradient), leaf.dtype)
     leaf._sum = gradient if gradient.dtype != leaf.dtype else None
 
-def is_held(part, held) -> bool:
-    "Whether the gradient `part` is read-only, a view, or one of the arrays `held`."
-    return (part.base is not None or any([part is array for array in held])
-            or not part.flags.writeable)
-
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #3ba7b597
 def start_gradient(tensor, gradient):
     "The gradient that `tensor.backward(gradient)` starts from, an array of its own."
@@ -708,13 +697,10 @@ def start_gradient(tensor, gradient):
                            "has requires_grad=True. "
                            "Create the tensors you want gradients of with Tensor(..., "
                            "requires_grad=True).")
-    if gradient is None and tensor.size != 1:
+    if gradient is None:
         raise ValueError(f"backward: a tensor of shape {tensor.shape} has no single slope. Reduce "
                          "it to one number first, "
                          f"as in x.mean().backward(), or pass a gradient of shape {tensor.shape}.")
-    if gradient is None:
-        return (np.full(tensor.shape, 1, tensor.dtype) if tensor.data.ndim
-                else np.array(1, tensor.data.dtype))
     start = np.array(to_dtype(as_array(gradient), tensor.dtype))
     if start.shape != tensor.shape:
         raise ValueError(f"backward: gradient has shape {start.shape}, but the tensor has shape "
@@ -780,11 +766,13 @@ class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Compa
         >>> x.grad
         array([2., 2.], dtype=float32)
         """
-        for x in inputs:
-            if x.requires_grad:
-                kept = keep(backward, {}) if type(backward) is FunctionType else backward
-                return connect(data, tuple(inputs), kept)
-        return connect(data, (), None)
+        result = Tensor.__new__(Tensor)
+        result.data, result.grad, result._sum = np.asarray(data), None, None
+        result.requires_grad, result._inputs, result._backward = False, (), None
+        if any([x.requires_grad for x in inputs]):
+            kept = keep(backward, {}) if type(backward) is FunctionType else backward
+            result.requires_grad, result._inputs, result._backward = True, tuple(inputs), kept
+        return result
 
     def backward(self, gradient=None):
         """Send a gradient back; each leaf adds what arrives to its `.grad`.
@@ -799,10 +787,12 @@ class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Compa
         >>> x.grad
         array([ 3., 30.], dtype=float32)
         """
-        gradients = {self: start_gradient(self, gradient)}
-        for tensor in reversed(graph_order(self)):
-            if tensor in gradients:
-                send_back(tensor, gradients.pop(tensor), gradients)
+        simple = gradient is None and self.requires_grad and self.data.size == 1
+        gradients = {self: np.ones_like(self.data) if simple else start_gradient(self, gradient)}
+        with np.errstate(all="ignore"):
+            for tensor in reversed(graph_order(self)):
+                if tensor in gradients:
+                    send_back(tensor, gradients.pop(tensor), gradients)
 
     def zero_grad(self):
         """Forget the gradient: `.grad` becomes None.

@@ -2,28 +2,11 @@
 
 Every class of the modules in this folder is here, and a few functions: `from tinytorch.nn import MSELoss, Linear`.
 The modules are imported when a name is first asked for, so the notebook of a module can be run while its export is
-broken, and a new loss or a new module needs no line in this file.
+broken, and a new loss or a new module needs no line in this file. Type checkers and editors read `__init__.pyi`,
+which `make export` writes.
 """
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .activations import *
-    from .adaptive_softmax import *
-    from .classification_losses import *
-    from .combined_losses import *
-    from .embedding_losses import *
-    from .layers import *
-    from .likelihood_losses import *
-    from .linear_cross_entropy import *
-    from .losses import *
-    from .margin_losses import *
-    from .ranking_losses import *
-    from .regression_losses import *
-    from .segmentation_losses import *
-    from .sequence_losses import *
-
 
 _FUNCTIONS = {"cosine_similarity", "log_softmax", "logsumexp", "manual_seed", "pairwise_distance"}
 
@@ -45,4 +28,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted([*globals(), *_public()])
+    return sorted({*globals(), *_public()})

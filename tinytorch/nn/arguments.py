@@ -32,6 +32,9 @@ def as_array(name: str, argument: str, value) -> np.ndarray:
         return value.data
     if type(value) is np.ndarray and value.dtype.kind in "fiub" and value.dtype.isnative:
         return value
+    if getattr(value, "requires_grad", False):
+        raise TypeError(f"{name}: {argument} is a PyTorch tensor, and its gradient would be lost. "
+                        f"Use to_torch({name}(...)) of tinytorch.hosts, a module of PyTorch.")
     if lost := lost_from(value):
         raise TypeError(f"{name}: {argument} {lost}")
     try:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'STATING', 'keyword_options', 'array_options', 'by_shapes', 'states_by_shapes', 'bounds_of', 'Signature',
-           'combining', 'Loss', 'turned', 'split_dim', 'differentiable', 'ClassLoss', 'RowLoss']
+           'lazily', 'combining', 'Loss', 'turned', 'split_dim', 'differentiable', 'ClassLoss', 'RowLoss']
 
 # %% ../../nbs/machinery/criterion_dev.ipynb #9de68d82
 import functools
@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from ..core.engine import Problem
+from ..core.problem import Problem
 from ..core.tensor import Tensor, is_float, narrow, wide
 from ..core.trace import Traced
 from .arguments import (CLASS_INDEX, CLASS_PROBABILITIES, REAL, REDUCTIONS, as_array,
@@ -77,11 +77,17 @@ class Signature:
         return inspect.Signature([*[inspect.Parameter(name, kind) for name in cls.domain], weight])
 
 
+def lazily(loss, what: str, *arguments):
+    "Call a function of `tinytorch.scale.dask`, which is imported when a Dask array first arrives."
+    from tinytorch import scale
+    return getattr(scale.dask, what)(loss, *arguments)
+
+
 def combining(name: str):
     "Return the operator `name` of `Combining`, which is imported when it is first used."
     def operator(self, other):
-        from tinytorch.nn.combined_losses import Combining
-        return getattr(Combining, name)(self, other)
+        from tinytorch import nn
+        return getattr(nn.combined_losses.Combining, name)(self, other)
     return operator
 
 # %% ../../nbs/machinery/criterion_dev.ipynb #7610e942
@@ -98,7 +104,7 @@ class Loss(Module):
     """
     family = False             # a base class of losses, and none itself
     formula = None             # blocks of the arguments -> value, slope, ...
-    fitted = False             # whether `fit` has something to do
+    fitted = prepared = False  # whether `fit` and `prepare` have something to do
     # names of the options of the formula: numbers, and arrays that are cut with the samples
     options = spreads = ()
     rows = False               # a row formula has one more axis: of classes or features
@@ -127,6 +133,7 @@ class Loss(Module):
                                         array_options(cls.formula, cls.domain))
         cls.bounds = tuple([bounds_of(domain) for domain in cls.domain.values()])
         cls.fitted = bool(cls.stretch) or cls.fit is not Loss.fit
+        cls.prepared = cls.prepare is not Loss.prepare
         cls.by_shapes = states_by_shapes(cls)
         if cls.__module__.split(".")[0] == "tinytorch" and not vars(cls).get("family"):
             LOSSES[cls.__name__] = cls
@@ -161,14 +168,44 @@ class Loss(Module):
         self.domain = self.domain | domains
         self.bounds = tuple([bounds_of(domain) for domain in self.domain.values()])
 
+    def __call__(self, *inputs, **named):
+        if any([hasattr(x, "__dask_graph__") for x in (*inputs, *named.values())]):
+            weight = named.pop("sample_weight", None)
+            return lazily(self, "value", self.bind(inputs, named) if named else inputs, weight)
+        return self.forward(*inputs, **named)
+
     def forward(self, *inputs, sample_weight=None, **named) -> Tensor:
         "Return the loss as a Tensor that sends the slopes back to the arguments."
         if named or len(inputs) != len(self.domain):
             inputs = self.bind(inputs, named)
+        if self.prepared:
+            inputs = self.prepare(*inputs)
         call = Evaluation(self, inputs, sample_weight)
         result = call.run()
         return Tensor.from_op(result, [x for x, want in zip(inputs, call.wanted) if want],
                               call.backward)
+
+    def prepare(self, *inputs) -> tuple:
+        "Return the arguments of a call in the form that the loss is stated for."
+        return inputs
+
+    def partial(self, *inputs, sample_weight=None, wrt=None):
+        """Return what these samples contribute to the loss of more: a `PartialLoss`, to be added.
+
+        `wrt`: names of arguments whose gradient it has; None for the first, () for none.
+        """
+        from tinytorch import scale
+        return scale.partial.partial_loss(self, inputs, sample_weight, wrt)
+
+    def value_and_gradient(self, *inputs, sample_weight=None, wrt=None) -> tuple:
+        """Return the loss of arrays, and the gradient of the first argument or of `wrt`.
+
+        For Dask arrays both are lazy Dask arrays.
+        """
+        if any([hasattr(x, "__dask_graph__") for x in (*inputs, sample_weight)]):
+            return lazily(self, "value_and_gradient", inputs, sample_weight, wrt)
+        from tinytorch import scale
+        return scale.partial.value_and_gradient(self, inputs, sample_weight, wrt)
 
     def bind(self, inputs: tuple, named: dict) -> tuple:
         "Return the arguments in order. Raise TypeError for a missing or unknown one."
@@ -182,6 +219,32 @@ class Loss(Module):
         options = (f"{name}={getattr(self, name)!r}"
                    for name in inspect.signature(type(self)).parameters)
         return f"{type(self).__name__}({', '.join(options)})"
+
+    @property
+    def __name__(self) -> str:
+        "The name of a loss, as functions have one."
+        return type(self).__name__
+
+    def curvature(self, *inputs, sample_weight=None, bound: bool = False) -> np.ndarray:
+        """Return the diagonal of the loss's Hessian for its first argument, an array of that shape.
+
+        - `inputs`: the arguments of a call. `sample_weight`: as in a call.
+        - `bound`: return |diagonal| + |sum of the rest of the row| instead. Where the rest has one
+          sign, as in a softmax, a diagonal matrix of these numbers is at least the Hessian.
+        - It belongs to the reduced loss: a mean divides it. With `"none"` each sample is its own.
+        - Errors: TypeError for a loss whose formula's graph is not known.
+        """
+        from tinytorch import hosts
+        return hosts.curvature.curvature(self, *inputs, sample_weight=sample_weight, bound=bound)
+
+    def hessian_product(self, *inputs, sample_weight=None) -> np.ndarray:
+        """Return the product of the Hessian for the first argument with a vector of its shape.
+
+        - `inputs`: the arguments of a call, then the vector. `sample_weight`: as in a call.
+        - Errors: TypeError for a loss whose formula's graph is not known.
+        """
+        from tinytorch import hosts
+        return hosts.curvature.hessian_product(self, *inputs, sample_weight=sample_weight)
 
     def samples_first(self, array: np.ndarray, wide: bool = True) -> np.ndarray:
         """Return a view of an argument with its sample axes first, at least one.
@@ -208,7 +271,8 @@ class Loss(Module):
         """
         name, (first, *others) = type(self).__name__, self.domain
         for argument, array in zip(others, arrays[1:]):
-            check_same_shape(name, arrays[0], array, (first, argument))
+            if array.shape != arrays[0].shape:
+                check_same_shape(name, arrays[0], array, (first, argument))
         operands = [self.samples_first(x) for x in arrays]
         weight = (None if self.weight is None
                   else spread(name, "weight", self.weight, operands[0].shape))
@@ -414,8 +478,8 @@ class ClassLoss(Loss):
     @staticmethod
     def weigh(target, weight, ignored):
         "Return the weight of each sample, and their sum; the lesson's exercise."
-        from tinytorch.nn.losses import class_weights
-        return class_weights(target, weight, ignored)
+        from tinytorch import nn
+        return nn.losses.class_weights(target, weight, ignored)
 
     def target_weight(self, indices, ignored):
         "Return the weight of each sample (None if all count once) and their sum."

@@ -138,14 +138,14 @@ class GaussianNLLLoss(Loss):
         check_number("GaussianNLLLoss", "eps", eps, low=0)
         self.full, self.eps = full, eps
 
-    def forward(self, input, target, var, sample_weight=None):
+    def prepare(self, input, target, var):
         x, t = (as_array("GaussianNLLLoss", "input", input),
                 as_array("GaussianNLLLoss", "target", target))
         if isinstance(var, (int, float)):
             var = np.asarray(var, float_dtype(x, t))
         elif x.ndim and (v := as_array("GaussianNLLLoss", "var", var)).shape == x.shape[:-1]:
             var = (var if isinstance(var, Tensor) else v).reshape(*v.shape, 1)
-        return super().forward(input, target, var, sample_weight=sample_weight)
+        return input, target, var
 
     def fit(self, input, target, var):
         def fits(x):

@@ -15,17 +15,18 @@ from math import ceil, prod
 import numpy as np
 
 from ..core import engine
-from ..core.engine import LARGE, Part, Problem
+from ..core.numpy_runner import LARGE
+from ..core.problem import Part, Problem
 from ..core.tensor import Tensor, is_float
 from .arguments import (CLASS_PROBABILITIES, ClassIndexError, as_array, check_domain,
                                     first, float_dtype, sample_weights)
-from .evaluation import cast, check_not_spent, small
+from .evaluation import KEPT, cast, handed_over
 from .layers import Linear
 from .losses import CrossEntropyLoss, cross_entropy
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #1d505496
 def slices(length: int, width: int) -> list:
-    """Slices that cut `length` rows of `width` numbers into pieces of at least `engine.LARGE`
+    """Slices that cut `length` rows of `width` numbers into pieces of at least `LARGE`
     numbers, the last one excepted.
     """
     step = ceil(LARGE / max(1, width))
@@ -316,8 +317,10 @@ class LinearEvaluation:
             weight = weight if self.problem.weight is None else weight * self.problem.weight
             self.sweep(self.problem.but(weight=weight), None, True)
             return self.gradients
-        check_not_spent(self.loss, self.gradients)
-        keep = small(self.gradients) or self.loss.chunking.allow_retain_graph
+        if self.gradients is None:
+            raise handed_over(self.loss)
+        few = sum([x.size for x in self.gradients]) <= KEPT
+        keep = few or self.loss.chunking.allow_retain_graph
         gradients = tuple([x.copy() for x in self.gradients]) if keep else self.gradients
         self.gradients = self.gradients if keep else None
         if upstream != 1:
@@ -390,8 +393,8 @@ def linear_cross_entropy(
         >>> round(linear_cross_entropy([[1., 2.]], [[0., 0.], [0., 0.], [0., 0.]], [1]).item(), 4)
         1.0986
     """
-    return LinearCrossEntropy(weight, reduction, ignore_index, label_smoothing, options).forward(
-        input, linear_weight, linear_bias, target, sample_weight=sample_weight)
+    loss = LinearCrossEntropy(weight, reduction, ignore_index, label_smoothing, options)
+    return loss(input, linear_weight, linear_bias, target, sample_weight=sample_weight)
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #21bce9ca
 class LinearCrossEntropyLoss(LinearCrossEntropy):

@@ -287,11 +287,10 @@ class MultiMarginLoss(RowLoss):
             raise ValueError(f"{name}: p is {p}, but it must be 1 or 2.")
         self.p, self.margin, self.weight = p, margin, option_array(name, "weight", weight)
 
-    def forward(self, input, target, sample_weight=None):
+    def prepare(self, input, target):
         scores = row_of(type(self).__name__, "input", input)
         single = scores.ndim == 1 and np.shape(target) == (1,)
-        return super().forward(scores.reshape(1, -1) if single else scores, target,
-                               sample_weight=sample_weight)
+        return scores.reshape(1, -1) if single else scores, target
 
     @by_shapes
     def problem(self, input, target):
@@ -429,11 +428,10 @@ class MultiLabelMarginLoss(RowLoss):
     function = "multilabel_margin_loss"
     task = "multi-label classification"
 
-    def forward(self, input, target, sample_weight=None):
+    def prepare(self, input, target):
         name = type(self).__name__
         scores = row_of(name, "input", input)
-        target = row_of(name, "target", target) if scores.shape == (1,) else target
-        return super().forward(scores, target, sample_weight=sample_weight)
+        return scores, row_of(name, "target", target) if scores.shape == (1,) else target
 
     def problem(self, input, target):
         problem = super().problem(input, target)

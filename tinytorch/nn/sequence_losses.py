@@ -16,7 +16,7 @@ from ..core.tensor import Tensor, is_float, wide
 from .arguments import (CLASS_INDEX, COUNT, ClassIndexError, LOG_PROBABILITY, as_array,
                                     check_domain, first, float_dtype, sample_weights)
 from .criterion import Loss
-from .evaluation import cast, check_not_spent, small
+from .evaluation import KEPT, cast, handed_over
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #62f1d479
 def extended_labels(labels, blank: int):
@@ -297,8 +297,9 @@ class CTCEvaluation:
 
     def backward(self, upstream: np.ndarray) -> tuple:
         "The gradient of `log_probs`, given the gradient of the loss."
-        check_not_spent(self.loss, self.slopes)
-        slopes = self.slopes.copy() if small([self.slopes]) else self.slopes
+        if self.slopes is None:
+            raise handed_over(self.loss)
+        slopes = self.slopes.copy() if self.slopes.size <= KEPT else self.slopes
         self.slopes = self.slopes if slopes is not self.slopes else None
         slopes *= (self.weight * upstream.reshape(-1))[:, None].astype(slopes.dtype)
         return slopes.reshape(self.given.shape),

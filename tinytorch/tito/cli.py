@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['width', 'console', 'errors', 'EXAMPLES', 'app', 'Modules', 'Named', 'All', 'Slow', 'Timeout', 'NOTEBOOK', 'EXERCISE',
-           'Folder', 'Exercise', 'Names', 'show_problem', 'show_runs', 'run_one', 'run_all', 'chosen', 'tito', 'export',
-           'test', 'meant', 'with_exercise', 'to_check', 'has_exercises', 'Board', 'check_exercises', 'next_step',
-           'bar', 'watch_exercises', 'one_exercise', 'hint', 'reset', 'free_port', 'start', 'solution', 'release',
-           'grade', 'refresh', 'status', 'show_points', 'mark', 'check_home', 'demo', 'bench', 'docs', 'readme',
-           'doctor', 'check_python', 'check_packages', 'applies', 'found', 'check_import', 'check_sync', 'main', 'fail',
-           'stopped']
+           'Folder', 'Exercise', 'LESSON', 'Names', 'show_problem', 'show_runs', 'run_one', 'run_all', 'chosen', 'tito',
+           'export', 'test', 'meant', 'with_exercise', 'to_check', 'has_exercises', 'Board', 'check_exercises',
+           'next_step', 'bar', 'times_saved', 'watch_exercises', 'one_exercise', 'hint', 'reset', 'free_port', 'start',
+           'solution', 'release', 'grade', 'refresh', 'status', 'show_points', 'mark', 'check_home', 'demo', 'bench',
+           'evaluate', 'docs', 'readme', 'doctor', 'check_python', 'check_packages', 'applies', 'found', 'check_import',
+           'check_sync', 'main', 'fail', 'stopped']
 
 # %% ../../nbs/tito/cli_dev.ipynb #27254b4e
 import contextlib
@@ -36,7 +36,9 @@ try:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-except ModuleNotFoundError as missing: sys.exit(f"{missing.name} is not installed; run: {INSTALL}")
+except ModuleNotFoundError as error:
+    from tinytorch_cli import missing
+    sys.exit(missing(error))
 
 # %% ../../nbs/tito/cli_dev.ipynb #9a0fc1ce
 width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
@@ -201,11 +203,11 @@ def test(
     todo = [] if every or whole or slow else to_check(project, paths, picked)
     if (picked or watch) and not todo: raise TitoError("There are no exercises in what you named.",
                                                        2)
-    good = True
+    good, seen = True, times_saved(todo)        # before the first check: a save during it counts
     for module, only, some in todo:
         good &= check_exercises(project, module, some, timeout or EXERCISE, only)
         paths = [path for path in paths if path.parent != module.folder]
-    if watch: watch_exercises(project, todo, timeout or EXERCISE)
+    if watch: watch_exercises(project, todo, timeout or EXERCISE, seen)
     if paths: good &= run_all(project, paths, slow=slow, timeout=timeout or NOTEBOOK,
                               verbose=verbose)
     if not good: raise typer.Exit(1)
@@ -371,10 +373,14 @@ def bar(part, whole, width=20):
     return "█" * filled + "░" * (width - filled)
 
 
-def watch_exercises(project, todo, timeout):
-    "Check the exercises of a notebook again whenever it is saved."
+def times_saved(todo):
+    "When each notebook of the modules was saved."
+    return {path: path.stat().st_mtime_ns for module, _, _ in todo for path in module.notebooks}
+
+
+def watch_exercises(project, todo, timeout, seen):
+    "Check the exercises of a notebook whenever it is saved at another time than was seen."
     console.print("Watching. Save the notebook to check it again; Ctrl-C ends.", style="dim")
-    seen = {path: path.stat().st_mtime_ns for module, _, _ in todo for path in module.notebooks}
     while True:
         time.sleep(0.1)
         for module, only, names in todo:
@@ -562,14 +568,15 @@ def refresh(
     Cells marked slow keep the outputs they have unless --slow is given. A notebook with a failing
     cell is left as it is.
     """
-    project = find_project()
-    runs = []
+    from tinytorch.tito.exercises import annotate
+    project, runs = find_project(), []
     for path in chosen(project, modules, named, every):
         if not run:
             console.print(f"{project.show(path)}: "
-                          f"{'saved' if nbs.save(project, path) else 'unchanged'}")
+                          f"{'saved' if nbs.save(project, path, annotate) else 'unchanged'}")
             continue
-        runs.append(run_one(project, path, nbs.refresh, slow=slow, timeout=timeout or NOTEBOOK))
+        runs.append(run_one(project, path, nbs.refresh, slow=slow, timeout=timeout or NOTEBOOK,
+                            annotate=annotate))
         if not runs[-1].problem: console.print(
             "  outputs saved" if runs[-1].saved else "  unchanged", style="dim")
     if runs: show_runs(project, runs)
@@ -615,11 +622,14 @@ def check_home(project, must=False):
     `must` be the project's.
     """
     home = Path(nbs.__file__).resolve().parents[2]
-    if home == project.root or not must and project.settings["lib_name"] != __package__.partition(".")[0]: return
+    if home == project.root or not must and project.lib.name != __package__.partition(".")[0]: return
     text = f"This tito belongs to {home}, not to {project.root}: run {INSTALL} there."
     if must: raise TitoError(text)
     console.print(f"Note: Python imports another tinytorch than this project's. {text}",
                   style="yellow")
+
+
+LESSON = "losses_dev", "losses_use_dev"
 
 
 @app.command(rich_help_panel="Project")
@@ -627,7 +637,7 @@ def demo(out: Folder = None):
     "Export module 04, run its tests, and train models with its losses."
     project = find_project()
     check_home(project, must=True)
-    paths = project.find("04").notebooks[:1]         # the lesson
+    paths = [path for path in project.find("04").notebooks if path.stem in LESSON]
     heading = "bold cyan"
     console.print("1. Export module 04", style=heading)
     for change in nbs.export(project, paths): console.print(f"{change}")
@@ -669,6 +679,40 @@ def bench(
     from tinytorch.tito.bench import bench
     bench(console, quick=quick, only=only or (), ours=engine or (), peers=peer or (), memory=memory,
           out=out, show_file=show)
+
+
+@app.command(rich_help_panel="Project")
+def evaluate(
+    loss: Annotated[str, typer.Option("--loss", metavar="NAME", help="CrossEntropyLoss, or another loss of an input and a target.")],
+    input: Annotated[Path, typer.Option("--input", metavar="FILE", help="A .zarr, .npy or .parquet file.")],
+    target: Annotated[Path, typer.Option("--target", metavar="FILE", help="The same for the targets.")],
+    option: Annotated[Optional[list[str]], typer.Option("--option", "-o", metavar="NAME=VALUE", show_default=False, help="An option of the loss, as in label_smoothing=0.1; may be repeated.")] = None,
+    scheduler: Annotated[Optional[str], typer.Option("--scheduler", metavar="ADDRESS", show_default=False, help="A Dask cluster, as in tcp://host:8786; else threads.")] = None,
+    rows: Annotated[Optional[int], typer.Option("--rows", min=1, metavar="N", show_default=False, help="Samples in a chunk.")] = None,
+    worst: Annotated[int, typer.Option("--worst", min=0, metavar="K", help="How many of the worst samples to name.")] = 10,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the result goes.")] = Path("evaluation.json")):
+    """Print the loss of a data set on disk, chunk by chunk, as JSON.
+
+    A run that broke off goes on where it stood, from the file FILE.partial.
+    """
+    import json
+
+    from rich.progress import Progress
+
+    from tinytorch.scale import evaluate as scale
+    options = dict(part.partition("=")[::2] for part in option or ())
+    options = {name: json.loads(value) if value[:1] in "-0123456789tfn" else value
+               for name, value in options.items()}
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task("chunks")
+        try: result = scale.evaluate(
+            scale.make_loss(loss, options), input, target, scheduler=scheduler, rows=rows,
+            keep=worst, progress=out.with_name(out.name + ".partial"),
+            on_chunk=lambda done, count: progress.update(task, completed=done, total=count))
+        except (scale.DataError, ValueError) as error: raise TitoError(str(error)) from None
+    text = json.dumps(scale.plain(result), indent=2)
+    out.write_text(text + "\n", encoding="utf-8")
+    console.print(text)
 
 
 @app.command(rich_help_panel="Project")
@@ -763,7 +807,7 @@ def found(requirement):
 # %% ../../nbs/tito/cli_dev.ipynb #adffec35
 def check_import(project):
     "A row that says whether the package can be imported by a new Python process."
-    lib = project.settings["lib_name"]
+    lib = project.lib.name
     packages = [file.parent.relative_to(project.lib.parent)
                 for file in sorted(project.lib.rglob("__init__.py"))]
     names = [".".join(package.parts) for package in packages] or [lib]

@@ -24,14 +24,14 @@ from .notebooks import TitoError, write_file
 def name_of(student: str) -> str:
     "A file name for a student's name."
     plain = re.sub(r"[^\w.-]", "_", student, flags=re.ASCII)[:80]
-    if plain == student and plain == plain.lower():
+    if plain == student == plain.lower() and not re.search("-[0-9a-f]{16}$", plain):
         return plain
-    return f"{plain}-{hashlib.sha256(student.encode('utf-8', 'replace')).hexdigest()[:6]}"
+    return f"{plain}-{hashlib.sha256(student.encode('utf-8', 'replace')).hexdigest()[:16]}"
 
 
 def harmless(text: str) -> str:
-    "A text that no spreadsheet takes for a formula."
-    return "'" + text if text.lstrip()[:1] in tuple("=+-@|%＝＋－＠") else text
+    "A text that no spreadsheet takes for a formula, also one that begins cells at semicolons."
+    return re.sub(r"(^|[;\t\n])(?=\s*[=+\-@|%＝＋－＠])", r"\1'", text)
 
 
 def clean_lines(text: str, width: int = 400) -> str:

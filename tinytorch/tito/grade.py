@@ -38,7 +38,7 @@ from . import answers as worker
 from . import sandbox
 from .answers import ask, clean, end_all
 from .copies import alike, shape
-from .exercises import (BEGIN, END, FILE, REGION, blank, check_of, collect,
+from .exercises import (BEGIN, END, FILE, REGION, blank, collect,
                                       function_names, judge, listed, parse, plan_for)
 from .feedback import as_csv, harmless, misnamed, name_of, read_comments, write_marks, write_text
 from .judge import BLANK, RIGHT, WRONG, Verdict
@@ -67,8 +67,9 @@ def stem_of(path: Path) -> str:
 def printable(name: str) -> str:
     "The name as it can be shown, still another one for each name."
     shown = clean(name)
-    return (shown if shown == name
-            else f"{shown} ({hashlib.sha256(os.fsencode(name)).hexdigest()[:6]})")
+    if shown == name and not re.search(r" \([0-9a-f]{12}\)$", name):
+        return shown
+    return f"{shown} ({hashlib.sha256(os.fsencode(name)).hexdigest()[:12]})"
 
 # %% ../../nbs/tito/grade_dev.ipynb #2a7ecda5
 def read_names(paths: list, pattern: str = "") -> dict:
@@ -315,6 +316,7 @@ def fresh_check(name: str, seed: int):
 
     Raise TitoError if it has none.
     """
+    from tinytorch.checking import check_of
     check = check_of(name, np.random.default_rng([seed, 1, zlib.crc32(name.encode())]))
     if check is None:
         raise TitoError(f"The exercise {name} has no inputs to check it with: add it to KNOWN in "

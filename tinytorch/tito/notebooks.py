@@ -594,7 +594,7 @@ def _problem(project, cells, current, error):
     message = f"{error['type']}: {error['message']}" if error["message"] else error["type"]
     if error["missing"]:
         package = error["missing"].split(".")[0]
-        mend = "tito export --all" if package == project.settings["lib_name"] else INSTALL
+        mend = "tito export --all" if package == project.lib.name else INSTALL
         message += f" (run: {mend})"
     raised = (
         error["raised"]
@@ -603,8 +603,10 @@ def _problem(project, cells, current, error):
     return Problem(message, cell, line, error["test"], raised)
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #95894719
-def refresh(project, path, slow=False, timeout=600.0, **options):
+def refresh(project, path, slow=False, timeout=600.0, annotate=lambda nb: None, **options):
     """Run the notebook `path` and save the outputs in it; return the `Run`.
+
+    `annotate` is called with the notebook before it is saved.
 
     If a cell fails, or the file was changed in the meantime, the file is left as it is.
     """
@@ -617,7 +619,6 @@ def refresh(project, path, slow=False, timeout=600.0, **options):
         run.problem = Problem("the file was changed while it ran; run tito refresh again")
     if run.problem: return run
     for index, outputs in run.outputs.items(): nb["cells"][index]["outputs"] = outputs
-    from tinytorch.tito.exercises import annotate
     annotate(nb)
     after = clean(project, nb)
     run.saved = after != before.replace(b"\r\n", b"\n")
@@ -635,11 +636,10 @@ def clean(project, nb):
     return nb2str(nb).encode()
 
 
-def save(project, path):
-    """Clean the notebook `path` and set nbgrader's metadata, without running it; return whether
-    its file was changed.
+def save(project, path, annotate):
+    """Clean the notebook `path` and have it annotated, without running it; return whether its file
+    was changed.
     """
-    from tinytorch.tito.exercises import annotate
     nb, before = read_notebook(project, path), Path(path).read_bytes()
     annotate(nb)
     after = clean(project, nb)

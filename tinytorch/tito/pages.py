@@ -340,14 +340,13 @@ def finish(page: str, place: str, site: Path, root: Path, settings, vega: list, 
     return page.replace("</head>", "".join(head) + "</head>", 1)
 
 # %% ../../nbs/tito/pages_dev.ipynb #bf2cb7d9
-def make_independent(site: Path, root: Path, settings, cache: Path) -> None:
+def make_independent(site: Path, root: Path, settings, cache: Path, public) -> None:
     """Change the rendered pages in `site` so that they need no other server, and add what their
     scripts read.
     """
     shutil.copytree(root / "nbs/web", site / "web", dirs_exist_ok=True)
     for sheet in site.rglob("*.css"): rewrite(sheet, lambda css: WEB_FONTS.sub("", css))
-    from tinytorch.tito.reference import places          # needs matplotlib
-    vega, public = own_vega(site, cache), {*places()}
+    vega = own_vega(site, cache)
     for page in site.rglob("*.html"):
         rewrite(page,
                 lambda text: finish(text, page.relative_to(site).as_posix(), site, root, settings,

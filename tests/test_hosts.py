@@ -1,0 +1,154 @@
+"""The curvature of every loss whose formula is known as a graph is that of small steps and of
+torch.func.hessian; the others say why they have none.
+"""
+import importlib
+import os
+from zlib import crc32
+
+import numpy as np
+import pytest
+
+import tinytorch.nn
+from tinytorch.checking import check_close, check_raises, examples
+from tinytorch.core.tensor import Tensor
+from tinytorch.nn.criterion import LOSSES
+
+dir(tinytorch.nn)                # imports every module, and so fills LOSSES
+NO_GRAPH = {"MultiLabelMarginLoss": "cumprod", "LovaszHingeLoss": "argsort",
+            "SparsemaxLoss": "sort", "ListMLELoss": "lexsort", "RankNetLoss": ".any",
+            **dict.fromkeys(["TripletMarginWithDistanceLoss", "InfoNCELoss", "NTXentLoss",
+                             "SupConLoss", "CircleLoss", "LinearCrossEntropyLoss", "CTCLoss"],
+                            "no formula of single samples")}
+OWN = [name for name, loss in LOSSES.items() if loss.__module__.startswith("tinytorch.")]
+GRAPHS = [name for name in OWN if name not in NO_GRAPH]
+
+
+def host(module):
+    "Return a module; skip the tests where it is missing, but not in CI."
+    if os.environ.get("CI") == "true":
+        return importlib.import_module(module)
+    return pytest.importorskip(module)
+
+
+def calls(name, variants=True, reductions=("mean", "sum")):
+    "Yield pairs of a loss and arguments of at most 30 numbers, whose formula is a graph."
+    loss_class, rng = LOSSES[name], np.random.default_rng(crc32(name.encode()))
+    for options in ({}, *(loss_class.variants if variants else ())):
+        for loss, arguments in examples(loss_class, options, rng, reductions=reductions):
+            indices = loss.task == "segmentation" and arguments[1].dtype.kind == "i"
+            if 0 < arguments[0].size <= 30 and not indices:
+                yield loss, arguments
+
+
+def gradient(loss, arguments):
+    "Return the gradient of the first argument, for the sum of the losses of all samples."
+    first = Tensor(arguments[0], requires_grad=True)
+    loss(first, *arguments[1:]).sum().backward()
+    return first.grad
+
+
+def by_steps(loss, arguments):
+    "Return the Hessian of the first argument by small steps of the gradient."
+    x, columns = arguments[0], []
+    for k in range(x.size):
+        step = np.zeros(x.size)
+        step[k] = 1e-6
+        step = step.reshape(x.shape)
+        up, down = (gradient(loss, (moved, *arguments[1:])) for moved in (x + step, x - step))
+        columns.append(((up - down) / 2e-6).ravel())
+    return np.stack(columns, axis=1)
+
+
+@pytest.mark.parametrize("engine, name", [
+    *[("numpy", name) for name in GRAPHS],
+    *[("numba", name) for name in ("HuberLoss", "BCEWithLogitsLoss", "CrossEntropyLoss",
+                                   "TweedieDevianceLoss", "MultiMarginLoss", "ListNetLoss")]])
+def test_curvature_is_that_of_small_steps(name, engine):
+    if engine == "numba":
+        host("numba")
+    rng, seen = np.random.default_rng(0), 0
+    with tinytorch.engine(engine):
+        for loss, arguments in calls(name, engine == "numpy", ("mean",)):
+            hessian, v = by_steps(loss, arguments), rng.normal(size=arguments[0].shape)
+            what = f"of {loss!r} with {arguments}"
+            check_close(loss.curvature(*arguments), np.diag(hessian).reshape(v.shape),
+                        f"the curvature {what}", rtol=1e-5, atol=2e-6)
+            check_close(loss.hessian_product(*arguments, v), (hessian @ v.ravel()).reshape(v.shape),
+                        f"the Hessian's product {what}", rtol=1e-5, atol=5e-6)
+            seen += 1
+    assert seen
+
+
+@pytest.mark.parametrize("name", NO_GRAPH)
+def test_a_loss_without_a_graph_says_why(name):
+    if LOSSES[name].formula is None:
+        options = (3, 2) if name == "LinearCrossEntropyLoss" else ()
+        loss, arguments = LOSSES[name](*options), [np.ones((2, 3))] * len(LOSSES[name].domain)
+    else:
+        loss, arguments = next(examples(LOSSES[name], {}, np.random.default_rng(0)))
+    check_raises(TypeError, lambda: loss.curvature(*arguments), name)
+    check_raises(TypeError, lambda: loss.curvature(*arguments), NO_GRAPH[name])
+    check_raises(TypeError, lambda: loss.hessian_product(*arguments, arguments[0]), name)
+
+
+def test_every_loss_has_a_graph_or_a_reason():
+    assert NO_GRAPH.keys() < set(OWN) and len(GRAPHS) >= 41
+
+
+@pytest.mark.parametrize("name", ["MSELoss", "CrossEntropyLoss", "CosineDistanceLoss"])
+def test_weights_and_reductions_scale_the_curvature(name):
+    for loss, arguments in calls(name, False, ("sum",)):
+        if arguments[0].ndim != 2:
+            continue
+        each = loss.curvature(*arguments)
+        weight = np.arange(len(each)).astype(float)
+        shape = loss.sample_shape(arguments[0])
+        samples = weight.reshape(-1, *[1] * (each.ndim - 1))
+        check_close(loss.curvature(*arguments, sample_weight=weight), samples * each, "weighted")
+        mean = LOSSES[name]()
+        count = np.broadcast_to(weight.reshape(-1, *[1] * (len(shape) - 1)), shape).sum()
+        check_close(mean.curvature(*arguments, sample_weight=weight), samples * each / count, "a mean")
+        check_close(LOSSES[name](reduction="none").curvature(*arguments), each, "of each sample")
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.2}, {"weight": np.array([1., 2, 3, 4])}])
+def test_the_bound_of_softmax_losses_is_one(options):
+    x, t = np.random.default_rng(1).normal(size=(5, 4)), np.array([0, 1, 2, 3, 3])
+    loss = LOSSES["CrossEntropyLoss"](reduction="sum", **options)
+    bound = loss.curvature(x, t, bound=True)
+    for i, row in enumerate(x):
+        hessian = by_steps(loss, (row[None], t[i:i + 1]))
+        least = np.linalg.eigvalsh(np.diag(bound[i]) - hessian)[0]
+        assert least > -1e-8
+        # and the diagonal itself is none
+        assert np.linalg.eigvalsh(np.diag(loss.curvature(x, t)[i]) - hessian)[0] < -1e-3
+
+
+def test_a_number_outside_its_domain_is_told():
+    check_raises(ValueError, lambda: LOSSES["BCELoss"]().curvature([1.5], [1.0]), "input[0] is 1.5")
+    check_raises(ValueError, lambda: LOSSES["MSELoss"]().hessian_product([1.5], [1.0], [1.0, 2.0]), "v has shape")
+
+
+FUNCTIONS = {"MSELoss": "mse_loss", "HuberLoss": "huber_loss", "SmoothL1Loss": "smooth_l1_loss",
+             "BCELoss": "binary_cross_entropy",
+             "BCEWithLogitsLoss": "binary_cross_entropy_with_logits", "KLDivLoss": "kl_div",
+             "CrossEntropyLoss": "cross_entropy", "PoissonNLLLoss": "poisson_nll_loss",
+             "CosineEmbeddingLoss": "cosine_embedding_loss",
+             "TripletMarginLoss": "triplet_margin_loss", "GaussianNLLLoss": "gaussian_nll_loss",
+             "MultiLabelSoftMarginLoss": "multilabel_soft_margin_loss"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_curvature_is_torchs(name):
+    torch = host("torch")
+    function, seen = getattr(torch.nn.functional, FUNCTIONS[name]), 0
+    for loss, arguments in calls(name, False, ("sum",)):
+        first, *rest = map(torch.from_numpy, map(np.asarray, arguments))
+        if first.ndim != 2:
+            continue
+        hessian = torch.func.hessian(lambda x: function(x, *rest, reduction="sum"))(first)
+        size = first.numel()
+        diagonal = torch.diagonal(hessian.reshape(size, size)).reshape(first.shape)
+        check_close(loss.curvature(*arguments), diagonal.numpy(), f"the curvature of {name}", atol=1e-6)
+        seen += 1
+    assert seen

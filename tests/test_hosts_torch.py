@@ -1,0 +1,163 @@
+"""Every loss whose graph is known passes PyTorch's own checks of first and second derivatives;
+the others work on tensors in memory.
+"""
+import warnings
+
+import numpy as np
+import pytest
+
+from tinytorch.checking import check_close, check_raises, examples
+from tinytorch.nn import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, MSELoss, SparsemaxLoss
+from tinytorch.nn.criterion import LOSSES
+from test_hosts import GRAPHS, calls, host
+
+torch = host("torch")
+from tinytorch.hosts import to_torch
+
+
+def tensors(arguments):
+    "Return the arguments as tensors; those of real numbers require a gradient."
+    return [torch.from_numpy(np.array(x)).requires_grad_(x.dtype.kind == "f") for x in
+            map(np.asarray, arguments)]
+
+
+def one_call(name):
+    "Yield a call for each kind of target, of an input of two axes where the loss takes one."
+    for loss, arguments in calls(name, False, ("mean",)):
+        if arguments[0].ndim == 2:
+            yield loss, arguments
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_gradcheck_and_gradgradcheck(name):
+    seen = 0
+    for loss, arguments in one_call(name):
+        criterion, inputs = to_torch(loss), tensors(arguments)
+        for x, argument in zip(inputs, loss.domain):
+            x.requires_grad_(x.requires_grad and argument not in loss.constant
+                             and not getattr(loss.domain[argument], "ends", False))
+        assert torch.autograd.gradcheck(criterion, inputs)
+        assert torch.autograd.gradgradcheck(criterion, inputs)
+        seen += 1
+    assert seen
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_graph_gives_what_the_engine_gives(name):
+    "For all options, shapes and reductions, with weights of samples, one of which is 0."
+    rng = np.random.default_rng(0)
+    for loss, arguments in calls(name, True, LOSSES[name].reductions):
+        shape = loss.sample_shape(arguments[0])
+        weight = rng.uniform(0, 2, shape)
+        weight.reshape(-1)[:1] *= len(shape) == 0
+        for weights in (None, torch.from_numpy(weight)):
+            results = []
+            for by in ("engine", "graph"):
+                criterion, inputs = to_torch(loss), tensors(arguments)
+                call = criterion if by == "engine" else criterion.by_graph
+                value = call(inputs if by == "graph" else inputs[0], weights) if by == "graph" \
+                    else criterion(*inputs, sample_weight=weights)
+                value.sum().backward()
+                results.append([value.detach().numpy(), inputs[0].grad.numpy()])
+            for ours, theirs in zip(*results):
+                check_close(theirs, ours, f"by graph {loss!r} of {arguments}", rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_torch_func(name):
+    "grad, vmap and hessian give the engine's gradient and our curvature."
+    for loss, arguments in one_call(name):
+        criterion, (first, *rest) = to_torch(loss), [x.detach() for x in tensors(arguments)]
+        gradient = torch.func.grad(lambda x: criterion(x, *rest))(first)
+        again = first.clone().requires_grad_()
+        criterion(again, *rest).backward()
+        check_close(gradient.numpy(), again.grad.numpy(), f"torch.func.grad of {loss!r}")
+        hessian = torch.func.hessian(lambda x: criterion(x, *rest))(first)
+        diagonal = hessian.reshape(first.numel(), -1).diagonal().reshape(first.shape)
+        check_close(diagonal.numpy(), loss.curvature(*arguments), f"hessian of {loss!r}", atol=1e-9)
+        each = torch.func.vmap(lambda *row: criterion(*[x[None] for x in row]))(first, *rest)
+        alone = [criterion(*[x[i:i + 1] for x in (first, *rest)]) for i in range(len(first))]
+        check_close(each.numpy(), torch.stack(alone).numpy(), f"vmap of {loss!r}")
+
+
+@pytest.mark.parametrize("loss, target", [(HuberLoss(), torch.zeros(4, 3)),
+                                          (CrossEntropyLoss(weight=[1., 2, 3]), torch.tensor([0, 2, 1, -100]))])
+def test_other_devices_and_compile(loss, target):
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    assert to_torch(loss).to("meta")(x.to("meta"), target.to("meta")).shape == ()
+    criterion = to_torch(loss)
+    compiled = torch.compile(criterion, backend="aot_eager")
+    results = []
+    for f in (criterion, compiled):
+        first = x.clone().requires_grad_()
+        value = f(first, target)
+        value.backward()
+        results.append([value.item(), first.grad.numpy()])
+    for ours, theirs in zip(*results):
+        check_close(theirs, ours, "torch.compile", rtol=1e-5, atol=1e-6)
+
+
+def test_tensors_are_not_copied(monkeypatch):
+    "The engine gets the tensor's own memory; its gradient array is the tensor's gradient."
+    from tinytorch.hosts import torch_host
+    made = []
+    real = torch_host.evaluate
+
+    def evaluate(*arguments):
+        result, inputs = real(*arguments)
+        made.extend(inputs)
+        return result, inputs
+    monkeypatch.setattr(torch_host, "evaluate", evaluate)
+    x = torch.randn(1000, 100, requires_grad=True)
+    to_torch(MSELoss())(x, torch.zeros(1000, 100)).backward()
+    assert made[0].data.ctypes.data == x.data_ptr() and made[0].grad.ctypes.data == x.grad.data_ptr()
+
+
+def test_second_backward_and_create_graph_of_a_large_loss():
+    x = torch.randn(300, 300, dtype=torch.float64, requires_grad=True)
+    value = to_torch(MSELoss("sum"))(x, torch.zeros_like(x))
+    first, = torch.autograd.grad(value, x, retain_graph=True)
+    second, = torch.autograd.grad(value, x, retain_graph=True)
+    third, = torch.autograd.grad(value, x, create_graph=True)
+    assert torch.equal(first, second) and torch.allclose(first, third)
+    assert torch.allclose(torch.autograd.grad(third.sum(), x)[0], torch.full_like(x, 2))
+
+
+def test_state_dict_and_to():
+    weight = torch.tensor([1.0, 2.0, 3.0])
+    criterion, theirs = to_torch(CrossEntropyLoss(weight=[3.0, 2.0, 1.0])), torch.nn.CrossEntropyLoss(weight=weight)
+    criterion.load_state_dict(theirs.state_dict())
+    x, t = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
+    assert torch.allclose(criterion(x, t), theirs(x, t))
+    criterion.double(), theirs.double()
+    assert criterion.weight.dtype == torch.float64
+    assert torch.allclose(criterion(x.double(), t), theirs(x.double(), t), rtol=1e-12)
+    assert criterion(x.double(), t).dtype == torch.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_and_autocast(dtype):
+    x, t = torch.randn(8, 3), torch.tensor([0, 1, 2, 0, 1, 2, 0, 0])
+    criterion = to_torch(CrossEntropyLoss())
+    half = x.to(dtype).requires_grad_()
+    value = criterion(half, t)
+    value.backward()
+    assert value.dtype == half.grad.dtype == dtype
+    with torch.autocast("cpu", dtype):
+        value = criterion(x.to(dtype), t)
+    assert value.dtype == torch.float32 == torch.float32
+    assert torch.allclose(value, torch.nn.CrossEntropyLoss()(x.to(dtype).float(), t))
+
+
+def test_a_loss_without_a_graph_works_once_and_says_why():
+    x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    t, criterion = torch.tensor([0, 1, 2, 0]), to_torch(SparsemaxLoss())
+    assert torch.autograd.gradcheck(lambda x: criterion(x, t), x)
+    check_raises(TypeError, lambda: criterion(x.to("meta"), t.to("meta")), "np.sort")
+    check_raises(TypeError, lambda: torch.func.hessian(criterion)(x, t), "np.sort")
+
+
+@pytest.mark.parametrize("loss", [MSELoss(), BCEWithLogitsLoss()])
+def test_a_tensor_by_mistake_is_told_the_way(loss):
+    x = torch.zeros(3, requires_grad=True)
+    check_raises(TypeError, lambda: loss(x, torch.zeros(3)), "to_torch")

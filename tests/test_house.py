@@ -1,0 +1,61 @@
+"The structure of the package: imports go one way, and a call stays short enough to be read."
+import ast
+import re
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import numpy as np
+
+import tinytorch
+from tinytorch.core.tensor import Tensor
+from tinytorch.nn import MSELoss
+
+ROOT = Path(tinytorch.__file__).parent
+MODULES = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"):
+           path for path in ROOT.rglob("*.py") if path.name != "_modidx.py"}
+DOORS = {"tinytorch", "tinytorch.hosts", "tinytorch.nn", "tinytorch.scale"}   # import when asked
+
+
+def imported(module: str) -> set:
+    "Return the modules of the package that a module imports, in functions and by name as well."
+    names, package = set(), module.split(".")[:-1]
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = [*package[:len(package) + 1 - node.level]] if node.level else []
+            start = ".".join([*base, *filter(None, [node.module])])
+            names |= {start, *[f"{start}.{alias.name}" for alias in node.names]}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"tinytorch(\.\w+)+", str(node.value)):
+            names.add(node.value)
+    return (names & set(MODULES)) - DOORS - {module}
+
+
+def test_imports_have_no_circle():
+    graph = {module: imported(module) for module in MODULES if module not in DOORS}
+    assert graph["tinytorch.nn.losses"] > {"tinytorch.nn.criterion"}
+    TopologicalSorter(graph).prepare()      # raises CycleError, which names the circle
+
+
+def test_a_call_enters_few_functions():
+    entered, loss = set(), MSELoss()
+    input, target = Tensor([1.0, 2.0], requires_grad=True), Tensor([0.0, 0.0])
+
+    def listen(frame, event, _):
+        if event == "call" and frame.f_code.co_filename.startswith(str(ROOT)):
+            entered.add(frame.f_code)
+
+    with tinytorch.engine("numpy"):
+        loss(input, target).backward()
+        input.zero_grad()
+        before = sys.getprofile()
+        sys.setprofile(listen)
+        try:
+            loss(input, target).backward()
+        finally:
+            sys.setprofile(before)
+    names = sorted([code.co_name for code in entered if not code.co_name.endswith("comp>")])
+    assert "squared_error" in names
+    assert len(names) <= 22, names
+    assert np.array_equal(input.grad, [1.0, 2.0])

@@ -1,0 +1,106 @@
+"The lesson's pages: headings, questions and facts; its figures have names on their axes."
+import json
+import re
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  (after the choice of the backend)
+
+from tinytorch.interactive import Quiz, matches  # noqa: E402
+from tinytorch.nn import losses  # noqa: E402
+from tinytorch.tito.notebooks import Project, cells_to_run, read_notebook  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "nbs/04_losses"
+PAGES = ["losses_dev", "losses_use_dev"]
+QUESTIONS = json.loads((ROOT / "tinytorch/data/quiz.json").read_text(encoding="utf-8"))
+each_page = pytest.mark.parametrize("page", PAGES)
+
+
+def sources(page: str, kind: str) -> list:
+    nb = json.loads((FOLDER / f"{page}.ipynb").read_text(encoding="utf-8"))
+    return ["".join(cell["source"]) for cell in nb["cells"] if cell["cell_type"] == kind]
+
+
+def nameless(figure) -> list:
+    "What the axes of a figure lack: pictures without axes, such as photos, lack nothing."
+    shown = [ax for ax in figure.axes if ax.axison]
+    return [lack for ax in shown for lack, there in
+            (("x axis", ax.get_xlabel()), ("title", ax.get_title())) if not there] + [
+        "z axis" for ax in shown if ax.name == "3d" and not ax.get_ylabel()]
+
+
+def wrong_title(figure) -> bool:
+    "Whether a panel says loss, but shows negative numbers."
+    return any(ax.get_title() == "loss" and any(np.nanmin(line.get_ydata()) < 0 for line in ax.lines)
+               for ax in figure.axes)
+
+
+@each_page
+def test_headings_stand_once(page):
+    titles = re.findall(r"^#+ (.+)$", "\n".join(sources(page, "markdown")), re.M)
+    assert not {title for title in titles if titles.count(title) > 1}
+
+
+@each_page
+def test_no_heading_is_swallowed_by_a_code_cell(page):
+    assert not [line for source in sources(page, "code")
+                for line in re.findall(r"^# #+ .+$", source, re.M)]
+
+
+@each_page
+def test_figures_name_their_axes(page, monkeypatch):
+    monkeypatch.chdir(FOLDER)
+    project, path, space = Project(ROOT), FOLDER / f"{page}.ipynb", {"__name__": "__main__"}
+    plt.close("all")
+    count = 0
+    for cell in cells_to_run(project, path, read_notebook(project, path)):
+        exec(compile(cell.code, page, "exec"), space)
+        for figure in map(plt.figure, plt.get_fignums()):
+            count += 1
+            assert not nameless(figure) and not wrong_title(figure), cell.source
+        plt.close("all")
+    assert count > 8
+
+
+def test_a_figure_without_names_is_found():
+    figure, ax = plt.subplots()
+    assert nameless(figure) == ["x axis", "title"]
+    ax.set(xlabel="step", title="loss")
+    ax.plot([1, -1])
+    assert not nameless(figure) and wrong_title(figure)
+    plt.close(figure)
+
+
+@each_page
+def test_traps_have_names_and_questions_answers(page):
+    text = "\n".join(sources(page, "markdown"))
+    assert not re.search(r"^### The (trap|fix)$", text, re.M)
+    if page == "losses_dev":
+        assert text.count("**Question.**") == text.count("<summary>Answer</summary>") > 8
+
+
+@pytest.mark.parametrize("part, number", [(part, number) for part in QUESTIONS
+                                          for number in range(1, len(QUESTIONS[part]) + 1)])
+def test_quick_questions_have_the_right_answers(part, number):
+    "Each answer is what its expression gives."
+    asked = QUESTIONS[part][number - 1]
+    shown = eval(asked["shown"], vars(losses) | {"np": np})
+    assert matches(asked["answer"], shown), (asked["question"], shown)
+    assert "✅" in Quiz(QUESTIONS[part])(number, asked["answer"])
+    assert asked["answer"] in asked.get("choices", [asked["answer"]])
+
+
+def test_the_best_constant_of_msle():
+    "Said in the table of regression_losses_dev."
+    from tinytorch.nn import MSLELoss
+    targets = np.array([0.0, 3.0, 10.0, 200.0])
+    best = np.exp(np.log1p(targets).mean()) - 1
+    cost = [MSLELoss()(np.full(4, guess), targets).item() for guess in (0.99 * best, best, 1.01 * best)]
+    assert cost[1] == min(cost)
+    text = (FOLDER / "regression_losses_dev.ipynb").read_text(encoding="utf-8")
+    assert "| `exp(mean(log(1 + t))) - 1` |" in text

@@ -1,0 +1,221 @@
+"""Partial losses: for any split of the samples the parts add up to the loss and gradient of all."""
+import copy
+import pickle
+from zlib import crc32
+
+import numpy as np
+import pytest
+
+import tinytorch
+from tinytorch.checking import examples
+from tinytorch.core.tensor import Tensor
+from tinytorch.nn import (CrossEntropyLoss, CTCLoss, KLDivLoss, LinearCrossEntropyLoss, MSELoss,
+                          TripletMarginWithDistanceLoss)
+from tinytorch.nn.criterion import LOSSES
+from tinytorch.nn.embedding_losses import BatchLoss
+from tinytorch.scale.partial import (PartialLoss, Summary, accumulate, divisor_of, report,
+                                     summarize, value_and_gradient)
+
+tinytorch.nn.__all__
+NAMES = [name for name, loss in LOSSES.items() if loss.__module__.startswith("tinytorch.")]
+CONTRAST = [name for name in NAMES if issubclass(LOSSES[name], BatchLoss)]
+FORMULAS = [name for name in NAMES if LOSSES[name].formula is not None]
+
+
+def rng_of(name):
+    return np.random.default_rng(crc32(name.encode()))
+
+
+def cases(name, samples=12):
+    "Losses with options, and arguments of `samples` samples whose first axis is the batch."
+    rng = rng_of(name)
+    for options in ({}, *LOSSES[name].variants):
+        if "each element" in options.values():             # an option of one batch alone
+            continue
+        yield from examples(LOSSES[name], options, rng, [(samples, 4)], ["mean"])
+
+
+def cut(arguments, places):
+    return [x[places] for x in arguments]
+
+
+def whole(loss, arguments, **named):
+    "The loss and its gradient, by a call."
+    x = Tensor(arguments[0], requires_grad=True)
+    result = loss(x, *arguments[1:], **named)
+    result.backward()
+    return result.item(), x.grad
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_any_split_adds_up(name):
+    "1,000 random splits of each loss, over its options, with weights and with samples skipped."
+    rng, todo = rng_of(name), list(cases(name))
+    expected = [(*case, w := rng.integers(0, 3, 12).astype(float),
+                 whole(case[0], case[1], sample_weight=w)) for case in todo]
+    assert todo
+    for k in range(1000):
+        loss, arguments, weight, (value, _) = expected[k % len(expected)]
+        owner = rng.integers(0, rng.integers(1, 4), 12)
+        groups = [np.flatnonzero(owner == g) for g in rng.permutation(owner.max() + 1)]
+        total = sum(loss.partial(*cut(arguments, g), sample_weight=weight[g], wrt=())
+                    for g in groups)
+        assert total.mean() == pytest.approx(value, rel=1e-12, abs=1e-300)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_gradients_are_those_of_the_whole(name):
+    for loss, arguments in cases(name):
+        value, gradient = whole(loss, arguments)
+        parts = [loss.partial(*cut(arguments, k))
+                 for k in (slice(0, 5), slice(5, 5), slice(5, 6), slice(6, 12))]
+        total = sum(pickle.loads(pickle.dumps(part)) for part in parts)
+        np.testing.assert_allclose(total.mean(), value, rtol=1e-12)
+        np.testing.assert_allclose(total.gradient(), gradient, rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(loss.value_and_gradient(*arguments)[1], gradient, rtol=1e-12,
+                                   atol=1e-15)
+
+
+def test_the_mean_of_means_is_another_number():
+    loss, x, t = CrossEntropyLoss(), 9 * np.eye(5), np.array([1, 1, -100, 3, -100])
+    parts = [loss.partial(x[k], t[k]) for k in (slice(0, 3), slice(3, 5))]
+    assert sum(parts).mean() == pytest.approx(loss(x, t).item(), rel=1e-12)
+    assert abs(sum(part.mean() for part in parts) / 2 - loss(x, t).item()) > 0.1
+
+
+@pytest.mark.parametrize("name", CONTRAST)
+def test_losses_that_contrast_within_the_batch_say_so(name):
+    loss = LOSSES[name]()
+    for call in loss.partial, lambda *x: accumulate(loss, 3):
+        with pytest.raises(TypeError, match=f"{name} compares the samples of a batch"):
+            call(np.ones((4, 2)), np.ones((4, 2)))
+
+
+def test_losses_without_a_formula():
+    rng = np.random.default_rng(0)
+    def distance(a, b):
+        return ((a - b) * (a - b)).sum(axis=1)
+    triplet = TripletMarginWithDistanceLoss(distance_function=distance)
+    head = LinearCrossEntropyLoss(6, 5, label_smoothing=0.1)
+    vectors = [rng.normal(size=(9, 6)) for _ in range(3)]
+    for loss, arguments in (triplet, vectors), (head, [vectors[0], rng.integers(0, 5, 9)]):
+        value, gradient = whole(loss, arguments)
+        total = sum(loss.partial(*cut(arguments, k)) for k in (slice(0, 2), slice(2, 9)))
+        assert total.mean() == pytest.approx(value, rel=1e-12)
+        np.testing.assert_allclose(total.gradient(), gradient, rtol=1e-10, atol=1e-14)
+
+
+def test_ctc():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(9, 5, 4))
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    targets, lengths = rng.integers(1, 4, (5, 3)), np.array([9, 8, 9, 7, 9])
+    counts = np.array([1, 2, 3, 2, 1])
+    value, gradient = whole(CTCLoss(), [log_probs, targets, lengths, counts])
+    total = sum(CTCLoss().partial(log_probs[:, k], targets[k], lengths[k], counts[k])
+                for k in (slice(0, 2), slice(2, 5)))
+    assert total.mean() == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(total.gradient(), gradient, rtol=1e-10, atol=1e-14)
+
+
+def test_batchmean_and_sum():
+    rng = np.random.default_rng(0)
+    x, t = -rng.exponential(size=(7, 3)), rng.random((7, 3))
+    for loss in KLDivLoss(reduction="batchmean"), KLDivLoss(reduction="sum"):
+        total = sum(loss.partial(*cut((x, t), k)) for k in (slice(0, 2), slice(2, 7)))
+        reached = total.mean() if loss.averages else total.total
+        assert reached == pytest.approx(loss(x, t).item(), rel=1e-12)
+        np.testing.assert_allclose(value_and_gradient(loss, (x, t))[0], loss(x, t).data,
+                                   rtol=1e-12)
+
+
+def test_arguments_of_which_one_number_stands_for_all():
+    loss, rng = LOSSES["MarginRankingLoss"](margin=0.5), np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 6))
+    total = sum(loss.partial(a[k], b[k], 1.0, wrt=("input1", "input2"))
+                for k in (slice(0, 4), slice(4, 6)))
+    assert total.mean() == pytest.approx(loss(a, b, 1.0).item(), rel=1e-12)
+    np.testing.assert_array_equal(total.gradient("input1"), -total.gradient("input2"))
+
+
+def test_nothing_is_nothing():
+    part = MSELoss().partial(np.ones((0, 3)), np.ones((0, 3)))
+    assert part.mean() == 0 and sum([part, part]).divisor == 0
+    assert sum([]) + PartialLoss(2.0, 1.0) == PartialLoss(2.0, 1.0)
+
+
+def test_wrong_names_are_told():
+    with pytest.raises(ValueError, match="wrt names 'weight'.*input, target"):
+        MSELoss().partial([1.0], [1.0], wrt="weight")
+    with pytest.raises(ValueError, match="reduction is 'none'"):
+        MSELoss(reduction="none").value_and_gradient([1.0], [1.0])
+    with pytest.raises(ValueError, match="MSELoss: input has shape"):
+        MSELoss().partial(np.ones(3), np.ones(4))
+    with pytest.raises(ValueError, match="total is -1"):
+        accumulate(MSELoss(), -1)
+
+
+def test_inputs_stay_as_they_are():
+    x, t = np.ones((3, 2)), np.zeros((3, 2))
+    before = copy.deepcopy((x, t))
+    MSELoss().partial(x, t, wrt=("input", "target"))
+    np.testing.assert_array_equal((x, t), before)
+
+
+@pytest.mark.parametrize("options", [{}, {"ignore_index": 1}, {"label_smoothing": 0.2},
+                                     {"weight": np.array([1.0, 2.0, 0.5])}])
+def test_micro_batches_train_as_the_batch(options):
+    rng = np.random.default_rng(0)
+    loss, x, t = CrossEntropyLoss(**options), rng.normal(size=(10, 3)), rng.integers(0, 3, 10)
+    value, gradient = whole(loss, [x, t])
+    pieces = [slice(0, 3), slice(3, 4), slice(4, 10)]
+    step = accumulate(loss, [divisor_of(loss, x[k], t[k]) for k in pieces])
+    parameter, losses = Tensor(x, requires_grad=True), []
+    for k in pieces:
+        losses.append(step(parameter[k], t[k]))
+        losses[-1].backward()
+    assert sum(x.item() for x in losses) == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(parameter.grad, gradient, rtol=1e-12, atol=1e-15)
+
+
+def test_micro_batches_train_a_model_of_pytorch():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, t = torch.tensor(rng.normal(size=(10, 4))), rng.integers(0, 3, 10)
+    t[::3] = -100
+    models = [torch.nn.Linear(4, 3, dtype=torch.float64) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    torch.nn.functional.cross_entropy(models[0](x), torch.tensor(t)).backward()
+    loss = CrossEntropyLoss()
+    pieces = [slice(0, 1), slice(1, 3), slice(3, 10)]
+    total = sum(divisor_of(loss, np.empty((10, 3))[k], t[k]) for k in pieces)
+    for k in pieces:
+        logits = models[1](x[k])
+        part = loss.partial(logits.detach().numpy(), t[k])
+        logits.backward(torch.from_numpy(part.gradients["input"][0]) / total)
+    torch.testing.assert_close(models[1].weight.grad, models[0].weight.grad, rtol=1e-12, atol=1e-14)
+
+
+def test_summaries_add_up_in_any_order():
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(50, 4)), rng.integers(0, 4, 50)
+    x[7], t[11] = x[9], t[9]                      # ties go to the lower index
+    loss = CrossEntropyLoss(weight=np.array([1.0, 2.0, 0.5, 1.0]), ignore_index=0)
+    each = CrossEntropyLoss(loss.weight, 0, "none")(x, t).data
+    parts = [summarize(loss, x[k:k + 9], t[k:k + 9], keep=5, start=k) for k in range(0, 50, 9)]
+    for order in rng.permutation(len(parts)), rng.permutation(len(parts)):
+        told = report(loss, sum(parts[k] for k in order))
+        assert told["loss"] == pytest.approx(loss(x, t).item(), rel=1e-12)
+        assert told["perplexity"] == pytest.approx(np.exp(told["loss"]), rel=1e-12)
+        assert [w["index"] for w in told["worst"]] == np.argsort(-each, kind="stable")[:5].tolist()
+        assert told["by_class"][0] is None
+        for k in 1, 2, 3:
+            mean = each[t == k].sum() / (loss.weight[k] * (t == k).sum())
+            assert told["by_class"][k] == pytest.approx(mean, rel=1e-12)
+
+
+def test_nan_is_among_the_worst():
+    x = np.array([1.0, np.nan, 3.0, -5.0])
+    worst = summarize(MSELoss(), x, np.zeros(4), keep=2).worst
+    assert worst[0][1] == 1 and np.isnan(worst[0][0]) and worst[1] == (25.0, 3)
+    assert (Summary() + Summary()).worst == ()
