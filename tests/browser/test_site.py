@@ -334,6 +334,7 @@ def test_cells_before_run_first(watch, site):
                                                  for code in (
                                                      "count = 1", "count += 1", "alone = True",
                                                      shown[1], "count += 10", shown[2])]))
+    page.reload()
     assert (run_cell(page, 1, "count") == "2" and run_cell(page, 1, "count") == "2"
             and run_cell(page, 2, "count") == "12")
     assert "NameError" in run_cell(page, 0, "alone")
@@ -351,6 +352,7 @@ def test_a_cell_that_fails_stops_the_others_once(watch):
                lambda route: route.fulfill(json=[{"code": code, "alone": False}
                                                  for code in (
                                                      "y = 1", "1 / 0", "y += 1", shown[0])]))
+    page.reload()
     said = run_cell(page, 0, "y")
     assert "ZeroDivisionError" in said and "goes on without it" in said
     assert run_cell(page, 0) == "2"
