@@ -15,7 +15,6 @@ import threading
 import time
 import webbrowser
 from configparser import ConfigParser
-from copy import deepcopy
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,7 +40,7 @@ def tables_first(notebook) -> None:
     first = sum(marked, [])
     code = [cell for cell in first if cell.cell_type == "code"]
     rest = [parts[0][begun:], *(part for part in parts[1:] if part not in marked),
-            [deepcopy(cell) | {"outputs": []} for cell in code]]
+            [nbformat.from_dict({**cell, "outputs": []}) for cell in code]]
     for cell in (rest := sum(rest, [])):
         if cell.cell_type == "code": cell.source = f"#| code-fold: true\n{cell.source}"
     for cell in code: cell.source = f"#| echo: false\n{cell.source}"
