@@ -21,7 +21,9 @@
     if (!window.vegaEmbed) { place.remove(); return; }
     window.vegaEmbed(place, {...JSON.parse(spec), width: "container"}, {actions: false, renderer: "svg"}).then(({view}) => { place.view = view; });
   };
-  for (const place of document.querySelectorAll(".chart")) draw(place, place.querySelector("script").textContent);
+  addEventListener("DOMContentLoaded", () => {              // by then Vega is here, too
+    for (const place of document.querySelectorAll(".chart")) draw(place, place.querySelector("script").textContent);
+  });
 
   // Cells: Python runs in a worker of the page, once the reader asks for it.
   const python = document.querySelector("meta[name=pyodide]");
