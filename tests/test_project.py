@@ -171,11 +171,14 @@ def test_settings():
     assert quarto["website"]["repo-url"] == settings["git_url"]
 
 
-def requirements() -> list:
-    "The requirements in settings.ini, but those of the benchmark's peers, which follow each other."
+def requirements(without=()) -> list:
+    """The requirements in settings.ini, but those of the benchmark's peers, which follow each
+    other, and of the extras `without`.
+    """
     config = ConfigParser(delimiters=["="])
     config.read(ROOT / "settings.ini", encoding="utf-8")
-    lists = [config["DEFAULT"][name] for name in config["DEFAULT"] if name.endswith("requirements")]
+    lists = [config["DEFAULT"][name] for name in config["DEFAULT"] if name.endswith("requirements")
+             and name.removesuffix("_requirements") not in without]
     return [Requirement(text) for text in " ".join(lists).split() if text not in ("jax", "optax")]
 
 
@@ -218,12 +221,11 @@ def test_locked_releases_are_what_settings_allow():
         assert (re.search(r"--hash=sha256:[0-9a-f]{64}", entry)
                 and str(pinned.specifier).startswith("==")), entry[:80]
         locked.setdefault(canonicalize_name(pinned.name), []).append(str(pinned.specifier)[2:])
-    for requirement in requirements():
-        if requirement.name not in ("torch", "playwright", "mypy", "pyright"):
-            found = locked.get(canonicalize_name(requirement.name), [])
-            assert (found
-                    and all(requirement.specifier.contains(version)
-                            for version in found)), f"{requirement}, found {found}: run `make lock`"
+    for requirement in requirements(without=("bench", "browser", "scale", "typing")):
+        found = locked.get(canonicalize_name(requirement.name), [])
+        assert (found
+                and all(requirement.specifier.contains(version)
+                        for version in found)), f"{requirement}, found {found}: run `make lock`"
 
 
 @pytest.mark.parametrize("name", workflows())
