@@ -79,6 +79,24 @@ def test_curvature_is_that_of_small_steps(name, engine):
     assert seen
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_where_pieces_meet_the_curvature_is_theirs(name, dtype):
+    "At 0 and next to it the curvature is that of both sides, where the two sides agree."
+    for loss, arguments in calls(name, reductions=("sum",)):
+        zero, *rest = [np.asarray(x, dtype if x.dtype.kind == "f" else None) for x in arguments]
+        zero = np.zeros_like(zero)
+        try:
+            sides = [loss.curvature(zero + step, *rest) for step in (1e-3, -1e-3)]
+        except ValueError:                                     # 0 is outside its domain
+            continue
+        agree = np.isclose(*sides, rtol=0.02, atol=1e-3)
+        for step in (0, 1e-9, -1e-9, 1e-17, -1e-17):
+            found = loss.curvature(zero + zero.dtype.type(step), *rest)
+            assert np.isclose(found, sides[0], rtol=0.03, atol=2e-3)[agree].all(), (
+                f"{loss!r} beside 0 by {step}: {found}, on the sides {sides}")
+
+
 @pytest.mark.parametrize("name", NO_GRAPH)
 def test_a_loss_without_a_graph_says_why(name):
     if LOSSES[name].formula is None:
