@@ -171,14 +171,13 @@ def test_settings():
     assert quarto["website"]["repo-url"] == settings["git_url"]
 
 
-def requirements(without=()) -> list:
+def requirements(names="requirements$") -> list:
     """The requirements in settings.ini, but those of the benchmark's peers, which follow each
-    other, and of the extras `without`.
+    other; `names` says of which settings.
     """
     config = ConfigParser(delimiters=["="])
     config.read(ROOT / "settings.ini", encoding="utf-8")
-    lists = [config["DEFAULT"][name] for name in config["DEFAULT"] if name.endswith("requirements")
-             and name.removesuffix("_requirements") not in without]
+    lists = [text for name, text in config["DEFAULT"].items() if re.search(names, name)]
     return [Requirement(text) for text in " ".join(lists).split() if text not in ("jax", "optax")]
 
 
@@ -221,7 +220,7 @@ def test_locked_releases_are_what_settings_allow():
         assert (re.search(r"--hash=sha256:[0-9a-f]{64}", entry)
                 and str(pinned.specifier).startswith("==")), entry[:80]
         locked.setdefault(canonicalize_name(pinned.name), []).append(str(pinned.specifier)[2:])
-    for requirement in requirements(without=("bench", "browser", "scale", "typing")):
+    for requirement in requirements("^(dev_)?requirements$"):
         found = locked.get(canonicalize_name(requirement.name), [])
         assert (found
                 and all(requirement.specifier.contains(version)

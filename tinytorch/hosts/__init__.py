@@ -2,7 +2,7 @@
 from importlib import import_module
 from importlib.util import find_spec
 
-_FUNCTIONS = {"to_torch": "torch_host"}
+_FUNCTIONS = {"to_torch": "torch_host", "objective": "boosting", "metric": "boosting"}
 
 
 def __getattr__(name):

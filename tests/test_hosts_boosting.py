@@ -1,0 +1,240 @@
+"""The losses as objectives of gradient boosting: real training, beside the library's own
+objective where it has the same one.
+"""
+import warnings
+
+import numpy as np
+import pytest
+
+from tinytorch.checking import check_close, check_raises
+from tinytorch.hosts import metric, objective
+from tinytorch.nn import (BCEWithLogitsLoss, BinaryFocalLoss, CrossEntropyLoss, FocalLoss,
+                          HuberLoss, ListNetLoss, LogCoshLoss, MSELoss, PoissonNLLLoss,
+                          QuantileLoss, SparsemaxLoss, TripletMarginLoss, TweedieDevianceLoss)
+from test_hosts import host
+
+ROUNDS = 12
+
+
+def data(kind="real"):
+    "Return samples, labels of a kind, and weights; the first 300 are for training."
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(450, 4))
+    mean = x[:, 0] - 0.5 * x[:, 1] * x[:, 2]
+    labels = {"real": lambda: mean + rng.standard_t(3, size=450),
+              "count": lambda: rng.poisson(np.exp(0.5 * mean)),
+              "binary": lambda: mean + rng.normal(size=450) > 0,
+              "class": lambda: np.digitize(mean + 0.5 * rng.normal(size=450), [-0.7, 0.7])}
+    return x, labels[kind]().astype(float), rng.uniform(0.5, 2, 450)
+
+
+def by_xgboost(kind, own=None, **params):
+    "Return the raw scores of held-out samples."
+    xgb, (x, y, w) = host("xgboost"), data(kind)
+    params = {"min_child_weight": 0, "reg_lambda": 0, "max_depth": 3, "nthread": 1} | params
+    train = xgb.DMatrix(x[:300], y[:300], weight=w[:300])
+    booster = xgb.train(params, train, ROUNDS, obj=own)
+    return booster.predict(xgb.DMatrix(x[300:]), output_margin=True)
+
+
+def by_lightgbm(kind, objective, **params):
+    "Return the raw scores of held-out samples."
+    lgb, (x, y, w) = host("lightgbm"), data(kind)
+    params = {"objective": objective, "boost_from_average": False, "num_leaves": 6, "verbose": -1,
+              "num_threads": 1, "min_sum_hessian_in_leaf": 0} | params
+    booster = lgb.train(params, lgb.Dataset(x[:300], y[:300], weight=w[:300]), ROUNDS)
+    return booster.predict(x[300:], raw_score=True)
+
+
+def by_catboost(kind, objective, **params):
+    "Return the raw scores of held-out samples."
+    cat, (x, y, w) = host("catboost"), data(kind)
+    shown = {"class": {"eval_metric": "MultiClass", "classes_count": 3},
+             "binary": {"eval_metric": "Logloss"}}.get(kind, {"eval_metric": "RMSE"})
+    shown |= {} if kind == "class" else {"boost_from_average": False}
+    params = {"loss_function": objective, "iterations": ROUNDS, "depth": 3, "thread_count": 1,
+              "learning_rate": 0.3, "l2_leaf_reg": 0, "leaf_estimation_method": "Newton",
+              "bootstrap_type": "No",
+              "leaf_estimation_iterations": 1, "leaf_estimation_backtracking": "No",
+              "random_strength": 0, "verbose": False, "allow_writing_files": False} | shown | params
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = cat.CatBoost(params).fit(x[:300], y[:300], sample_weight=w[:300])
+    return model.predict(x[300:], prediction_type="RawFormulaVal")
+
+
+# the loss, the labels, the library's objective and its options, its first score and ours
+XGBOOST = [
+    (MSELoss(), "real", {"objective": "reg:squarederror"}, 0.5, 0.5),
+    (PoissonNLLLoss(), "count", {"objective": "count:poisson", "max_delta_step": 0}, 1.0, 0.0),
+    (TweedieDevianceLoss(1.4), "count",
+     {"objective": "reg:tweedie", "tweedie_variance_power": 1.4}, 1.0, 0.0),
+    (BCEWithLogitsLoss(), "binary", {"objective": "binary:logistic"}, 0.5, 0.0),
+    (CrossEntropyLoss(), "class", {"objective": "multi:softprob", "num_class": 3}, 0.0, 0.0)]
+
+
+@pytest.mark.parametrize("loss, kind, options, start, score", XGBOOST)
+def test_the_trees_of_xgboost(loss, kind, options, start, score):
+    theirs = by_xgboost(kind, base_score=start, **options)
+    classes = {"num_class": 3} if kind == "class" else {}
+    ours = by_xgboost(kind, objective(loss, "xgboost"), base_score=score, **classes)
+    check_close(ours, theirs, f"scores by {loss!r}", rtol=1e-3, atol=1e-3)
+
+
+LIGHTGBM = [
+    (MSELoss(), "real", "regression", {}),
+    (HuberLoss(delta=0.8), "real", "huber", {"alpha": 0.8}),
+    (PoissonNLLLoss(), "count", "poisson", {"poisson_max_delta_step": 1e-9}),
+    (TweedieDevianceLoss(1.4), "count", "tweedie", {"tweedie_variance_power": 1.4}),
+    (BCEWithLogitsLoss(), "binary", "binary", {}),
+    (CrossEntropyLoss(), "class", "multiclass", {"num_class": 3})]
+
+
+@pytest.mark.parametrize("loss, kind, name, options", LIGHTGBM)
+def test_the_trees_of_lightgbm(loss, kind, name, options):
+    theirs = by_lightgbm(kind, name, **options)
+    ours = by_lightgbm(kind, objective(loss, "lightgbm"), **options)
+    check_close(ours, theirs, f"scores by {loss!r}", rtol=1e-4, atol=1e-4)
+
+
+CATBOOST = [(MSELoss(), "real", "RMSE"), (BCEWithLogitsLoss(), "binary", "Logloss"),
+            (PoissonNLLLoss(), "count", "Poisson"),
+            (TweedieDevianceLoss(1.4), "count", "Tweedie:variance_power=1.4"),
+            (CrossEntropyLoss(), "class", "MultiClass")]
+
+
+@pytest.mark.parametrize("loss, kind, name", CATBOOST)
+def test_the_trees_of_catboost(loss, kind, name):
+    theirs, ours = by_catboost(kind, name), by_catboost(kind, objective(loss, "catboost"))
+    check_close(ours, theirs, f"scores by {loss!r}", rtol=1e-4, atol=1e-4)
+
+
+def held_out(loss, scores, kind):
+    "Return the mean loss of held-out samples."
+    return loss(np.asarray(scores, float), data(kind)[1][300:]).item()
+
+
+def test_a_quantile_is_met_as_well_as_by_the_library():
+    """The libraries set the leaves to quantiles afterwards, so that the trees differ; ours take
+    steps along the mean gradient, which want a larger rate.
+    """
+    loss = QuantileLoss(0.8)
+    theirs = by_xgboost("real", objective="reg:quantileerror", quantile_alpha=0.8, base_score=0.0)
+    ours = by_xgboost("real", objective(loss, "xgboost"), base_score=0.0, learning_rate=0.6)
+    assert held_out(loss, ours, "real") < 1.1 * held_out(loss, theirs, "real")
+    theirs = by_lightgbm("real", "quantile", alpha=0.8)
+    ours = by_lightgbm("real", objective(loss, "lightgbm"), learning_rate=0.3)
+    assert held_out(loss, ours, "real") < 1.1 * held_out(loss, theirs, "real")
+
+
+@pytest.mark.parametrize("loss, kind", [(BinaryFocalLoss(), "binary"), (LogCoshLoss(), "real"),
+                                        (FocalLoss(), "class")])
+def test_losses_that_hardly_a_library_has(loss, kind):
+    classes = {"num_class": 3} if kind == "class" else {}
+    start = held_out(loss, np.zeros((150, 3) if classes else 150), kind)
+    for scores in (
+            by_xgboost(kind, objective(loss, "xgboost"), base_score=0.0, reg_lambda=1, **classes),
+            by_lightgbm(kind, objective(loss, "lightgbm"), lambda_l2=1, **classes),
+            by_catboost(kind, objective(loss, "catboost"), l2_leaf_reg=1)):
+        assert held_out(loss, scores, kind) < 0.9 * start
+
+
+def test_the_metric_for_xgboost():
+    xgb, (x, y, w), record = host("xgboost"), data(), {}
+    test = xgb.DMatrix(x[300:], y[300:], weight=w[300:])
+    xgb.train({"eval_metric": "rmse", "nthread": 1}, xgb.DMatrix(x[:300], y[:300]), 5,
+              obj=objective(MSELoss(), "xgboost"), custom_metric=metric(MSELoss(), "xgboost"),
+              evals=[(test, "test")], evals_result=record, verbose_eval=False)
+    record = record["test"]
+    check_close(record["MSELoss"], np.square(record["rmse"]), "the metric", rtol=1e-5)
+
+
+def test_the_metric_for_lightgbm():
+    lgb, (x, y, w), record = host("lightgbm"), data(), {}
+    train = lgb.Dataset(x[:300], y[:300])
+    test = lgb.Dataset(x[300:], y[300:], weight=w[300:], reference=train)
+    lgb.train({"objective": objective(MSELoss(), "lightgbm"), "metric": "l2", "num_threads": 1,
+               "verbose": -1}, train, 5, valid_sets=[test], feval=metric(MSELoss(), "lightgbm"),
+              callbacks=[lgb.record_evaluation(record)])
+    assert metric(MSELoss(), "lightgbm")(y, y) == ("MSELoss", 0.0, False)
+    check_close(record["valid_0"]["MSELoss"], record["valid_0"]["l2"], "the metric", rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss, kind, theirs, power", [
+    (MSELoss(), "real", "RMSE", 2), (CrossEntropyLoss(), "class", "MultiClass", 1)])
+def test_the_metric_for_catboost(loss, kind, theirs, power):
+    cat, (x, y, w), records = host("catboost"), data(kind), []
+    test = cat.Pool(x[300:], y[300:], weight=w[300:])
+    classes = {"classes_count": 3} if kind == "class" else {}
+    for shown in (metric(loss, "catboost"), theirs):
+        model = cat.CatBoost({"loss_function": objective(loss, "catboost"), "eval_metric": shown,
+                              "iterations": 5, "verbose": False, "thread_count": 1,
+                              "allow_writing_files": False} | classes)
+        model.fit(x[:300], y[:300], eval_set=test)
+        records.append(next(iter(model.evals_result_["validation"].values())))
+    check_close(records[0], np.power(records[1], power), "the metric", rtol=1e-5)
+
+
+def test_estimators_of_xgboost_are_trained_as_by_train():
+    x, y, w = data("real")
+    xgb, loss = host("xgboost"), HuberLoss()
+    model = xgb.XGBRegressor(n_estimators=ROUNDS, max_depth=3, min_child_weight=0, reg_lambda=0,
+                             base_score=0.0, n_jobs=1, objective=objective(loss, "xgboost"),
+                             eval_metric=metric(loss, "xgboost"))
+    model.fit(x[:300], y[:300], sample_weight=w[:300], eval_set=[(x[300:], y[300:])], verbose=False)
+    scores = by_xgboost("real", objective(loss, "xgboost"), base_score=0.0)
+    check_close(model.predict(x[300:]), scores, "predictions of XGBRegressor", rtol=1e-4, atol=1e-4)
+    shown = model.evals_result()["validation_0"]["HuberLoss"][-1]
+    check_close(shown, held_out(loss, scores, "real"), "its metric", rtol=1e-4)
+
+
+def test_estimators_of_lightgbm_are_trained_as_by_train():
+    (x, y, w), lgb, loss = data("real"), host("lightgbm"), HuberLoss()
+    model = lgb.LGBMRegressor(n_estimators=ROUNDS, num_leaves=6, min_child_weight=0, verbose=-1,
+                              n_jobs=1, objective=objective(loss, "lightgbm"))
+    model.fit(x[:300], y[:300], sample_weight=w[:300], eval_set=[(x[300:], y[300:])],
+              eval_metric=metric(loss, "lightgbm"))
+    scores = by_lightgbm("real", objective(loss, "lightgbm"))
+    check_close(model.predict(x[300:]), scores, "predictions of LGBMRegressor")
+    check_close(model.evals_result_["valid_0"]["HuberLoss"][-1], held_out(loss, scores, "real"),
+                "its metric")
+
+
+def test_curvatures_are_positive():
+    from tinytorch.hosts.boosting import derivatives
+    scores, target = np.array([0.0, 3.0, -3.0]), np.zeros(3)
+    check_close(derivatives(HuberLoss(), "xgboost", scores, target)[1], [1, 1, 1], "Huber's")
+    focal = BinaryFocalLoss()
+    moved = np.array([0.0, 6.0, -1.0])
+    curvature = type(focal)(reduction="sum").curvature(moved[1:], np.zeros(2))
+    assert curvature.min() < 0
+    check_close(derivatives(focal, "xgboost", moved, target)[1][1:], np.abs(curvature), "focal's")
+    half = derivatives(BCEWithLogitsLoss(), "xgboost", np.zeros(1), np.ones(1))
+    check_close(half, [[-0.5], [0.25]], "a logit of 0")
+    far = derivatives(BCEWithLogitsLoss(), "xgboost", np.array([60.0]), np.ones(1))
+    assert far[1] == 1e-16
+
+
+def test_a_matrix_of_catboost_has_no_negative_eigenvalue():
+    from tinytorch.hosts.boosting import matrix
+    scores, loss = np.array([4.0, 0.0, -1.0]), FocalLoss(reduction="sum")
+    rows, targets = np.tile(scores, (3, 1)), np.full(3, 2)
+    hessian = loss.hessian_product(rows, targets, np.eye(3))
+    values = np.linalg.eigvalsh(hessian)
+    assert values[0] < -0.01
+    made = np.linalg.eigvalsh(matrix(loss, scores, 2))
+    check_close(made, np.sort(np.abs(values)), "the eigenvalues", atol=1e-9)
+
+
+def test_what_is_refused():
+    check_raises(ValueError, lambda: objective(MSELoss(), "sklearn"), "library is 'sklearn'")
+    check_raises(TypeError, lambda: objective(ListNetLoss(), "xgboost"), "groups are not passed on")
+    check_raises(TypeError, lambda: metric(TripletMarginLoss(), "lightgbm"), "anchor, positive")
+    sparsemax = objective(SparsemaxLoss(), "xgboost")
+    check_raises(TypeError, lambda: sparsemax(np.zeros(2), np.zeros((2, 3))), "SparsemaxLoss")
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    monkeypatch.setattr("tinytorch.hosts.boosting.find_spec", lambda name: None)
+    check_raises(ImportError, lambda: objective(MSELoss(), "catboost"),
+                 "pip install 'tinytorch-losses[hosts]'")
