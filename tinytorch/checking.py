@@ -238,7 +238,7 @@ def sample(domain: Domain, rng, shape: tuple) -> np.ndarray:
 # by Loss.rows
 SHAPES = {False: ((), (1,), (5,), (3, 4), (2, 3, 4)), True: ((4,), (5, 3), (2, 3, 4), (2, 3, 2, 2))}
 
-
+# %% ../nbs/machinery/checking_dev.ipynb #37fb0da3
 def shapes_of(loss_class, shapes=None) -> list:
     "Those of `shapes` that the loss takes."
     return [shape for shape in shapes or SHAPES[loss_class.rows]
@@ -273,7 +273,7 @@ def draw_arguments(loss, kind: tuple, shape: tuple, rng) -> list:
     return [draw_argument(loss, argument, domain, shape, rng)
             for argument, domain in zip(loss.domain, kind)]
 
-
+# %% ../nbs/machinery/checking_dev.ipynb #8938c305
 def draw_options(loss_class, options: dict, shape: tuple, rng) -> dict:
     """`options` in which the words 'each class', 'each element' and 'each column' became random
     positive weights.
@@ -317,7 +317,7 @@ def textbook_nll(row, target, weight=None, ignore_index=-100, label_smoothing=0.
     return (sum(-weight[c] * smooth[c] * row[c] for c in range(len(row))),
             weight[target] if np.ndim(target) == 0 else 1.0)
 
-
+# %% ../nbs/machinery/checking_dev.ipynb #5cad5c10
 TEXTBOOK = {"MSELoss": lambda x, t: (x - t) ** 2, "L1Loss": lambda x, t: abs(x - t),
             "HuberLoss": textbook_huber,
             "SmoothL1Loss": lambda x, t, beta=1.0: textbook_huber(
@@ -637,7 +637,7 @@ def pieces_of(size: int):
         for module, name, before in sizes:
             setattr(module, name, before)
 
-
+# %% ../nbs/machinery/checking_dev.ipynb #0638bdf9
 def results_of(loss, arguments, upstream) -> list:
     "Return the loss and the gradients that there are, as arrays."
     return [loss(*arguments).data,
@@ -919,7 +919,7 @@ def edition_check(name: str) -> Check | None:
 
 FAILED = set()             # the exercises that failed since Python was started
 
-
+# %% ../nbs/machinery/checking_dev.ipynb #649b3e9f
 def check_exercise(function) -> None:
     """Raise AssertionError with what `tito test` says unless the function answers its exercise.
 

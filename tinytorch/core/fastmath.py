@@ -81,7 +81,7 @@ def recast(x, letter):
 def bits(x): return recast(x, "i")
 def number(i): return recast(i, "f")
 
-
+# %% ../../nbs/machinery/fastmath_dev.ipynb #969f3eeb
 def compiled(formula):
     """Decorator: `formula(x)` for NumPy, and the same as instructions where Numba compiles a call
     with a float32 or float64.

@@ -49,7 +49,7 @@ def derivatives(loss, library: str, scores, target, weight=None) -> tuple:
     weight = np.asarray(weight, np.float64).reshape(-1, *[1] * (scores.ndim - 1))
     return gradient * weight, curvature * weight
 
-
+# %% ../../nbs/hosts/boosting_dev.ipynb #e994b66d
 def mean_loss(loss, scores, target, weight=None) -> float:
     "Return the mean loss of scores."
     weight = None if weight is None or len(weight) == 0 else np.asarray(weight, np.float64)
@@ -112,7 +112,7 @@ class CatObjective:
         hessian = matrix(self.loss, scores, target)
         return (-weight * gradient[0]).tolist(), (-weight * hessian).tolist()
 
-
+# %% ../../nbs/hosts/boosting_dev.ipynb #5e16f592
 class CatMetric:
     "A metric of CatBoost: the mean loss, the smaller the better."
     no_jit = True
@@ -152,7 +152,7 @@ def check_boosting(loss, library: str) -> None:
                         "label for each sample. Choose a loss of (input, target).")
     check_traceable(loss)
 
-
+# %% ../../nbs/hosts/boosting_dev.ipynb #2e2dffad
 def objective(loss, library: str):
     """Return a loss as the objective of a boosting library, for raw scores.
 

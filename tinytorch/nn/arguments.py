@@ -102,7 +102,7 @@ def spread(name: str, option: str, array: np.ndarray, shape: tuple) -> np.ndarra
                          "Give one number for each element, or for each of the last "
                          "axis.") from None
 
-
+# %% ../../nbs/machinery/arguments_dev.ipynb #5138c6d2
 def sample_weights(name: str, value, shape: tuple) -> np.ndarray:
     """Return one weight for each sample.
 
@@ -364,7 +364,7 @@ def outside_classes(name: str, target, shape: tuple, classes: int, ignored, igno
                               f"{shape} has "
                               f"classes 0..{classes - 1}. {fix}")
 
-
+# %% ../../nbs/machinery/arguments_dev.ipynb #f146f95e
 def class_indices(name: str, target: np.ndarray, shape: tuple, ignore_index: int | None = None):
     """Return `target` as indices into the classes of an input of `shape`, and a mask of the ignored
     samples or None.

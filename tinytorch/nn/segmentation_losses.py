@@ -154,7 +154,7 @@ def through_softmax(share, slope, shape):
     "Return the slope for the logits of shares with this slope."
     return (share * (slope - (slope * share).sum(axis=1, keepdims=True))).reshape(shape)
 
-
+# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #79d89bdd
 def class_tversky(input, target, *, classes, alpha, beta, smooth, ignore_index):
     """1 minus the mean Tversky index of the classes of each row, and its slope.
 
@@ -241,7 +241,7 @@ class TverskyLoss(RowLoss):
         problem = self.state(rows, pixels, formula=type(self).of_classes, divisor=len(rows))
         return problem.but(options=problem.options | {"classes": input.shape[axis]})
 
-
+# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #fa2febe7
 class DiceLoss(TverskyLoss):
     """1 minus the Dice coefficient of each sample's region, `(2 * both + smooth) / (prediction +
     target + smooth)`, from logits.

@@ -184,7 +184,7 @@ def divisor_of(loss, *inputs, sample_weight=None) -> float:
         return run_call(loss, inputs, sample_weight)[0].divisor
     return float(Evaluation(loss, loss.prepare(*inputs), sample_weight).state().divisor)
 
-
+# %% ../../nbs/scale/partial_dev.ipynb #e1db6fdc
 def accumulate(loss, total):
     """Return the loss of a micro-batch whose mean divides by that of the whole batch.
 

@@ -239,7 +239,7 @@ def with_exercise(project, name, unknown):
     if not close or "did you mean" in str(unknown): raise unknown
     raise TitoError(f"There is no module or exercise '{name}'; did you mean '{close[0]}'?", 2)
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #2d423cd7
 def to_check(project, paths, picked):
     """Of each module with exercises: itself, the names of its notebooks that are meant, and the
     exercises that are.
@@ -347,7 +347,7 @@ def check_exercises(project, module, names=None, timeout=EXERCISE, only=None):
     if text := next_step(project, module, results, every): console.print(text, style="dim")
     return all(said.mark == "✅" for _, said in results)
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #cbaf57f6
 def next_step(project, module, results, every):
     """What to do now: look at a hint, export a notebook that is complete, or begin with another
     exercise.
@@ -377,7 +377,7 @@ def times_saved(todo):
     "When each notebook of the modules was saved."
     return {path: path.stat().st_mtime_ns for module, _, _ in todo for path in module.notebooks}
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #0429973f
 def watch_exercises(project, todo, timeout, seen):
     "Check the exercises of a notebook whenever it is saved at another time than was seen."
     console.print("Watching. Save the notebook to check it again; Ctrl-C ends.", style="dim")
@@ -420,7 +420,7 @@ def hint(names: Exercise):
         console.print(part if "```" in part
                       else textwrap.fill(part, min(console.width, 100), break_long_words=False))
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #d33255c3
 @app.command(rich_help_panel="Students")
 def reset(names: Exercise):
     "Put the blank of one exercise back, after a copy of the notebook; nothing else changes."
@@ -442,7 +442,7 @@ def free_port(wanted: int) -> int:
             free.bind(("127.0.0.1", port))
             return free.getsockname()[1]
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #4cf05c56
 @app.command(rich_help_panel="Students")
 def start(module: Annotated[str,
                             typer.Argument(metavar="MODULE", help="04_losses, losses, 04 or 4.")],
@@ -487,7 +487,7 @@ def release(dest: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new o
                   f"{sum(e.points for e in found)} points, "
                   "no line of a solution.")
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #9042dd90
 @app.command(rich_help_panel="Instructors")
 def grade(
         folder: Annotated[Path, typer.Argument(
@@ -613,7 +613,7 @@ def show_points(project):
         console.print(f"{module.folder.name}  {bar(got, of)}  {got} of {of} points"
                       + ("" if got else f"; tito test {module.number} checks"))
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #72d565b8
 def mark(good, text): return Text(f"✓ {text}", "green") if good else Text(f"✗ {text}", "red")
 
 # %% ../../nbs/tito/cli_dev.ipynb #a129b602
@@ -646,10 +646,10 @@ def demo(out: Folder = None):
     from tinytorch.tito.demo import show_off
     show_off(console, out or project.root / "_demo")
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #166297c3
 Names = Optional[list[str]]
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #44fbe643
 @app.command(rich_help_panel="Project")
 def bench(
     quick: Annotated[
@@ -680,7 +680,7 @@ def bench(
     bench(console, quick=quick, only=only or (), ours=engine or (), peers=peer or (), memory=memory,
           out=out, show_file=show)
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #88595769
 @app.command(rich_help_panel="Project")
 def evaluate(
     loss: Annotated[str, typer.Option("--loss", metavar="NAME", help="CrossEntropyLoss, or another loss of an input and a target.")],
@@ -714,7 +714,7 @@ def evaluate(
     out.write_text(text + "\n", encoding="utf-8")
     console.print(text)
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #aca69a5c
 @app.command(rich_help_panel="Project")
 def docs(preview: Annotated[bool, typer.Option("--preview", help="Show it at an address on this machine and build it again when a file changes, until Ctrl-C.")] = False,
          browser: Annotated[bool, typer.Option(" /--no-browser", help="Only print the address.", show_default=False)] = True):

@@ -207,7 +207,7 @@ def read_notebook(project, path):
     check_characters(name, text, nb)
     return nb
 
-
+# %% ../../nbs/tito/notebooks_dev.ipynb #fb1e3fee
 def check_characters(name, text, nb):
     "Raise a TitoError if the notebook holds half of a character, `\\ud83d` without what follows it: no file can."
     if "\\ud" not in text.lower(): return

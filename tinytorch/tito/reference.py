@@ -61,7 +61,7 @@ def forms() -> dict:
     return {functional._name(loss): loss for loss in LOSSES.values()
             if loss.__module__.startswith("tinytorch.")}
 
-
+# %% ../../nbs/tito/reference_dev.ipynb #93d88b42
 @lru_cache
 def names(module: str) -> dict:
     """The public names of a module of `MODULES`, in the order of its source, and what they stand
@@ -351,7 +351,7 @@ VARIANTS = {
 def cells(notebook: Path) -> list:
     return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
 
-
+# %% ../../nbs/tito/reference_dev.ipynb #c6494358
 def formulas(root: Path, loss_class) -> list:
     "The formulas of a loss, in LaTeX: those that its lesson shows between the loss before and it."
     module, name, found = loss_class.__module__, loss_class.__name__, []
@@ -394,7 +394,7 @@ def reduced(loss_class) -> str:
             + r"\sum_i s_i \ell_i & \texttt{sum} \\ (s_1 \ell_1,\ s_2 \ell_2,\ \dots) "
             r"& \texttt{none} \end{cases}")
 
-
+# %% ../../nbs/tito/reference_dev.ipynb #41980c7a
 def mathematics(root: Path, loss_class) -> str:
     "The formulas and the reductions of a loss, as Markdown."
     text = "".join(f"$$\n{formula}\n$$\n\n"

@@ -60,7 +60,7 @@ def call_filter(machine: str) -> bytes:
                         2, sys.byteorder) + bytes([yes, no]) + value.to_bytes(4, sys.byteorder)
                     for code, yes, no, value in steps)
 
-
+# %% ../../nbs/tito/sandbox_dev.ipynb #9a0c15e3
 def refuse_calls() -> None:
     "Put the filter in force, for good, where there is one."
     machine = platform.machine()
@@ -116,7 +116,7 @@ def libraries(programs: list) -> list:
                           errors="replace", timeout=60).stdout
     return sorted(set(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", told, re.M)))
 
-
+# %% ../../nbs/tito/sandbox_dev.ipynb #4b805339
 @functools.lru_cache(maxsize=1)
 def shown() -> tuple:
     "Python and NumPy: the paths that are shown, and those in them that are not."
@@ -163,7 +163,7 @@ def package_paths() -> list:
     "Where Python finds the packages."
     return list(dict.fromkeys(str(folder.parent) for folder in package_folders()))
 
-
+# %% ../../nbs/tito/sandbox_dev.ipynb #a6798979
 def python_command(folder: str, arguments: list, limits: dict, paths: list, program: str) -> list:
     plan = {"limits": limits, "paths": paths, "program": os.path.join(folder, arguments[0]),
             "arguments": arguments[1:]}
@@ -175,7 +175,7 @@ def unprotected(folder, arguments: list, limits: dict = LIMITS) -> list:
     return python_command(str(Path(folder).resolve()), arguments, limits, package_paths(),
                           str(Path(__file__).resolve()))
 
-
+# %% ../../nbs/tito/sandbox_dev.ipynb #34fe9c6e
 @functools.lru_cache(maxsize=1)
 def protection() -> str:
     "Why no sandbox can be made here, and what to do; empty if it works."
