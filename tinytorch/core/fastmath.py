@@ -41,8 +41,12 @@ class Value:
         return Value(self.builder, code)
 
     def compare(self, sign, other):
-        return Value(self.builder, self.builder.fcmp_ordered(sign, self.value, self.operand(other), flags=["contract"])
-                     if self.is_float else self.builder.icmp_signed(sign, self.value, self.operand(other)))
+        return Value(
+            self.builder,
+            self.builder.fcmp_ordered(sign, self.value, self.operand(other), flags=["contract"])
+            if self.is_float
+            else self.builder.icmp_signed(sign, self.value, self.operand(other)),
+        )
 
     def __add__(self, other): return self.emit("add", self, other)
     def __sub__(self, other): return self.emit("sub", self, other)

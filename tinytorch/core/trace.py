@@ -88,7 +88,12 @@ class Recorder:
         op, args = ALIASES.get(op, op), [self.take(x) for x in args]
         if op not in NUMBERS | TRUTHS | {"where"}:
             raise Untraceable(f"uses np.{op}")
-        if op == "exp" and args[0].op == "subtract" and args[0].args[1].op == "log" and not args[0].args[1].wide:
+        if (
+            op == "exp"
+            and args[0].op == "subtract"
+            and args[0].args[1].op == "log"
+            and not args[0].args[1].wide
+        ):
             a, (b,) = args[0].args[0], args[0].args[1].args
             return Traced(self,
                           self.node("multiply", self.node("exp", a), self.node("reciprocal", b)))

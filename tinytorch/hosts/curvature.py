@@ -19,12 +19,14 @@ from ..nn.evaluation import Evaluation
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #015e3a47
 # name -> for each argument: (t, y, *arguments) -> t
-RULES = {"add": (lambda t, y, a, b: t, lambda t, y, a, b: t),
-         "subtract": (lambda t, y, a, b: t, lambda t, y, a, b: -t),
-         "multiply": (lambda t, y, a, b: t * b, lambda t, y, a, b: t * a),
-         "divide": (lambda t, y, a, b: t / b, lambda t, y, a, b: -t * y / b),
-         "power": (lambda t, y, a, b: t * power_slope(a, b), lambda t, y, a, b: t * y * np.log(a)),
-         "where": (None, lambda t, y, c, a, b: where(c, t, 0), lambda t, y, c, a, b: where(c, 0, t))}
+RULES = {
+    "add": (lambda t, y, a, b: t, lambda t, y, a, b: t),
+    "subtract": (lambda t, y, a, b: t, lambda t, y, a, b: -t),
+    "multiply": (lambda t, y, a, b: t * b, lambda t, y, a, b: t * a),
+    "divide": (lambda t, y, a, b: t / b, lambda t, y, a, b: -t * y / b),
+    "power": (lambda t, y, a, b: t * power_slope(a, b), lambda t, y, a, b: t * y * np.log(a)),
+    "where": (None, lambda t, y, c, a, b: where(c, t, 0), lambda t, y, c, a, b: where(c, 0, t)),
+}
 RULES |= {name: (rule,) for name, rule in {
     "negative": lambda t, y, a: -t, "positive": lambda t, y, a: t, "same": lambda t, y, a: t,
     "square": lambda t, y, a: 2 * t * a,

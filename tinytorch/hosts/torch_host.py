@@ -125,7 +125,10 @@ class Value(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx, _, *changes):
-        slopes, samples = Slopes.apply(ctx.program, *ctx.saved_tensors), len(ctx.program.stated.samples)
+        slopes, samples = (
+            Slopes.apply(ctx.program, *ctx.saved_tensors),
+            len(ctx.program.stated.samples),
+        )
         parts = [(slope * t).sum(-1) if slope.ndim > samples else slope * t
                  for slope, t in zip(slopes, direction(changes, slopes))]
         return sum(parts[1:], parts[0])

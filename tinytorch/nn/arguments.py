@@ -324,8 +324,10 @@ def check_classes(name: str, shape: tuple, axis: int, least: int = 2) -> None:
         raise ValueError(f"{name}: input has shape {shape}, but it needs a class axis: (C,), (N, "
                          "C) or (N, C, d1, ...).")
     if shape[axis] < least:
-        raise ValueError(f"{name}: input has shape {shape}, so there is one class, whose probability is always 1: nothing "
-                         f"can be learned. For one score for each sample, and targets of 0 and 1, use BCEWithLogitsLoss.")
+        raise ValueError(
+            f"{name}: input has shape {shape}, so there is one class, whose probability is always 1: nothing "
+            f"can be learned. For one score for each sample, and targets of 0 and 1, use BCEWithLogitsLoss."
+        )
 
 
 def check_whole(name: str, target: np.ndarray) -> None:

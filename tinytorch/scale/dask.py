@@ -230,11 +230,13 @@ def finish(pair, averages: bool, dtype) -> np.ndarray:
 
 def reduced(loss, parts, dtype):
     "Return the lazy scalar that an array of pairs (total, divisor) gives."
-    pair = parts.sum(axis=tuple(range(parts.ndim - 1)), split_every=TREE) if parts.ndim > 1 else parts
+    pair = (
+        parts.sum(axis=tuple(range(parts.ndim - 1)), split_every=TREE) if parts.ndim > 1 else parts
+    )
     return pair.map_blocks(finish, loss.averages, dtype, drop_axis=0, dtype=dtype,
                            meta=np.empty((), dtype))
 
-
+# %% ../../nbs/scale/dask_dev.ipynb #25673ff2
 def value(loss, inputs, sample_weight=None):
     "Return the lazy loss of Dask arrays: a scalar, or an array of the samples."
     if isinstance(loss, LinearCrossEntropy):
@@ -476,9 +478,14 @@ class ByClass(Lazy):
         self.starts = tuple(np.cumsum([0, *logits.chunks[1]])[:-1].tolist())
         self.weights = list(zip(self.arrays, self.marks))[2:]
         count = 4 if self.soft else 3
-        self.pieces = pieces = self.run(stats_step, self.samples + "az", [self.starts, self.classes],
-                                        list(zip(self.arrays, self.marks)), new_axes={"z": count},
-                                        adjust_chunks={"a": 1})
+        self.pieces = pieces = self.run(
+            stats_step,
+            self.samples + "az",
+            [self.starts, self.classes],
+            list(zip(self.arrays, self.marks)),
+            new_axes={"z": count},
+            adjust_chunks={"a": 1},
+        )
         self.stats = da.reduction(pieces, keep_stats, merge, axis=pieces.ndim - 2, keepdims=True,
                                   combine=merge, dtype=float, split_every=TREE,
                                   concatenate=True, meta=np.empty((0,) * pieces.ndim))

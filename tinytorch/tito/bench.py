@@ -126,12 +126,15 @@ class Compiled(Torch):
         return self.torch.compile(lambda input, *rest: criterion(input, *rest), dynamic=False)
 
 # %% ../../nbs/tito/bench_dev.ipynb #97ad26ce
-OPTAX = {       # our name: optax's losses, arguments -> the loss of each sample
+OPTAX = {  # our name: optax's losses, arguments -> the loss of each sample
     "MSELoss": lambda losses, x, t: losses.squared_error(x, t),
     "HuberLoss": lambda losses, x, t: losses.huber_loss(x, t),
     "SmoothL1Loss": lambda losses, x, t: losses.huber_loss(x, t),
     "BCEWithLogitsLoss": lambda losses, x, t: losses.sigmoid_binary_cross_entropy(x, t),
-    "CrossEntropyLoss": lambda losses, x, t: losses.softmax_cross_entropy_with_integer_labels(x, t, axis=class_axis(x.shape))}
+    "CrossEntropyLoss": lambda losses, x, t: losses.softmax_cross_entropy_with_integer_labels(
+        x, t, axis=class_axis(x.shape)
+    ),
+}
 
 # %% ../../nbs/tito/bench_dev.ipynb #a6595bad
 class Jax:

@@ -42,7 +42,8 @@ from .exercises import (BEGIN, END, FILE, REGION, blank, collect,
                                       function_names, judge, listed, parse, plan_for)
 
 # %% ../../nbs/tito/grade_dev.ipynb #011f3041
-from .feedback import as_csv, harmless, misnamed, name_of, read_comments, write_marks, write_text
+from .feedback import as_csv, harmless, misnamed
+from .feedback import name_of, read_comments, write_marks, write_text
 from .judge import BLANK, RIGHT, WRONG, Verdict
 from .notebooks import EXPORTS, TitoError, code_cells, read_notebook, write_file
 

@@ -15,7 +15,8 @@ from itertools import combinations
 
 import numpy as np
 
-from .checks import Check, Mistake, make_check, no_numbers, same_results, wrong_results
+from .checks import Check, Mistake, make_check
+from .checks import no_numbers, same_results, wrong_results
 
 # %% ../../nbs/tito/mutants_dev.ipynb #e547e319
 SIGNS = "Compare the signs with those of the formula."

@@ -121,7 +121,9 @@ def signatures_in(code: str):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             made = next((part for part in node.body if isinstance(node, ast.ClassDef)
                          and getattr(part, "name", "") == "__init__"), node)
-            arguments = ast.unparse(getattr(made, "args", ast.arguments([], [], None, [], [], None, [])))
+            arguments = ast.unparse(
+                getattr(made, "args", ast.arguments([], [], None, [], [], None, []))
+            )
             kind = "class" if isinstance(node, ast.ClassDef) else "def"
             returns = getattr(node, "returns", None)
             line = (f"{kind} {node.name}({arguments.removeprefix('self, ').removeprefix('self')})"
@@ -260,15 +262,28 @@ def own_pictures(page: str, site: Path, up: str) -> str:
 LESSON = re.compile(r"\d\d_")           # folders whose notebooks run anywhere, also in the page
 TITLE = re.compile(r'<header id="title-block-header".*?</header>', re.S)
 
-
+# %% ../../nbs/tito/pages_dev.ipynb #8bde83fa
 def launch(notebook: str, up: str, settings) -> str:
     "The links that open `notebook`, a path below `nbs/`, elsewhere."
     repository = f"{settings['user']}/{settings['repo']}"
-    places = {
-        "JupyterLab": (f"http://localhost:8888/lab/tree/nbs/{notebook}", "on this machine, where tito start has opened it"),
-        "Colab": (f"https://colab.research.google.com/github/{repository}/blob/{settings['branch']}/nbs/{notebook}", "in Google Colab"),
-        "Binder": (f"https://mybinder.org/v2/gh/{repository}/{settings['branch']}?labpath=nbs/{notebook}", "in JupyterLab on mybinder.org"),
-    } if LESSON.match(notebook) else {}
+    places = (
+        {
+            "JupyterLab": (
+                f"http://localhost:8888/lab/tree/nbs/{notebook}",
+                "on this machine, where tito start has opened it",
+            ),
+            "Colab": (
+                f"https://colab.research.google.com/github/{repository}/blob/{settings['branch']}/nbs/{notebook}",
+                "in Google Colab",
+            ),
+            "Binder": (
+                f"https://mybinder.org/v2/gh/{repository}/{settings['branch']}?labpath=nbs/{notebook}",
+                "in JupyterLab on mybinder.org",
+            ),
+        }
+        if LESSON.match(notebook)
+        else {}
+    )
     links = [f'<a href="{address}" title="Open this notebook {where}">{name}</a>'
              for name, (address, where) in places.items()]
     links.append(f'<a href="{up}notebooks/{notebook}" download title="This page as a '

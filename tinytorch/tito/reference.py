@@ -311,7 +311,13 @@ def linked(text: str, itself: str = "") -> str:
     "`text` with links to papers and to other entries."
     for pattern, address in PAPERS.items():
         text = re.sub(pattern, lambda found: f"[{found[0]}]({address}{found[1]})", text)
-    return re.sub(r"`(\w+)`", lambda found: found[0] if found[1] == itself or found[1] not in places() else entry_link(found[1]), text)
+    return re.sub(
+        r"`(\w+)`",
+        lambda found: (
+            found[0] if found[1] == itself or found[1] not in places() else entry_link(found[1])
+        ),
+        text,
+    )
 
 
 def entry_link(name: str) -> str:
@@ -514,7 +520,11 @@ def shown(steps: list) -> str:
     for source, got in steps:
         waiting.append(source)
         if got:
-            text += "\n```python\n" + "\n".join(waiting) + f"\n```\n\n::: {{.cell-output .cell-output-display}}\n<pre><code>{html.escape(got, quote=False)}</code></pre>\n:::\n"
+            text += (
+                "\n```python\n"
+                + "\n".join(waiting)
+                + f"\n```\n\n::: {{.cell-output .cell-output-display}}\n<pre><code>{html.escape(got, quote=False)}</code></pre>\n:::\n"
+            )
             waiting = []
     return text + ("\n```python\n" + "\n".join(waiting) + "\n```\n" if waiting else "")
 
@@ -550,8 +560,10 @@ def parameters(thing, itself: str) -> str:
 def facts(thing) -> str:
     "What the registry says of a loss."
     function = next(name for name, loss in forms().items() if loss is thing)
-    return (table(("Argument", "Holds", "Gradient"), arguments(thing))
-            + f"\n**Task:** {thing.task}. **Compiled:** {compiled(thing)}. **Function:** [`F.{function}`](functional.qmd#{function}).\n")
+    return (
+        table(("Argument", "Holds", "Gradient"), arguments(thing))
+        + f"\n**Task:** {thing.task}. **Compiled:** {compiled(thing)}. **Function:** [`F.{function}`](functional.qmd#{function}).\n"
+    )
 
 
 def described(root: Path, thing, name: str, module: str) -> str:
@@ -633,9 +645,11 @@ OWN = """
 def index_page() -> str:
     "The list of all public names, and how a formula becomes a loss."
     text = front("Reference", "Every public name of TinyTorch in one line, by module")
-    text += ("## A loss of your own\n\nA formula returns the loss of each sample and its slope. Two "
-             "lines make it a loss with reductions, weights, checks and a gradient:\n"
-             f"{shown(run_example('index', OWN, 'core.tensor'))}\n")
+    text += (
+        "## A loss of your own\n\nA formula returns the loss of each sample and its slope. Two "
+        "lines make it a loss with reductions, weights, checks and a gradient:\n"
+        f"{shown(run_example('index', OWN, 'core.tensor'))}\n"
+    )
     for module in MODULES:
         text += f"## {title(module)}\n\n[`tinytorch.{module}`]({page(module)})\n\n"
         for name, thing in names(module).items():
