@@ -241,7 +241,7 @@ class TverskyLoss(RowLoss):
         problem = self.state(rows, pixels, formula=type(self).of_classes, divisor=len(rows))
         return problem.but(options=problem.options | {"classes": input.shape[axis]})
 
-# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #fa2febe7
+
 class DiceLoss(TverskyLoss):
     """1 minus the Dice coefficient of each sample's region, `(2 * both + smooth) / (prediction +
     target + smooth)`, from logits.

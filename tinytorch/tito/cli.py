@@ -626,8 +626,8 @@ def check_home(project, must=False):
     `must` be the project's.
     """
     home = Path(nbs.__file__).resolve().parents[2]
-    elsewhere = not must and project.lib.name != __package__.partition(".")[0]
-    if home == project.root or elsewhere: return
+    if home == project.root: return
+    if not must and project.lib.name != __package__.partition(".")[0]: return
     text = f"This tito belongs to {home}, not to {project.root}: run {INSTALL} there."
     if must: raise TitoError(text)
     console.print(f"Note: Python imports another tinytorch than this project's. {text}",
