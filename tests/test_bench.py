@@ -62,9 +62,14 @@ def printed(call):
     return console.file.getvalue()
 
 
-SMALL = [(peer, name, shape) for peer in bench.PEERS for name in NAMES for shape in shapes_of(LOSSES[name], [(7, 5), (2, 5, 3, 4)] if LOSSES[name].rows else [(10,)])
-         # it is slow
-         if peer != "compile" or (name, shape) in {("HuberLoss", (10,)), ("CrossEntropyLoss", (7, 5))}]
+SMALL = [
+    (peer, name, shape)
+    for peer in bench.PEERS
+    for name in NAMES
+    for shape in shapes_of(LOSSES[name], [(7, 5), (2, 5, 3, 4)] if LOSSES[name].rows else [(10,)])
+    # it is slow
+    if peer != "compile" or (name, shape) in {("HuberLoss", (10,)), ("CrossEntropyLoss", (7, 5))}
+]
 
 
 def need(peer):
@@ -75,10 +80,10 @@ def need(peer):
 @pytest.mark.parametrize("peer, name, shape", SMALL)
 def test_peer_computes_the_same(peer, name, shape):
     need(peer)
-    racer, arrays = bench.PEERS[peer](), bench.arguments(name, shape)
+    racer, arrays = bench.PEERS[peer](), bench.bench_arguments(name, shape)
     for gradient in (True, False) if racer.has(name) else ():
         result = racer.prepare(name, arrays, gradient)()
-        assert bench.difference(result, bench.reference(name, arrays, gradient)) == ""
+        assert bench.mismatch(result, bench.reference(name, arrays, gradient)) == ""
         assert (result[1] is not None) == gradient
 
 
@@ -90,14 +95,14 @@ def test_peers_have_the_losses_of_their_libraries():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_our_engines_are_found_by_name_and_start_anew(name):
-    arrays = bench.arguments(name, (6, 4) if LOSSES[name].rows else (20,))
+    arrays = bench.bench_arguments(name, (6, 4) if LOSSES[name].rows else (20,))
     before = [x.copy() for x in arrays]
     for engine in bench.engines():
         ours = bench.Ours(engine)
         with ours.session():
             call = ours.prepare(name, arrays, True)
             # not added up
-            assert [bench.difference(call(), bench.reference(name, arrays, True))
+            assert [bench.mismatch(call(), bench.reference(name, arrays, True))
                     for _ in range(2)] == ["", ""]
             loss, gradient = ours.prepare(name, arrays, False)()
             assert gradient is None and not loss.requires_grad
@@ -108,12 +113,12 @@ def test_our_engines_are_found_by_name_and_start_anew(name):
 def test_every_contender_has_its_own_copy(racer):
     if racer in bench.PEERS:
         need(racer)
-    arrays = bench.arguments("HuberLoss", (20,))
+    arrays = bench.bench_arguments("HuberLoss", (20,))
     expected = [bench.as_numbers(x).copy() for x in bench.reference("HuberLoss", arrays, True)]
     call = (bench.PEERS[racer]() if racer in bench.PEERS
             else bench.Ours(racer)).prepare("HuberLoss", arrays, True)
     arrays[0][:] = 7
-    assert bench.difference(call(), expected) == ""
+    assert bench.mismatch(call(), expected) == ""
 
 
 WRONG = {
@@ -136,7 +141,7 @@ def test_who_computes_something_else_is_left_out(change, text):
     assert text in cell["left_out"]["torch"] and list(cell["left_out"]) == ["torch"]
     assert list(cell["times"]) == ["numpy", "jax"]
     assert f"torch is left out of MSELoss 10: {cell['left_out']['torch']}\n" in printed(
-        lambda console: bench.show(console, results(cell)))
+        lambda console: bench.show_tables(console, results(cell)))
 
 
 def test_who_fails_is_left_out_with_the_reason():
@@ -150,10 +155,10 @@ def test_who_fails_is_left_out_with_the_reason():
 
 def test_a_small_softmax_that_is_wrong_is_noticed():
     "Among many classes most slopes are small beside the target's, but they count."
-    arrays = bench.arguments("CrossEntropyLoss", (4, 5000))
+    arrays = bench.bench_arguments("CrossEntropyLoss", (4, 5000))
     loss, slope = map(bench.as_numbers, bench.reference("CrossEntropyLoss", arrays, True))
     wrong = np.where(np.abs(slope) < 1e-3 * np.abs(slope).max(), 0, slope)
-    assert bench.difference((loss, wrong), (loss, slope)) == "its gradient differs from ours"
+    assert bench.mismatch((loss, wrong), (loss, slope)) == "its gradient differs from ours"
 
 
 def test_every_contender_runs_once_a_round_in_turn(monkeypatch):
@@ -171,7 +176,9 @@ def test_grid_covers_the_registry():
     pairs = bench.grid()
     assert {name for name, _ in pairs} >= set(NAMES)
     assert [shape for name, shape in pairs if name == "MSELoss"] == list(bench.ELEMENTS)
-    assert [shape for name, shape in pairs if name == "CrossEntropyLoss"] == list(bench.CLASSES)
+    assert [shape for name, shape in pairs if name == "CrossEntropyLoss"] == list(
+        bench.LOGIT_SHAPES
+    )
     assert set(bench.grid(["NLLLoss"], quick=True)) == {("NLLLoss", shape) for shape in bench.QUICK
                                                         if len(shape) == 2}
     with pytest.raises(TitoError, match="There is no loss MSE; there are .*MSELoss"):
@@ -181,17 +188,19 @@ def test_grid_covers_the_registry():
 @pytest.mark.parametrize("name", NAMES)
 def test_arguments_lie_in_the_domain(name):
     shape = shapes_of(LOSSES[name], [(2, 7, 3), (2, 7)])[0] if LOSSES[name].rows else (3_000_000,)
-    arrays = bench.arguments(name, shape)
+    arrays = bench.bench_arguments(name, shape)
     assert arrays[0].shape == shape and all(x.dtype in (np.float32, np.int64) for x in arrays)
     loss = LOSSES[name]()
     loss.problem(*loss.fit(*arrays))          # raises where they do not
 
 
 def test_bytes_that_must_move():
-    pair = bench.arguments("MSELoss", (10,))
+    pair = bench.bench_arguments("MSELoss", (10,))
     assert bench.traffic(pair, False) == 80 and bench.traffic(pair, True) == 120
-    assert (bench.traffic(bench.arguments("CrossEntropyLoss", (32, 10)), True) == 2 * 32 * 10 * 4
-            + 32 * 8)
+    assert (
+        bench.traffic(bench.bench_arguments("CrossEntropyLoss", (32, 10)), True)
+        == 2 * 32 * 10 * 4 + 32 * 8
+    )
 
 
 def test_ratios_in_the_table():
@@ -222,18 +231,18 @@ def test_geometric_mean():
 def test_json_round_trip(tmp_path):
     file = tmp_path / "figures" / "results.json"
     before = results(cell({"numpy": 1.5e-6}), cell({"numpy": 2.0})) | {"imports": {"numpy": 0.1}}
-    bench.save(before, file)
-    assert bench.load(file) == before == json.loads(file.read_text(encoding="utf-8"))
-    assert printed(lambda console: bench.bench(
-                       console,
-                       show_file=file)) == printed(lambda console: bench.show(console, before))
+    bench.save_results(before, file)
+    assert bench.load_results(file) == before == json.loads(file.read_text(encoding="utf-8"))
+    assert printed(lambda console: bench.bench(console, show_file=file)) == printed(
+        lambda console: bench.show_tables(console, before)
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "3"])
 def test_other_files_are_refused(tmp_path, text):
     (tmp_path / "other.json").write_text(text)
     with pytest.raises(TitoError, match="other.json holds no results"):
-        bench.load(tmp_path / "other.json")
+        bench.load_results(tmp_path / "other.json")
 
 
 def test_absent_peers_are_named(monkeypatch):
@@ -254,7 +263,7 @@ def test_a_run_says_who_is_absent_and_saves(monkeypatch, tmp_path):
     assert ("torch is left out" in text and "jax is left out" in text
             and "Other programs are running" in text)
     assert "Other programs ran during 100% of the samples" in text
-    saved = bench.load(file)
+    saved = bench.load_results(file)
     assert ([c["shape"] for c in saved["cells"]] == [[10], [100_000], [1_000_000]]
             and saved["imports"] == {"numpy": 0.1, "tinytorch": 0.1})
     assert str(file) in text.replace("\n", "")
@@ -281,8 +290,10 @@ def test_import_times_are_of_new_processes():
 
 
 def test_pictures_of_few_rows():
-    code = ("import matplotlib; matplotlib.use('Agg'); from tinytorch.tito import bench; import sys, json; "
-            "[bench.draw(r).canvas.draw() for r in json.load(sys.stdin)]; print('drawn')")
+    code = (
+        "import matplotlib; matplotlib.use('Agg'); from tinytorch.tito import bench; import sys, json; "
+        "[bench.draw(r).canvas.draw() for r in json.load(sys.stdin)]; print('drawn')"
+    )
     many = [results(cell({"numpy": 1.0})),
             results(cell({"numpy": 1.0, "torch": 2.0}, shape=(3, 4))),
             results(cell({"numpy": 1.0, "numba": 0.5, "torch": 2.0}),
@@ -293,5 +304,5 @@ def test_pictures_of_few_rows():
 
 
 def test_published_results_can_be_shown():
-    published = bench.load(ROOT / "nbs" / "tito" / "bench.json")
-    assert "geometric mean" in printed(lambda console: bench.show(console, published))
+    published = bench.load_results(ROOT / "nbs" / "tito" / "bench.json")
+    assert "geometric mean" in printed(lambda console: bench.show_tables(console, published))

@@ -216,10 +216,10 @@ def test_the_largest_of_very_small_numbers():
 def test_a_kept_loop_is_not_used_by_another_version(tmp_path, monkeypatch):
     monkeypatch.setattr(loops, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(loops, "execute", lambda path: SimpleNamespace(loop=path))
-    before = loops.load("loop = 1")
+    before = loops.load_loop("loop = 1")
     (tmp_path / "other").mkdir()
     other = tmp_path / "other" / "fastmath.py"
     other.write_text("changed")
-    assert loops.load("loop = 1") == before
+    assert loops.load_loop("loop = 1") == before
     monkeypatch.setattr(loops.fastmath, "__file__", str(other))
-    assert loops.load("loop = 1") != before
+    assert loops.load_loop("loop = 1") != before

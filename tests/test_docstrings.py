@@ -21,7 +21,7 @@ MODULES = ["tinytorch.amp", "tinytorch.core.engine", "tinytorch.core.tensor",
 PUBLIC = {name: thing for module in reference.MODULES if module != "nn.functional"
           for name, thing in reference.names(module).items()}
 METHODS = {f"{name}.{method}": function for name, thing in PUBLIC.items()
-           for method, function in reference.methods(thing).items()}
+           for method, function in reference.methods_of(thing).items()}
 # neither take nor return any
 NO_ARRAYS = {"manual_seed", "LinearCrossEntropyOptions", "engine", "GradScaler"}
 # are returned, not called
@@ -37,7 +37,7 @@ def test_examples(name):
 
 def missing(name: str, thing) -> list:
     "What the docstring of a public name does not say."
-    doc = reference.parse(thing.__doc__)
+    doc = reference.parse_docstring(thing.__doc__)
     wanted = (["Shapes"] * (name not in NO_ARRAYS | RECORDS) + ["Errors"] * (name not in RECORDS)
               + ["Range", "Source"] * (name in LOSSES))
     unsaid = [key for key in wanted if name in PUBLIC and not reference.said(thing, key)]
@@ -49,7 +49,9 @@ def missing(name: str, thing) -> list:
 
 @pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
 def test_docstring_leaves_nothing_out(name):
-    assert missing(name, (PUBLIC | METHODS)[name]) == [], f"complete the docstring of {name} in its notebook, then run `tito export`"
+    assert missing(name, (PUBLIC | METHODS)[name]) == [], (
+        f"complete the docstring of {name} in its notebook, then run `tito export`"
+    )
 
 
 @pytest.mark.parametrize("name", [name for name, thing in PUBLIC.items() if reference.properties(thing)])
@@ -62,7 +64,7 @@ def test_properties_have_a_meaning(name):
 def test_function_has_the_parameters_of_its_loss(name):
     loss, function = reference.forms()[name], getattr(tinytorch.nn.functional, name)
     known = {*inspect.signature(loss).parameters, *loss.domain,
-             *reference.parse(function.__doc__).parts}
+             *reference.parse_docstring(function.__doc__).parts}
     if function.__module__ == "tinytorch.nn.functional":
         assert not inspect.signature(function).parameters.keys() - known
 
@@ -75,5 +77,7 @@ def test_a_gap_is_seen():
         - Errors: none.
         """
     assert missing("half", half) == ["scale", "example"]
-    assert missing("HuberLoss", type("HuberLoss", (), {"__init__": lambda self, delta=1.0: None, "__doc__": "Huber."})) == [
-        "Shapes", "Errors", "Range", "Source", "delta", "example"]
+    assert missing(
+        "HuberLoss",
+        type("HuberLoss", (), {"__init__": lambda self, delta=1.0: None, "__doc__": "Huber."}),
+    ) == ["Shapes", "Errors", "Range", "Source", "delta", "example"]

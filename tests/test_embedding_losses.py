@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import tinytorch
-from tinytorch.checking import cast, check_close, check_gradient, check_raises, gradients_of
+from tinytorch.checking import with_dtypes, check_close, check_gradient, check_raises, gradients_of
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import (
     ArcFaceLoss, CircleLoss, CosineDistanceLoss, CosineEmbeddingLoss, CosineSimilarity,
@@ -451,10 +451,10 @@ def test_far_and_cold(loss, size):
     dtype = "float64" if size > 1e30 else "float32"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = each(loss, *arguments(loss, *cast([size * A, size * B], dtype)))
+        found = each(loss, *arguments(loss, *with_dtypes([size * A, size * B], dtype)))
         check_close(found, each(loss, *arguments(loss)), f"{loss!r} of vectors about {size:g} long",
                     rtol=1e-3, atol=1e-3)
-        for x, y in zip(slopes(loss, *arguments(loss, *cast([size * A, size * B], dtype))),
+        for x, y in zip(slopes(loss, *arguments(loss, *with_dtypes([size * A, size * B], dtype))),
                         slopes(loss, *arguments(loss))):
             check_close(size * x.astype(float), y, "its slope", rtol=1e-2,
                         atol=1e-3 * np.abs(y).max())
@@ -463,8 +463,8 @@ def test_far_and_cold(loss, size):
 @each_batch
 def test_dtype_is_kept_and_halves_are_computed_in_float32(loss):
     for dtype, rtol in ("float16", 1e-3), ("float32", 1e-5), ("float64", 1e-12):
-        small = cast(arguments(loss), dtype)
-        exact = cast(small, "float64")
+        small = with_dtypes(arguments(loss), dtype)
+        exact = with_dtypes(small, "float64")
         upstream = np.ones(each(loss, *small).shape, dtype)
         pairs = [(each(loss, *small), each(loss, *exact)),
                  *zip(gradients_of(with_options(loss, reduction="none"), small, upstream),

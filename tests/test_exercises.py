@@ -19,7 +19,18 @@ import numpy as np
 import pytest
 
 from tinytorch.checking import check_of
-from tinytorch.mistakes import KNOWN, at, bce, bce_logits, hot, log_soft, lse, sigmoid, soft, zero_times
+from tinytorch.mistakes import (
+    MISTAKES_BY_NAME,
+    at,
+    bce,
+    bce_logits,
+    one_hot_rows,
+    log_soft,
+    lse,
+    logistic,
+    soft,
+    zero_times,
+)
 from tinytorch.tito.answers import answer
 from tinytorch.tito import exercises as exercises_module, judge
 from tinytorch.tito.exercises import find_exercises, function_names, reset, solution_lines
@@ -29,7 +40,9 @@ from tinytorch.tito.notebooks import Project, TitoError, code_cells, read_notebo
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)
 LESSON = PROJECT.find("04")
-CHECKS = {name: from_data(to_data(check_of(name, np.random.default_rng(7)))) for name in KNOWN}
+CHECKS = {
+    name: from_data(to_data(check_of(name, np.random.default_rng(7)))) for name in MISTAKES_BY_NAME
+}
 
 
 def judged(name, function):
@@ -37,7 +50,11 @@ def judged(name, function):
     return judge.judged(CHECKS[name], function)
 
 
-MISTAKES = [(name, text, code) for name, known in KNOWN.items() for text, _, code in known.mistakes]
+MISTAKES = [
+    (name, text, code)
+    for name, known in MISTAKES_BY_NAME.items()
+    for text, _, code in known.mistakes
+]
 
 
 @pytest.mark.parametrize("name, text, code", MISTAKES, ids=[f"{name}: {text[:60]}" for name, text, _ in MISTAKES])
@@ -53,7 +70,10 @@ def in_place(e, t):
 
 
 def last_dropped(logits, target):
-    value, slope = -at(log_soft(logits), target), np.exp(log_soft(logits)) - hot(logits, target)
+    value, slope = (
+        -at(log_soft(logits), target),
+        np.exp(log_soft(logits)) - one_hot_rows(logits, target),
+    )
     value[-1], slope[-1] = 0, 0
     return value, slope
 
@@ -70,33 +90,135 @@ UNSEEN = [
     ("squared_error", in_place, "changes its input `input`"),
     ("squared_error", lambda input, target: None, "returns None"),
     ("squared_error", lambda input, target: (input - target) ** 2, "should return 2 results"),
-    ("squared_error", lambda input, target: (2 * (input - target), (input - target) ** 2), "is what the slope"),
-    ("squared_error", lambda input, target: ((input - target) ** 2, np.zeros_like(input)), "is 0 everywhere"),
-    ("squared_error", lambda input, target: (3 * (input - target) ** 2, 2 * (input - target)), "3 times too large"),
-    ("squared_error", lambda input, target: ((input - target) ** 2 / input.shape[-1], 2 * (input - target)), "is divided by the length of a row"),
-    ("squared_error", lambda input, target: (-(input - target) ** 2, 2 * (input - target)), "opposite sign"),
-    ("squared_error", lambda input, target: (((input - target) ** 2)[:, None], 2 * (input - target)), "has an axis too many"),
-    ("squared_error", lambda input, target: ((input - target).astype(np.int64) ** 2, 2 * (input - target)), "whole numbers"),
-    ("squared_error", lambda input, target: (input * input, 2 * (input - target)), "does not depend on `target`"),
+    (
+        "squared_error",
+        lambda input, target: (2 * (input - target), (input - target) ** 2),
+        "is what the slope",
+    ),
+    (
+        "squared_error",
+        lambda input, target: ((input - target) ** 2, np.zeros_like(input)),
+        "is 0 everywhere",
+    ),
+    (
+        "squared_error",
+        lambda input, target: (3 * (input - target) ** 2, 2 * (input - target)),
+        "3 times too large",
+    ),
+    (
+        "squared_error",
+        lambda input, target: ((input - target) ** 2 / input.shape[-1], 2 * (input - target)),
+        "is divided by the length of a row",
+    ),
+    (
+        "squared_error",
+        lambda input, target: (-((input - target) ** 2), 2 * (input - target)),
+        "opposite sign",
+    ),
+    (
+        "squared_error",
+        lambda input, target: (((input - target) ** 2)[:, None], 2 * (input - target)),
+        "has an axis too many",
+    ),
+    (
+        "squared_error",
+        lambda input, target: ((input - target).astype(np.int64) ** 2, 2 * (input - target)),
+        "whole numbers",
+    ),
+    (
+        "squared_error",
+        lambda input, target: (input * input, 2 * (input - target)),
+        "does not depend on `target`",
+    ),
     ("squared_error", lambda input, target: ("a", "b"), "numbers are wanted"),
     ("squared_error", lambda input: (input, input), "TypeError"),
     ("absolute_error", loops_one_short, "only in the last"),
-    ("absolute_error", lambda input, target: (np.abs(input - target) + 1e-3, np.sign(input - target)), "value"),
-    ("huber", lambda input, target, delta: (undefined, delta), "NameError"),       # noqa: F821
+    (
+        "absolute_error",
+        lambda input, target: (np.abs(input - target) + 1e-3, np.sign(input - target)),
+        "value",
+    ),
+    ("huber", lambda input, target, delta: (undefined, delta), "NameError"),  # noqa: F821
     ("huber", lambda input, target: (input, target), "it has no argument `delta`"),
-    ("binary_cross_entropy_with_logits", lambda logits, target, pos_weight=1.0: bce_logits(logits, target, pos_weight, slope=sigmoid(logits)), "slope of `logits`"),
-    ("binary_cross_entropy_with_logits", lambda logits, target, pos_weight=1.0: bce_logits(logits, target, pos_weight)[:2], "should return 3 results"),
-    ("logsumexp", lambda input, dim=-1, keepdim=False: np.log(np.exp(input - 100).sum(axis=dim, keepdims=keepdim)) + 100, "infini"),
-    ("log_softmax", lambda input, dim=-1: input - np.expand_dims(np.log(np.exp(input - 5).sum(axis=dim)) + 5, dim), "infini"),
+    (
+        "binary_cross_entropy_with_logits",
+        lambda logits, target, pos_weight=1.0: bce_logits(
+            logits, target, pos_weight, slope=logistic(logits)
+        ),
+        "slope of `logits`",
+    ),
+    (
+        "binary_cross_entropy_with_logits",
+        lambda logits, target, pos_weight=1.0: bce_logits(logits, target, pos_weight)[:2],
+        "should return 3 results",
+    ),
+    (
+        "logsumexp",
+        lambda input, dim=-1, keepdim=False: (
+            np.log(np.exp(input - 100).sum(axis=dim, keepdims=keepdim)) + 100
+        ),
+        "infini",
+    ),
+    (
+        "log_softmax",
+        lambda input, dim=-1: (
+            input - np.expand_dims(np.log(np.exp(input - 5).sum(axis=dim)) + 5, dim)
+        ),
+        "infini",
+    ),
     ("log_softmax", lambda input, dim=-1: 2 * log_soft(input, dim), "2 times too large"),
-    ("nll", lambda log_probs, target: (-at(log_probs, target)[:, None], -hot(log_probs, target)), "has an axis too many"),
+    (
+        "nll",
+        lambda log_probs, target: (
+            -at(log_probs, target)[:, None],
+            -one_hot_rows(log_probs, target),
+        ),
+        "has an axis too many",
+    ),
     ("cross_entropy", last_dropped, "only in the last"),
-    ("cross_entropy", lambda logits, target: (-at(log_soft(logits), target), 2 * (np.exp(log_soft(logits)) - hot(logits, target))), "2 times too large"),
-    ("cross_entropy", lambda logits, target: (-at(log_soft(logits), 0 * target), np.exp(log_soft(logits)) - hot(logits, target)), "does not depend on `target`"),
-    ("cross_entropy", lambda logits, target: (-at(log_soft(logits), target), (np.exp(log_soft(logits)) - hot(logits, target)).T), "transposed"),
-    ("soft_cross_entropy", lambda logits, target: soft(logits, target, value=-zero_times(target, log_soft(logits)).sum(-1, keepdims=True)), "has an axis too many"),
-    ("smooth_labels", lambda target, label_smoothing: target.__imul__(1 - label_smoothing) + label_smoothing / target.shape[-1], "changes its input `target`"),
-    ("class_weights", lambda target, weight, ignored: np.where(ignored, 0, weight[target]), "should return 2 results"),
+    (
+        "cross_entropy",
+        lambda logits, target: (
+            -at(log_soft(logits), target),
+            2 * (np.exp(log_soft(logits)) - one_hot_rows(logits, target)),
+        ),
+        "2 times too large",
+    ),
+    (
+        "cross_entropy",
+        lambda logits, target: (
+            -at(log_soft(logits), 0 * target),
+            np.exp(log_soft(logits)) - one_hot_rows(logits, target),
+        ),
+        "does not depend on `target`",
+    ),
+    (
+        "cross_entropy",
+        lambda logits, target: (
+            -at(log_soft(logits), target),
+            (np.exp(log_soft(logits)) - one_hot_rows(logits, target)).T,
+        ),
+        "transposed",
+    ),
+    (
+        "soft_cross_entropy",
+        lambda logits, target: soft(
+            logits, target, value=-zero_times(target, log_soft(logits)).sum(-1, keepdims=True)
+        ),
+        "has an axis too many",
+    ),
+    (
+        "smooth_labels",
+        lambda target, label_smoothing: (
+            target.__imul__(1 - label_smoothing) + label_smoothing / target.shape[-1]
+        ),
+        "changes its input `target`",
+    ),
+    (
+        "class_weights",
+        lambda target, weight, ignored: np.where(ignored, 0, weight[target]),
+        "should return 2 results",
+    ),
 ]
 
 
@@ -223,7 +345,7 @@ ALTERNATIVES = [
                                 -np.eye(log_probs.shape[-1])[target])),
     ("nll",
      lambda log_probs, target: (-np.take_along_axis(log_probs, target[:, None], 1).ravel(),
-                                -hot(log_probs, target))),
+                                -one_hot_rows(log_probs, target))),
     ("class_weights",
      lambda target, weight, ignored: (np.take(weight, target) * ~ignored,
                                       (np.take(weight, target)
@@ -357,13 +479,20 @@ def test_a_student_works(student):
     assert (first.returncode == 1 and "⬜ squared_error" in first.stdout and "❌" not in first.stdout
             and "📈 Progress: 0 of" in first.stdout)
     write(student, "squared_error", "    error = input - target\n    return error * error, error")
-    write(student, "cross_entropy", "    logs = log_softmax(logits)\n    return -logs[np.arange(len(target)), target], np.exp(logs)")
+    write(
+        student,
+        "cross_entropy",
+        "    logs = log_softmax(logits)\n    return -logs[np.arange(len(target)), target], np.exp(logs)",
+    )
     write(student, "absolute_error", "    return np.abs(input - target), np.sign(input - target)")
     write(student, "nll", "    return (")
     second = tito(student, "test", "04").stdout
     assert ("❌ squared_error: the slope" in second and "2 times too small" in second
             or "half the square" in second or "factor 2" in second)
-    assert "squared_error(input=[4.], target=[1.]): the slope of `input` should be [6.], but is [3.]" in second
+    assert (
+        "squared_error(input=[4.], target=[1.]): the slope of `input` should be [6.], but is [3.]"
+        in second
+    )
     assert ("🚧 cross_entropy: waits for log_softmax" in second and "✅ absolute_error" in second
             and "❌ nll: SyntaxError in line" in second)
     assert "⬜ huber" in second and "📈 Progress: 1 of" in second
@@ -614,7 +743,10 @@ def test_the_first_lines_are_of_this_lesson_and_the_last_is_the_next_step(studen
             and "⬜ nbs/04_losses/ranking_losses_dev.ipynb: not begun" in "\n".join(lines))
     assert len(lines) < 45 and lines[-1] == "A hint: tito hint 04 huber"
     tito(student, "reset", "huber")
-    assert tito(student, "test", "04").stdout.splitlines()[-1] == "Next: absolute_error in nbs/04_losses/losses_dev.ipynb"
+    assert (
+        tito(student, "test", "04").stdout.splitlines()[-1]
+        == "Next: absolute_error in nbs/04_losses/losses_dev.ipynb"
+    )
 
 
 def test_all_of_a_notebook_is_to_be_exported(student):
@@ -638,7 +770,7 @@ def test_an_endless_loop_is_named_while_it_runs(student):
 @pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
 def test_hints_are_plain_text(exercise):
     for hint in exercise.hints:
-        text = exercises_module.plain(hint)
+        text = exercises_module.plain_text(hint)
         assert not set("$\\{}") & set(re.sub(r"`[^`]*`", "", text)), text
 
 
@@ -659,7 +791,10 @@ def test_another_spelling_of_a_marker_is_refused(marker):
 def test_any_end_of_line_is_cut(end):
     nb = {"source": end.join(["def f():", "    ### BEGIN SOLUTION", "    return 1",
                               "    ### END SOLUTION"])}
-    assert exercises_module.blank(exercises_module.text_of(nb)) == "def f():\n    # YOUR CODE HERE\n    raise NotImplementedError()"
+    assert (
+        exercises_module.blank(exercises_module.text_of(nb))
+        == "def f():\n    # YOUR CODE HERE\n    raise NotImplementedError()"
+    )
 
 
 # Odd files: one sentence, nothing lost

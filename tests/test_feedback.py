@@ -16,16 +16,17 @@ import pytest
 from test_grade import LESSON, MODULE, PROJECT, command, hand_in, right, safe
 
 from tinytorch.tito import grade as grading
-from tinytorch.tito.copies import alike, shape
+from tinytorch.tito.copies import similar, shape
 from tinytorch.tito.exercises import Exercise, listed
 from tinytorch.tito.feedback import Comment, read_comments
 from tinytorch.tito.grade import Mark, grade, read_names, submissions, write_out
 from tinytorch.tito.judge import RIGHT, WRONG, Verdict
 from tinytorch.tito.notebooks import TitoError
 
-EXERCISES = [Exercise("huber", "losses_dev.ipynb", "", "def huber():\n    raise NotImplementedError()",
-                 2),
-        Exercise("nll", "losses_dev.ipynb", "", "def nll():\n    raise NotImplementedError()", 3)]
+EXERCISES = [
+    Exercise("huber", "losses_dev.ipynb", "", "def huber():\n    raise NotImplementedError()", 2),
+    Exercise("nll", "losses_dev.ipynb", "", "def nll():\n    raise NotImplementedError()", 3),
+]
 KNOWN = {"huber": "def huber():\n    return 1", "nll": "def nll():\n    return 2"}
 
 
@@ -201,7 +202,9 @@ def test_comments_that_cannot_be_understood_are_told(tmp_path, text, said):
 
 def test_other_spreadsheets(tmp_path):
     file = tmp_path / "comments.csv"
-    file.write_bytes("\ufeffstudent;exercise;points;comment\r\nann;huber;0,5;\"nearly; almost\"\r\n;;;\r\n".encode())
+    file.write_bytes(
+        "\ufeffstudent;exercise;points;comment\r\nann;huber;0,5;\"nearly; almost\"\r\n;;;\r\n".encode()
+    )
     assert read_comments(file, {"huber": 2}) == {("ann", "huber"): Comment(
                                                      "nearly; almost", 0.5, 2)}
 
@@ -244,15 +247,15 @@ def test_whole_submissions_are_compared():
     mine = answers(1)
     renamed = {name: text.replace("total", "t").replace("value", "v")
                for name, text in mine.items()}
-    assert alike({"ann": mine, "bob": renamed, "eve": answers(2)}, ours,
+    assert similar({"ann": mine, "bob": renamed, "eve": answers(2)}, ours,
                  {}) == [("ann", "bob", 6, 6, False)]
     five = renamed | {"one": OWN.format("one", 7)}
-    assert alike({"ann": mine, "bob": five}, ours, {}) == [("ann", "bob", 5, 6, False)]
+    assert similar({"ann": mine, "bob": five}, ours, {}) == [("ann", "bob", 5, 6, False)]
     four = five | {"two": OWN.format("two", 7)}
-    assert alike({"ann": mine, "bob": four}, ours, {}) == []
+    assert similar({"ann": mine, "bob": four}, ours, {}) == []
     few = answers(1, NAMES[:3])
-    assert alike({"ann": few, "bob": few}, ours, {}) == []
-    assert alike({"ann": few, "bob": few}, ours, {"ann": ["x"], "bob": ["x"]}) == []
+    assert similar({"ann": few, "bob": few}, ours, {}) == []
+    assert similar({"ann": few, "bob": few}, ours, {"ann": ["x"], "bob": ["x"]}) == []
 
 
 def test_nobody_is_accused_of_the_obvious():
@@ -261,23 +264,23 @@ def test_nobody_is_accused_of_the_obvious():
     ours = {name: [OWN.format(name, 99), f"def {name}(x, y):\n    raise NotImplementedError()"]
             for name in NAMES}
     for number in 2, 3, 10:
-        assert alike({i: obvious | answers(i, NAMES[:4]) for i in range(number)}, ours, {}) == []
-        assert alike({i: {name: each[number % 2] for name, each in ours.items()}
+        assert similar({i: obvious | answers(i, NAMES[:4]) for i in range(number)}, ours, {}) == []
+        assert similar({i: {name: each[number % 2] for name, each in ours.items()}
                       for i in range(number)},
                      ours, {}) == []
-    assert alike({i: answers(1) for i in range(10)}, ours, {}) == []
-    assert len(alike({i: answers(1) if i < 3 else answers(i) for i in range(20)}, ours, {})) == 3
+    assert similar({i: answers(1) for i in range(10)}, ours, {}) == []
+    assert len(similar({i: answers(1) if i < 3 else answers(i) for i in range(20)}, ours, {})) == 3
 
 
 def test_the_same_file_is_listed(tmp_path):
     ours = {name: [OWN.format(name, 1)] for name in NAMES}
     files = {"ann": "a", "bob": "a", "eve": "b"}
-    assert alike({who: {name: each[0] for name, each in ours.items()} for who in files}, ours,
+    assert similar({who: {name: each[0] for name, each in ours.items()} for who in files}, ours,
                  {}) == []
     blanks = {name: f"def {name}(x, y):\n    raise NotImplementedError()" for name in NAMES}
-    assert alike({"ann": blanks, "bob": blanks}, {name: [text] for name, text in blanks.items()},
+    assert similar({"ann": blanks, "bob": blanks}, {name: [text] for name, text in blanks.items()},
                  files) == []
-    assert alike({who: {name: each[0] for name, each in ours.items()} for who in files}, ours,
+    assert similar({who: {name: each[0] for name, each in ours.items()} for who in files}, ours,
                  files) == [("ann", "bob", 6, 6, True)]
 
 
@@ -303,10 +306,12 @@ def test_the_whole_way(tmp_path, monkeypatch):
     """
     folder, out, ran, mark = tmp_path / "in", tmp_path / "out", [], grading.mark
     folder.mkdir()
-    bodies = {"squared_error": "e = np.subtract(input, target)\n    return e**2, e + e",
-              "absolute_error": "e = input - target\n    return np.sqrt(e * e) + 0 * e, np.sign(e) * 1.0",
-              "huber": "e = input - target\n    small = abs(e) <= delta\n    return np.where(small, e**2 / 2, delta * (abs(e) - delta / 2)), np.where(small, e, delta * np.sign(e))",
-              "smooth_labels": "return (1 - label_smoothing) * target + label_smoothing / target.shape[-1] + 0"}
+    bodies = {
+        "squared_error": "e = np.subtract(input, target)\n    return e**2, e + e",
+        "absolute_error": "e = input - target\n    return np.sqrt(e * e) + 0 * e, np.sign(e) * 1.0",
+        "huber": "e = input - target\n    small = abs(e) <= delta\n    return np.where(small, e**2 / 2, delta * (abs(e) - delta / 2)), np.where(small, e, delta * np.sign(e))",
+        "smooth_labels": "return (1 - label_smoothing) * target + label_smoothing / target.shape[-1] + 0",
+    }
     hand_in_all(folder, "doejane_LATE_11_901_losses_dev", bodies)
     hand_in_all(folder, "roebob_12_902_losses_dev",
                 {name: re.sub(r"\be\b", "difference", text) for name, text in bodies.items()})

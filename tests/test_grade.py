@@ -113,7 +113,7 @@ def test_no_copy_of_the_course_is_shown(tmp_path, monkeypatch):
     """Wherever one is installed: only folders of Python and NumPy are shown, and nothing else in
     them.
     """
-    paths, others = sandbox.shown()
+    paths, others = sandbox.shown_paths()
     (tmp_path / "look.py").write_text("import os\nprint(*[os.path.join(top, name) for top, _, "
                                       "files in os.walk('/') if not top.startswith('/proc') for "
                                       "name in files], sep='\\n')")
@@ -217,12 +217,21 @@ def test_every_call_of_the_filter_is_refused():
 NOISE = ("import os\n    for fd in range(3, 30):\n        try: os.write(fd, DATA)\n        except "
          "OSError: pass\n    os._exit(0)")
 FIRST = '{"start": "squared_error"}\\n'
-ATTACKS = {      # name: (body of squared_error, what the feedback on it must say)
+ATTACKS = {  # name: (body of squared_error, what the feedback on it must say)
     "loops": ("while True: pass", "still running after"),
     "sleeps": ("import time; time.sleep(600)", "still running after"),
-    "stops_itself": ("import os, signal; os.kill(os.getpid(), signal.SIGSTOP); import time; time.sleep(600)", "still running after"),
-    "forks": ("import os\n    if os.fork() == 0:\n        os.setsid(); import time; time.sleep(600)\n    return input, target", "Error"),
-    "threads": ("import threading, time\n    threading.Thread(target=time.sleep, args=(30,)).start()\n    return input, target", "can't start new thread"),
+    "stops_itself": (
+        "import os, signal; os.kill(os.getpid(), signal.SIGSTOP); import time; time.sleep(600)",
+        "still running after",
+    ),
+    "forks": (
+        "import os\n    if os.fork() == 0:\n        os.setsid(); import time; time.sleep(600)\n    return input, target",
+        "Error",
+    ),
+    "threads": (
+        "import threading, time\n    threading.Thread(target=time.sleep, args=(30,)).start()\n    return input, target",
+        "can't start new thread",
+    ),
     "exits": ("import os; os._exit(0)", "ended the Python process"),
     "exits_politely": ("raise SystemExit", "SystemExit"),
     "interrupts": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
@@ -231,31 +240,85 @@ ATTACKS = {      # name: (body of squared_error, what the feedback on it must sa
     "allocates": ("return bytearray(10 * 2**30)", "MemoryError"),
     "recurses": ("return squared_error(input, target)", "RecursionError"),
     "prints": ("print('✅ passed', 'all tests passed', flush=True)", "returns None"),
-    "patches": ("for name in ('allclose', 'isclose', 'array_equal', 'errstate', 'frombuffer'): setattr(np, name, lambda *a, **k: True)\n    return input, target", ""),
-    "patches_the_worker": ("import sys\n    for module in list(sys.modules.values()):\n        for f in ('pack', 'answer', 'verdict', 'same', 'packed', 'dumps'):\n"
-                           "            if hasattr(module, f): setattr(module, f, lambda *a, **k: True)\n    return input, target", ""),
-    "looks_for_results": ("import gc, sys, base64\n    want = (input - target) ** 2\n    seen = [x for x in gc.get_objects() if isinstance(x, np.ndarray) and x is not want and x.shape == want.shape and (x == want).all()]\n"
-                          "    frame, texts = sys._getframe(), []\n    while frame: texts += [str(v) for v in frame.f_locals.values()]; frame = frame.f_back\n"
-                          "    text = base64.b64encode(want.tobytes()).decode()\n    plain = base64.b64encode(input.tobytes()).decode()\n"
-                          "    raise RuntimeError(f'results {len(seen)} {any(text in t for t in texts)} inputs {any(plain in t for t in texts)}')", "results 0 False inputs True"),
-    "writes_without_end": ("import os\n    while True:\n        for fd in range(3, 30):\n            try: os.write(fd, b'x' * 10**6)\n            except OSError: pass", "no answer"),
+    "patches": (
+        "for name in ('allclose', 'isclose', 'array_equal', 'errstate', 'frombuffer'): setattr(np, name, lambda *a, **k: True)\n    return input, target",
+        "",
+    ),
+    "patches_the_worker": (
+        "import sys\n    for module in list(sys.modules.values()):\n        for f in ('pack', 'answer', 'verdict', 'same', 'packed', 'dumps'):\n"
+        "            if hasattr(module, f): setattr(module, f, lambda *a, **k: True)\n    return input, target",
+        "",
+    ),
+    "looks_for_results": (
+        "import gc, sys, base64\n    want = (input - target) ** 2\n    seen = [x for x in gc.get_objects() if isinstance(x, np.ndarray) and x is not want and x.shape == want.shape and (x == want).all()]\n"
+        "    frame, texts = sys._getframe(), []\n    while frame: texts += [str(v) for v in frame.f_locals.values()]; frame = frame.f_back\n"
+        "    text = base64.b64encode(want.tobytes()).decode()\n    plain = base64.b64encode(input.tobytes()).decode()\n"
+        "    raise RuntimeError(f'results {len(seen)} {any(text in t for t in texts)} inputs {any(plain in t for t in texts)}')",
+        "results 0 False inputs True",
+    ),
+    "writes_without_end": (
+        "import os\n    while True:\n        for fd in range(3, 30):\n            try: os.write(fd, b'x' * 10**6)\n            except OSError: pass",
+        "no answer",
+    ),
     "writes_many_lines": (NOISE.replace("DATA", "b'{}\\\\n' * 10**6"), "no answer"),
     "writes_deep_json": (NOISE.replace("DATA", "b'[' * 10**5 + b'\\\\n'"), "no answer"),
     "writes_lists": (NOISE.replace("DATA", "b'[' + b'[],' * 10**6 + b'[]]\\\\n'"), "no answer"),
     "writes_a_huge_number": (NOISE.replace("DATA", "b'1' * 10**5 + b'\\\\n'"), "no answer"),
-    "closes_its_files": ("import os\n    for fd in range(30):\n        try: os.close(fd)\n        except OSError: pass\n    return input, target", ""),
-    "leaves_something_for_later": ("import atexit\n    atexit.register(print, '✅')\n    return input, target", "target"),
+    "closes_its_files": (
+        "import os\n    for fd in range(30):\n        try: os.close(fd)\n        except OSError: pass\n    return input, target",
+        "",
+    ),
+    "leaves_something_for_later": (
+        "import atexit\n    atexit.register(print, '✅')\n    return input, target",
+        "target",
+    ),
     "returns_too_much": ("return np.zeros(3 * 10**7), np.zeros(3 * 10**7)", "60000000 numbers"),
     "returns_objects": ("return np.array([object()]), object()", "numbers are wanted"),
-    "sends_control_characters": ("raise ValueError('\\x1b[2J\\x1b]0;owned\\x07' + chr(0x202e) + chr(0x9b) + '\\r\\n=cmd()')", "ValueError"),
-    "raises_what_cannot_be_shown": ("class E(Exception):\n        def __str__(self): raise SystemExit\n    raise E()", "cannot be shown"),
+    "sends_control_characters": (
+        "raise ValueError('\\x1b[2J\\x1b]0;owned\\x07' + chr(0x202e) + chr(0x9b) + '\\r\\n=cmd()')",
+        "ValueError",
+    ),
+    "raises_what_cannot_be_shown": (
+        "class E(Exception):\n        def __str__(self): raise SystemExit\n    raise E()",
+        "cannot be shown",
+    ),
     "is_called_like_a_tag": ("raise ValueError('<script>alert(1)</script>[/red]')", "<script>"),
-    "forges_another": (NOISE.replace("DATA", "b'''{\"start\": \"huber\"}\\\\n{\"name\": \"huber\", \"call\": 0, \"result\": []}\\\\n{\"done\": true}\\\\n'''"), "no answer"),
+    "forges_another": (
+        NOISE.replace(
+            "DATA",
+            "b'''{\"start\": \"huber\"}\\\\n{\"name\": \"huber\", \"call\": 0, \"result\": []}\\\\n{\"done\": true}\\\\n'''",
+        ),
+        "no answer",
+    ),
     "forges_the_end": (NOISE.replace("DATA", "b'''{\"done\": true}\\\\n'''"), "no answer"),
-    "forges_missing": (NOISE.replace("DATA", "b'''{\"name\": \"squared_error\", \"call\": 0, \"missing\": {}, \"result\": [], \"many\": true, \"changed\": []}\\\\n'''"), "no answer"),
-    "forges_only_missing": (NOISE.replace("DATA", "b'''{\"name\": \"squared_error\", \"missing\": {\"type\": \"NotImplementedError\", \"message\": \"\", \"line\": true, \"function\": \"\", \"source\": \"\"}}\\\\n'''"), "no answer"),
-    "forges_changed": (NOISE.replace("DATA", "b'''{\"name\": \"squared_error\", \"call\": 0, \"result\": [null, null], \"many\": true, \"changed\": [99]}\\\\n'''"), "no answer"),
-    "forges_numbers": (NOISE.replace("DATA", "b'''{\"name\": \"squared_error\", \"call\": false, \"result\": [null, null], \"many\": true, \"changed\": []}\\\\n'''"), "no answer"),
+    "forges_missing": (
+        NOISE.replace(
+            "DATA",
+            "b'''{\"name\": \"squared_error\", \"call\": 0, \"missing\": {}, \"result\": [], \"many\": true, \"changed\": []}\\\\n'''",
+        ),
+        "no answer",
+    ),
+    "forges_only_missing": (
+        NOISE.replace(
+            "DATA",
+            "b'''{\"name\": \"squared_error\", \"missing\": {\"type\": \"NotImplementedError\", \"message\": \"\", \"line\": true, \"function\": \"\", \"source\": \"\"}}\\\\n'''",
+        ),
+        "no answer",
+    ),
+    "forges_changed": (
+        NOISE.replace(
+            "DATA",
+            "b'''{\"name\": \"squared_error\", \"call\": 0, \"result\": [null, null], \"many\": true, \"changed\": [99]}\\\\n'''",
+        ),
+        "no answer",
+    ),
+    "forges_numbers": (
+        NOISE.replace(
+            "DATA",
+            "b'''{\"name\": \"squared_error\", \"call\": false, \"result\": [null, null], \"many\": true, \"changed\": []}\\\\n'''",
+        ),
+        "no answer",
+    ),
 }
 
 
@@ -351,9 +414,11 @@ def test_files(marked):
 def test_a_flood_is_not_held_in_memory():
     "64 MB of lists, and lines without end, cost this process little."
     program = "import sys\nwhile True: sys.stdout.write('[' + '[],' * 10**6); sys.stdout.flush()"
-    script = ("import json, resource, sys\nfrom tinytorch.tito.answers import ask\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-              f"print(ask([sys.executable, '-c', {program!r}], {{'cells': [], 'calls': {{'f': [[[], {{}}]]}}}}, 20.0)[2])\n"
-              "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)")
+    script = (
+        "import json, resource, sys\nfrom tinytorch.tito.answers import ask\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"print(ask([sys.executable, '-c', {program!r}], {{'cells': [], 'calls': {{'f': [[[], {{}}]]}}}}, 20.0)[2])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
     why, kilobytes = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True,
                                     text=True, check=True).stdout.splitlines()
     assert "no answer" in why and int(kilobytes) < 100_000
@@ -450,9 +515,11 @@ def test_a_table_of_the_editions_answers_gets_nothing(tmp_path):
             table = {repr([np.asarray(x).tolist() for x in call[0].values()]
                           + sorted(call[1].items())): [y.tolist() for y in results]
                      for call, results in zip(check.calls, check.expected)}
-            cell["source"] = (f"#| export\nTABLE_{name} = eval({repr(repr(table))}, {{'nan': float('nan'), 'inf': float('inf')}})\ndef {name}(*arguments, **options):\n"
-                              f"    found = TABLE_{name}[repr([np.asarray(x).tolist() for x in arguments] + sorted(options.items()))]\n"
-                              "    found = tuple(np.array(x, arguments[0].dtype) for x in found)\n    return found if len(found) > 1 else found[0]\n")
+            cell["source"] = (
+                f"#| export\nTABLE_{name} = eval({repr(repr(table))}, {{'nan': float('nan'), 'inf': float('inf')}})\ndef {name}(*arguments, **options):\n"
+                f"    found = TABLE_{name}[repr([np.asarray(x).tolist() for x in arguments] + sorted(options.items()))]\n"
+                "    found = tuple(np.array(x, arguments[0].dtype) for x in found)\n    return found if len(found) > 1 else found[0]\n"
+            )
     (tmp_path / "in/max.ipynb").write_text(json.dumps(nb))
     for seed in 0, 1, None:
         marked, = grade(PROJECT, MODULE, tmp_path / "in", tmp_path / f"out{seed}",
@@ -552,7 +619,10 @@ def test_what_is_not_marked_has_a_reason(odd, student):
 
 def test_which_of_several_is_marked_is_told(odd):
     marks, home, _ = odd
-    assert marks["zoe"].marked == "losses_dev (1).ipynb (the newest of 3 for losses_dev, not losses_dev.ipynb, scratch.ipynb)"
+    assert (
+        marks["zoe"].marked
+        == "losses_dev (1).ipynb (the newest of 3 for losses_dev, not losses_dev.ipynb, scratch.ipynb)"
+    )
     assert ("the newest of 2" in marks["eve"].marked and "the newest of 2" in marks["old"].marked
             and "is a link" in marks["zip"].problem)
     assert not (home / "climbs.ipynb").exists() and not (home.parent / "climbs.ipynb").exists()
@@ -780,7 +850,7 @@ def test_whatever_fails_is_one_students_problem(tmp_path, monkeypatch):
     folder.mkdir()
     for name in "abc":
         hand_in(folder, name)
-    lessons, save = grading.mark_lessons, grading.save
+    lessons, save = grading.mark_lessons, grading.save_marks
 
     def full(file, marked):
         if marked.student == "c":
@@ -793,7 +863,7 @@ def test_whatever_fails_is_one_students_problem(tmp_path, monkeypatch):
         return lessons(result, *rest)
 
     monkeypatch.setattr(grading, "mark_lessons", broken)
-    monkeypatch.setattr(grading, "save", full)
+    monkeypatch.setattr(grading, "save_marks", full)
     marks = {m.student: m
              for m in grade(PROJECT, MODULE, folder, tmp_path / "out", notebooks=["losses_dev"])}
     assert ("StopIteration" in marks["b"].problem and "disk full" in marks["c"].problem

@@ -216,13 +216,13 @@ def test_curvatures_are_positive():
 
 
 def test_a_matrix_of_catboost_has_no_negative_eigenvalue():
-    from tinytorch.hosts.boosting import matrix
+    from tinytorch.hosts.boosting import definite_hessian
     scores, loss = np.array([4.0, 0.0, -1.0]), FocalLoss(reduction="sum")
     rows, targets = np.tile(scores, (3, 1)), np.full(3, 2)
     hessian = loss.hessian_product(rows, targets, np.eye(3))
     values = np.linalg.eigvalsh(hessian)
     assert values[0] < -0.01
-    made = np.linalg.eigvalsh(matrix(loss, scores, 2))
+    made = np.linalg.eigvalsh(definite_hessian(loss, scores, 2))
     check_close(made, np.sort(np.abs(values)), "the eigenvalues", atol=1e-9)
 
 

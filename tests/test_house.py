@@ -2,6 +2,7 @@
 import ast
 import re
 import sys
+from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -59,3 +60,27 @@ def test_a_call_enters_few_functions():
     assert "squared_error" in names
     assert len(names) <= 22, names
     assert np.array_equal(input.grad, [1.0, 2.0])
+
+
+def top_level(tree) -> set:
+    "Return the names that a module defines at its top level, private ones aside."
+    names = set()
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {part.id for target in targets for part in ast.walk(target)
+                      if isinstance(part, ast.Name)}
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_a_name_has_one_meaning():
+    "`tanh` is the activation of the lessons, and the same function as compiled loops compute it."
+    defined = defaultdict(set)
+    for module, path in MODULES.items():
+        for name in top_level(ast.parse(path.read_text(encoding="utf-8"))):
+            defined[name].add(module)
+    assert "squared_error" in defined
+    twins = {name: modules for name, modules in defined.items() if len(modules) > 1}
+    assert twins.keys() <= {"tanh", "main"}, twins

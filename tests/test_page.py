@@ -11,7 +11,7 @@ import pytest
 
 from tinytorch.tito.exercises import find_exercises, exercises
 from tinytorch.tito.notebooks import Project
-from tinytorch.tito.pages import code_of, pack, runs
+from tinytorch.tito.pages import code_of, zip_package, runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)
@@ -26,7 +26,7 @@ each_asking = pytest.mark.parametrize("path", ASKED, ids=lambda path: path.stem)
 def package(tmp_path_factory):
     "The folder of the unpacked archive that the site's pages load."
     folder = tmp_path_factory.mktemp("package")
-    pack(PROJECT.lib, folder / "package.zip")
+    zip_package(PROJECT.lib, folder / "package.zip")
     zipfile.ZipFile(folder / "package.zip").extractall(folder / "unpacked")
     return folder / "unpacked"
 

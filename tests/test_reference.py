@@ -261,7 +261,7 @@ def test_lesson_and_source_are_where_the_links_lead(entries, module, name):
     check_source(text, name)
 
 
-@pytest.mark.parametrize("name", [f"{name}.{method}" for module in FULL for name, thing in names(module).items() for method in reference.methods(thing)])
+@pytest.mark.parametrize("name", [f"{name}.{method}" for module in FULL for name, thing in names(module).items() for method in reference.methods_of(thing)])
 def test_source_of_methods(entries, name):
     check_source(next(text for (_, heading), text in entries.items() if heading == name),
                  name.partition(".")[2])

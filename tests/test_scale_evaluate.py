@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinytorch.nn import CrossEntropyLoss, MSELoss
-from tinytorch.scale.evaluate import DataError, evaluate
+from tinytorch.scale.evaluate import DataError, evaluate_files
 
 if os.environ.get("CI") == "true":             # there these packages are asked for
     import pyarrow
@@ -41,7 +41,7 @@ def data(tmp_path):
 def test_files_give_the_loss_of_arrays(data, names, rows):
     folder, x, t = data
     loss = CrossEntropyLoss(label_smoothing=0.1)
-    told = evaluate(loss, *[folder / name for name in names], rows=rows, keep=3)
+    told = evaluate_files(loss, *[folder / name for name in names], rows=rows, keep=3)
     assert told["loss"] == pytest.approx(loss(x, t).item(), rel=1e-12)
     each = CrossEntropyLoss(label_smoothing=0.1, reduction="none")(x, t).data
     assert [w["index"] for w in told["worst"]] == np.argsort(-each)[:3].tolist()
@@ -54,17 +54,17 @@ def test_a_wrong_chunk_is_named_and_the_rest_is_kept(data):
     np.save(folder / "t.npy", t)
     files, progress = (folder / "x.npy", folder / "t.npy"), folder / "p"
     with pytest.raises(DataError, match=r"chunk 5 \(samples 50 to 59\).*target\[7\] is 9"):
-        evaluate(CrossEntropyLoss(), *files, rows=10, progress=progress)
+        evaluate_files(CrossEntropyLoss(), *files, rows=10, progress=progress)
     lines = progress.read_text().splitlines()
     assert len(lines) == 10                         # what was evaluated, and nine chunks
     done = []
     with pytest.raises(DataError, match="chunk 5"):
-        evaluate(CrossEntropyLoss(), *files, rows=10, progress=progress,
+        evaluate_files(CrossEntropyLoss(), *files, rows=10, progress=progress,
                  on_chunk=lambda *state: done.append(state))
     assert done == []                               # the nine are not run again
     t[57] = 1
     np.save(folder / "t.npy", t)                    # another file: begun anew
-    told = evaluate(CrossEntropyLoss(), *files, rows=10, progress=progress,
+    told = evaluate_files(CrossEntropyLoss(), *files, rows=10, progress=progress,
                     on_chunk=lambda *state: done.append(state))
     assert len(done) == 10 and not progress.exists()
     assert told["loss"] == pytest.approx(CrossEntropyLoss()(x, t).item(), rel=1e-12)
@@ -79,10 +79,10 @@ def test_progress_is_used(data):
         if done == 4:
             raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
-        evaluate(MSELoss(), files[0], files[0], rows=10, progress=progress, on_chunk=stop)
+        evaluate_files(MSELoss(), files[0], files[0], rows=10, progress=progress, on_chunk=stop)
     progress.write_text(progress.read_text() + '[7, {"total"')       # a line that broke off
     done = []
-    told = evaluate(MSELoss(), files[0], files[0], rows=10, progress=progress,
+    told = evaluate_files(MSELoss(), files[0], files[0], rows=10, progress=progress,
                     on_chunk=lambda *state: done.append(state))
     assert len(done) == 6 and told["loss"] == 0 and told["samples"] == 400
 
@@ -90,7 +90,7 @@ def test_progress_is_used(data):
 def test_several_losses_in_a_sample_are_counted_one_by_one(data):
     folder, x, _ = data
     np.save(folder / "zero.npy", np.zeros_like(x))
-    told = evaluate(MSELoss(), folder / "x.npy", folder / "zero.npy", rows=10, keep=3)
+    told = evaluate_files(MSELoss(), folder / "x.npy", folder / "zero.npy", rows=10, keep=3)
     assert [w["index"] for w in told["worst"]] == np.argsort(-x.ravel()**2)[:3].tolist()
 
 
@@ -99,10 +99,14 @@ def test_files_that_do_not_fit(data):
     np.save(folder / "short.npy", t[:90])
     whole = (folder / "x.npy").read_bytes()
     (folder / "cut.npy").write_bytes(whole[:-100])
-    for target, text in (("short.npy", "input has 100 samples.*target 90"), ("no.npy", "There is no"),
-                         ("x.npy", "target"), ("cut.npy", "cut.npy cannot be opened")):
+    for target, text in (
+        ("short.npy", "input has 100 samples.*target 90"),
+        ("no.npy", "There is no"),
+        ("x.npy", "target"),
+        ("cut.npy", "cut.npy cannot be opened"),
+    ):
         with pytest.raises(DataError, match=text):
-            evaluate(CrossEntropyLoss(ignore_index=0), folder / "x.npy", folder / target)
+            evaluate_files(CrossEntropyLoss(ignore_index=0), folder / "x.npy", folder / target)
 
 
 def test_an_unreadable_chunk_is_named(data):
@@ -110,7 +114,7 @@ def test_an_unreadable_chunk_is_named(data):
     chunk = folder / "x.zarr" / "c" / "2" / "0"
     chunk.write_bytes(chunk.read_bytes()[:20])
     with pytest.raises(DataError, match=r"chunk 2 \(samples 60 to 89\) of .*x.zarr cannot be read"):
-        evaluate(CrossEntropyLoss(), folder / "x.zarr", folder / "t.zarr")
+        evaluate_files(CrossEntropyLoss(), folder / "x.zarr", folder / "t.zarr")
 
 
 def test_command(data, monkeypatch):

@@ -366,8 +366,8 @@ def test_evaluation_does_not_walk_back(monkeypatch):
     monkeypatch.setattr(module, "posteriors", None)
     monkeypatch.setattr(module, "class_slopes", None)
     widths = []
-    walk = module.walk
-    monkeypatch.setattr(module, "walk",
+    walk = module.forward_scores
+    monkeypatch.setattr(module, "forward_scores",
                         lambda emissions, *rest: widths.append(
                             emissions.shape[2]) or walk(emissions, *rest))
     value = CTCLoss()(x, [[1, 2], [3, 3]], [5, 4], [2, 2])

@@ -87,8 +87,8 @@ class engine:
 def compiled_run() -> Callable:
     "Return the compiled engine's `run`, imported when it is first needed."
     check_engine(choice.get())
-    from tinytorch.core.loops import run
-    return run
+    from tinytorch.core.loops import run_compiled
+    return run_compiled
 
 
 def run(problem: Problem, gradients=(), values=None, scale: float = 1.0,

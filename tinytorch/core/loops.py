@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['UNUSED', 'LOOPS', 'WORK', 'TILE', 'warned', 'user_folder', 'private', 'cache_folder', 'files_of', 'digest', 'discard',
-           'prune', 'load', 'put', 'execute', 'Loop', 'Refusal', 'find', 'kind_of', 'build', 'compare', 'like', 'flat',
-           'tiled', 'in_pieces', 'run_tiles', 'run_loop', 'run_copied', 'small_loop', 'tile_order', 'run']
+           'prune', 'load_loop', 'write_whole', 'execute', 'Loop', 'Refusal', 'find', 'kind_of', 'build_loop',
+           'check_loop', 'like', 'flat', 'tiled', 'in_pieces', 'run_tiles', 'run_loop', 'run_copied', 'small_loop',
+           'tile_order', 'run_compiled']
 
 # %% ../../nbs/machinery/loops_dev.ipynb #55b4a66e
 import atexit
@@ -27,8 +28,8 @@ import numpy as np
 from . import fastmath, trace
 from .numpy_runner import FEW, run_numpy
 from .problem import Part, Problem, cores, share
-from .trace import CLASSES, ROWS, Untraceable, record
-from .writer import CHUNK, Shape, costs, write
+from .trace import CLASSES, ROWS, Untraceable, record_graph
+from .writer import CHUNK_NUMBERS, Shape, costs, write_loop
 
 # %% ../../nbs/machinery/loops_dev.ipynb #cc401716
 def user_folder() -> Path:
@@ -94,7 +95,7 @@ def prune(folder: Path) -> None:
             discard([used, *files_of(path), path])
 
 # %% ../../nbs/machinery/loops_dev.ipynb #9b7b61e5
-def load(source: str):
+def load_loop(source: str):
     "Return the compiled loop of a module's source, from the cache if it is there and whole."
     stamp = Path(fastmath.__file__).read_bytes()           # what a loop calls
     name = f"loop_{hashlib.sha256(stamp + source.encode()).hexdigest()[:24]}.py"
@@ -104,13 +105,13 @@ def load(source: str):
              and kept.read_text() == digest(path))
     if not whole:
         discard([kept, *files_of(path)])
-        put(path, source)
+        write_whole(path, source)
     module = execute(path)
-    os.utime(kept) if whole else put(kept, digest(path))
+    os.utime(kept) if whole else write_whole(kept, digest(path))
     return module.loop
 
 
-def put(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     "Write a file at once, so that no other process sees half of it."
     with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".tmp", delete=False) as file:
         file.write(text.encode())
@@ -129,9 +130,9 @@ class Loop:
     "A compiled loop: call it with flat arrays."
 
     def __init__(self, recording, shape, name):
-        self.source, self.options = write(recording, shape, name, cache=True)
+        self.source, self.options = write_loop(recording, shape, name, cache=True)
         self.run, self.rows, self.tiles, self.recording = (
-            load(self.source), any(shape.wide), shape.tiles, recording)
+            load_loop(self.source), any(shape.wide), shape.tiles, recording)
         self.arrays = [(dtype, wide) for dtype, wide, _ in shape.arrays.values()]
         self.cost = 1 + 4 * costs(recording)
 
@@ -156,7 +157,7 @@ def find(problem: Problem, wanted: tuple, values: bool, tiles: str = ""):
     for recording, loop in found:
         if not recording.conditions or recording.holds(options, width):
             return loop
-    found.append(build(problem, wanted, values, tiles))
+    found.append(build_loop(problem, wanted, values, tiles))
     return found[-1][1]
 
 
@@ -167,7 +168,7 @@ def kind_of(option):
     return type(option) if trace.is_symbol(option) else repr(option)
 
 # %% ../../nbs/machinery/loops_dev.ipynb #46a171a3
-def build(problem, wanted, values, tiles) -> tuple:
+def build_loop(problem, wanted, values, tiles) -> tuple:
     "A recording of the problem's formula, and its loop, or the reason why there is none."
     name = getattr(problem.formula, "__name__", "formula")
     axes = [(ROWS, CLASSES)[:1 + (problem.rows and x.ndim > len(problem.samples))]
@@ -177,7 +178,9 @@ def build(problem, wanted, values, tiles) -> tuple:
     try:
         if problem.dtype not in (np.float32, np.float64):
             raise Untraceable(f"computes in {problem.dtype}")
-        recording = record(problem.formula, axes, problem.dtype, problem.options, problem.width)
+        recording = record_graph(
+            problem.formula, axes, problem.dtype, problem.options, problem.width
+        )
         # turning would cost more than it saves
         tiles = "" if tiles == "turned" and not costs(recording) else tiles
         loop = Loop(
@@ -187,7 +190,7 @@ def build(problem, wanted, values, tiles) -> tuple:
                   chunked=not problem.rows and problem.dtype == np.float32 and costs(recording) > 0,
                   tiles=tiles),
             name)
-        compare(loop, problem, wanted, values)
+        check_loop(loop, problem, wanted, values)
         return recording, loop
     # if the formula is at fault, NumPy's run will say so
     except Exception as error:
@@ -199,7 +202,7 @@ def build(problem, wanted, values, tiles) -> tuple:
         return trace.Recording([], []), refusal
 
 # %% ../../nbs/machinery/loops_dev.ipynb #f9cc0f3b
-def compare(loop, problem, wanted, values) -> None:
+def check_loop(loop, problem, wanted, values) -> None:
     "Untraceable if the loop and the formula differ on the first samples."
     index = ((slice(0, 2),) + (slice(0, 1),) * (len(problem.samples) - 2)
              + (slice(0, max(1, 256 // problem.width)),))
@@ -262,7 +265,7 @@ def in_pieces(run, count, cost, threads) -> float:
     step = max(1, WORK // cost)
     if count <= step:
         return run(0, count)
-    step = step // CHUNK * CHUNK or step
+    step = step // CHUNK_NUMBERS * CHUNK_NUMBERS or step
     threads = (cores() if count * cost >= 2 * WORK else 1) if threads is None else threads
     return sum(share(lambda k: run(k, min(k + step, count)), range(0, count, step), threads))
 
@@ -357,8 +360,8 @@ def tile_order(problem, gradients, values) -> str:
         values is None or values.flags.c_contiguous) else ""
 
 # %% ../../nbs/machinery/loops_dev.ipynb #3bb2e5c1
-def run(problem: Problem, gradients=(), values=None, scale: float = 1.0, threads: int | None = None,
-        loud: bool = True) -> Part | None:
+def run_compiled(problem: Problem, gradients=(), values=None, scale: float = 1.0,
+                 threads: int | None = None, loud: bool = True) -> Part | None:
     """As `engine.run`, compiled; None if the formula cannot be.
 
     Warn the first time if `loud`, or if it is not the formula's fault.

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['PLAIN', 'OPERATIONS', 'is_float', 'to_dtype', 'wide', 'narrow', 'total', 'lost_from', 'numbers_from',
            'check_whole_numbers', 'as_array', 'as_tensor', 'record', 'keep', 'keep_array', 'keep_function', 'keep_cell',
-           'sum_to', 'operand', 'quiet', 'Sums', 'Products', 'quotient', 'power', 'MatrixProduct', 'matrix_product',
-           'multiply', 'Functions', 'Reductions', 'restore', 'Shapes', 'put_back', 'as_index', 'Comparisons', 'compare',
-           'Attributes', 'NumpyFunctions', 'without_gradient', 'graph_order', 'send_back', 'add_up', 'keep_gradient',
-           'start_gradient', 'Tensor', 'cat', 'stack']
+           'sum_to', 'operand', 'quiet', 'Sums', 'Products', 'quotient', 'raise_to', 'MatrixProduct', 'matrix_product',
+           'multiply', 'Functions', 'Reductions', 'restore', 'Shapes', 'put_back', 'as_index', 'Comparisons',
+           'compare_elements', 'Attributes', 'NumpyFunctions', 'without_gradient', 'graph_order', 'send_back', 'add_up',
+           'keep_gradient', 'start_gradient', 'Tensor', 'cat', 'stack']
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #56a92aae
 import math
@@ -269,10 +269,10 @@ class Products:
         return quotient(other, self)
 
     def __pow__(self, other):
-        return power(self, other)
+        return raise_to(self, other)
 
     def __rpow__(self, other):
-        return power(other, self)
+        return raise_to(other, self)
 
     __rmul__ = __mul__
 
@@ -283,7 +283,7 @@ def quotient(dividend, divisor):
     return record(result, (dividend, lambda g: g / b), (divisor, lambda g: -g * result / b))
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #2a0bd6ca
-def power(base, exponent):
+def raise_to(base, exponent):
     "`base ** exponent` as a Tensor."
     a, b = operand(base), operand(exponent)
     result = a ** b
@@ -506,16 +506,16 @@ class Comparisons:
     "`< <= > >= == !=` element by element, as boolean Tensors without gradient."
     __slots__ = ()
 
-    def __lt__(self, other): return compare(np.less, self, other)
-    def __le__(self, other): return compare(np.less_equal, self, other)
-    def __gt__(self, other): return compare(np.greater, self, other)
-    def __ge__(self, other): return compare(np.greater_equal, self, other)
-    def __eq__(self, other): return compare(np.equal, self, other)
-    def __ne__(self, other): return compare(np.not_equal, self, other)
+    def __lt__(self, other): return compare_elements(np.less, self, other)
+    def __le__(self, other): return compare_elements(np.less_equal, self, other)
+    def __gt__(self, other): return compare_elements(np.greater, self, other)
+    def __ge__(self, other): return compare_elements(np.greater_equal, self, other)
+    def __eq__(self, other): return compare_elements(np.equal, self, other)
+    def __ne__(self, other): return compare_elements(np.not_equal, self, other)
 
     __hash__ = object.__hash__
 
-def compare(operation, tensor, other):
+def compare_elements(operation, tensor, other):
     """A boolean Tensor; NotImplemented if `other` holds no numbers, so that `tensor == None` is
     False.
     """

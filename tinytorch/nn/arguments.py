@@ -6,10 +6,10 @@
 __all__ = ['TO_LABELS', 'IS_CLASS', 'IS_BYTES', 'IS_PER_CENT', 'LOGITS', 'REAL', 'PROBABILITY', 'TARGET_PROBABILITY',
            'CLASS_PROBABILITIES', 'LABEL', 'SIGN', 'NOT_NEGATIVE', 'SHARE', 'COUNT', 'RATE', 'VARIANCE', 'NON_NEGATIVE',
            'COSINE', 'AMOUNT', 'POSITIVE', 'LOG_RATE', 'LOG_MEAN', 'LOGS', 'LOG_PROBABILITY', 'TEXT_LOG_PROBABILITY',
-           'CLASS_INDEX', 'LABEL_SET', 'LEVEL', 'GROUP', 'REDUCTIONS', 'as_array', 'float_dtype', 'widest',
-           'check_same_shape', 'option_array', 'spread', 'sample_weights', 'Domain', 'among', 'up_to', 'whole',
-           'log_probabilities', 'label_lists', 'check_domain', 'first', 'check_reduction', 'check_number',
-           'check_not_called', 'ClassIndexError', 'check_classes', 'check_whole', 'check_index_shape',
+           'CLASS_INDEX', 'LABEL_SET', 'LEVELS', 'GROUP', 'REDUCTIONS', 'real_array', 'float_dtype', 'widest',
+           'check_same_shape', 'option_array', 'fit_shape', 'sample_weights', 'Domain', 'among', 'up_to',
+           'are_class_indices', 'log_probabilities', 'label_lists', 'check_domain', 'first', 'check_reduction',
+           'check_number', 'check_not_called', 'ClassIndexError', 'check_classes', 'check_whole', 'check_index_shape',
            'outside_classes', 'class_indices']
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #32233352
@@ -23,7 +23,7 @@ import numpy as np
 from ..core.tensor import Tensor, is_float, lost_from, numbers_from
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #3c16e328
-def as_array(name: str, argument: str, value) -> np.ndarray:
+def real_array(name: str, argument: str, value) -> np.ndarray:
     """Return the numbers of `value` in the machine's byte order.
 
     Raise TypeError for anything but real numbers.
@@ -88,11 +88,11 @@ def option_array(name: str, option: str, value):
     "Return an option that is an array as a float array; None stays None."
     if value is None:
         return None
-    array = as_array(name, option, value)
+    array = real_array(name, option, value)
     return array if is_float(array.dtype) else array.astype(np.float32)
 
 
-def spread(name: str, option: str, array: np.ndarray, shape: tuple) -> np.ndarray:
+def fit_shape(name: str, option: str, array: np.ndarray, shape: tuple) -> np.ndarray:
     "Return a view of `array` in `shape`. Raise ValueError with both shapes where they do not fit."
     try:
         return np.broadcast_to(array, shape)
@@ -178,7 +178,7 @@ def up_to(high) -> Callable:
     return lambda array: bool(array.size and array.min() >= 0 and high / 4 < array.max() <= high)
 
 
-def whole(array) -> bool:
+def are_class_indices(array) -> bool:
     """Return whether all numbers of an array are whole, not negative, and more than two different
     ones.
     """
@@ -190,7 +190,7 @@ TO_LABELS = ((among(-1, 1), "Labels of -1 and 1 become 0 and 1 by (target + 1) /
              (among(1, 2), "Labels of 1 and 2 become 0 and 1 by target - 1."))
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #e42b7d65
-IS_CLASS = (whole, "Whole numbers that name classes are for CrossEntropyLoss.")
+IS_CLASS = (are_class_indices, "Whole numbers that name classes are for CrossEntropyLoss.")
 IS_BYTES = (lambda x: x.max(initial=0) == 255 and x.min(initial=0) >= 0,
             "Numbers from 0 to 255 are divided by 255.")
 IS_PER_CENT = (up_to(100), "Per cent are divided by 100.")
@@ -258,7 +258,7 @@ TEXT_LOG_PROBABILITY = Domain("log-probability", **LOGS, advice=(
     "The log-probability of a text is the sum of the log-probabilities of its tokens.",))
 CLASS_INDEX = Domain("class index", whole=True)
 LABEL_SET = Domain("label set", whole=True, sample=label_lists)
-LEVEL = Domain("level", whole=True, sample=lambda rng, shape: rng.integers(0, 4, shape))
+LEVELS = Domain("level", whole=True, sample=lambda rng, shape: rng.integers(0, 4, shape))
 GROUP = Domain("group", whole=True)
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #ce1272d9

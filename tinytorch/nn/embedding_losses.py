@@ -6,8 +6,8 @@
 __all__ = ['rescaled', 'normalize_backward', 'normalize', 'cosine_of', 'unit', 'distance', 'norm_backward', 'norm', 'together',
            'vectors', 'pairwise_distance', 'cosine_similarity', 'PairwiseDistance', 'CosineSimilarity',
            'cosine_embedding', 'CosineEmbeddingLoss', 'cosine_distance', 'CosineDistanceLoss', 'triplet_margin',
-           'TripletMarginLoss', 'smaller', 'TripletMarginWithDistanceLoss', 'direction_backward', 'direction',
-           'similarities', 'stacked', 'recast', 'contrast', 'placed', 'BatchLoss', 'InfoNCELoss', 'NTXentLoss',
+           'TripletMarginLoss', 'smaller_of', 'TripletMarginWithDistanceLoss', 'direction_backward', 'unit_rows',
+           'similarities', 'stacked', 'cast_tensor', 'contrast', 'placed', 'BatchLoss', 'InfoNCELoss', 'NTXentLoss',
            'SupConLoss', 'CircleLoss', 'arcface', 'ArcFaceLoss']
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #2494a510
@@ -15,10 +15,10 @@ import numpy as np
 
 from ..core.tensor import Tensor, as_tensor, record
 from .arguments import (
-    CLASS_INDEX, COSINE, GROUP, REAL, SIGN, as_array, check_number, check_same_shape, first,
+    CLASS_INDEX, COSINE, GROUP, REAL, SIGN, real_array, check_number, check_same_shape, first,
     float_dtype, sample_weights)
 from .criterion import Loss, RowLoss, differentiable
-from .evaluation import cast
+from .evaluation import in_dtype
 from .layers import Module
 from .losses import CrossEntropyLoss, cross_entropy, logsumexp
 from .margin_losses import MarginRankingLoss, SoftMarginLoss
@@ -335,7 +335,7 @@ class TripletMarginLoss(RowLoss):
         self.margin, self.p, self.eps, self.swap = margin, float(p), eps, bool(swap)
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #eb56f4c8
-def smaller(a, b):
+def smaller_of(a, b):
     """The smaller of two Tensors at every place; where they are equal, half of the slope goes to
     each.
     """
@@ -391,7 +391,7 @@ class TripletMarginWithDistanceLoss(Loss):
             check_same_shape(type(self).__name__, anchor.data, other.data, ("anchor", name))
         near, far = self.measure(anchor, positive), self.measure(anchor, negative)
         if self.swap:
-            far = smaller(far, self.measure(positive, negative))
+            far = smaller_of(far, self.measure(positive, negative))
         return MarginRankingLoss(self.margin, self.reduction)(
             far, near, 1.0, sample_weight=sample_weight)
 
@@ -401,14 +401,14 @@ def direction_backward(gradient, input, result):
 
 
 @differentiable(direction_backward)
-def direction(input):
+def unit_rows(input):
     "Each row divided by its length; one without length stays 0 and gets no slope."
     return unit(input)[0]
 
 
 def similarities(a, b, temperature):
     "The cosines of all pairs of rows of two tensors, divided by the temperature."
-    return (direction(a) @ direction(b).transpose()) * (1 / temperature)
+    return (unit_rows(a) @ unit_rows(b).transpose()) * (1 / temperature)
 
 
 def stacked(a, b):
@@ -417,9 +417,9 @@ def stacked(a, b):
                           lambda gradient: (gradient[:len(a.data)], gradient[len(a.data):]))
 
 
-def recast(tensor, dtype):
+def cast_tensor(tensor, dtype):
     "A Tensor in another floating-point type."
-    return Tensor.from_op(cast(tensor.data, dtype), (tensor,), lambda gradient: (gradient,))
+    return Tensor.from_op(in_dtype(tensor.data, dtype), (tensor,), lambda gradient: (gradient,))
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #951a2180
 def contrast(logits, target):
@@ -451,7 +451,7 @@ class BatchLoss(Loss):
         inputs = self.bind(inputs, named)
         name, real = (type(self).__name__,
                       [argument for argument, domain in self.domain.items() if domain is REAL])
-        embeddings = [x if isinstance(x, Tensor) else Tensor(as_array(name, argument, x))
+        embeddings = [x if isinstance(x, Tensor) else Tensor(real_array(name, argument, x))
                       for argument, x in zip(real, inputs)]
         labels = [np.asarray(x.data if isinstance(x, Tensor) else x) for x in inputs[len(real):]]
         self.check_shapes(real, embeddings, labels)
@@ -463,10 +463,10 @@ class BatchLoss(Loss):
         if len(used) < count:
             embeddings, labels = [x[used] for x in embeddings], [x[used] for x in labels]
         dtype = float_dtype(*[x.data for x in embeddings])
-        wide = [recast(x, np.promote_types(dtype, np.float32)) for x in embeddings]
+        wide = [cast_tensor(x, np.promote_types(dtype, np.float32)) for x in embeddings]
         with np.errstate(all="ignore"):            # infinite embeddings give NaN, as everywhere
             each = self.compare(*wide, *labels) if len(used) else sum([x.sum(axis=1) for x in wide])
-            return recast(self.reduce(each, weight, used, self.counted(*labels)), dtype)
+            return cast_tensor(self.reduce(each, weight, used, self.counted(*labels)), dtype)
 
     def counted(self, *labels):
         "Return which samples the mean counts."

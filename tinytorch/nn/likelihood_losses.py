@@ -14,7 +14,7 @@ import numpy as np
 from ..core.tensor import Tensor
 from .arguments import (
     COUNT, LOG_MEAN, LOG_PROBABILITY, LOG_RATE, NON_NEGATIVE, POSITIVE, RATE, REAL, REDUCTIONS,
-    SHARE, VARIANCE, as_array, check_number, float_dtype)
+    SHARE, VARIANCE, real_array, check_number, float_dtype)
 from .criterion import Loss
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #e43b7406
@@ -139,11 +139,11 @@ class GaussianNLLLoss(Loss):
         self.full, self.eps = full, eps
 
     def prepare(self, input, target, var):
-        x, t = (as_array("GaussianNLLLoss", "input", input),
-                as_array("GaussianNLLLoss", "target", target))
+        x, t = (real_array("GaussianNLLLoss", "input", input),
+                real_array("GaussianNLLLoss", "target", target))
         if isinstance(var, (int, float)):
             var = np.asarray(var, float_dtype(x, t))
-        elif x.ndim and (v := as_array("GaussianNLLLoss", "var", var)).shape == x.shape[:-1]:
+        elif x.ndim and (v := real_array("GaussianNLLLoss", "var", var)).shape == x.shape[:-1]:
             var = (var if isinstance(var, Tensor) else v).reshape(*v.shape, 1)
         return input, target, var
 

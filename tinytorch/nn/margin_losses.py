@@ -14,8 +14,17 @@ import numpy as np
 
 from ..core.tensor import Tensor
 from tinytorch.nn.arguments import (
-    CLASS_INDEX, ClassIndexError, LABEL_SET, REAL, SIGN, TARGET_PROBABILITY, as_array, check_number,
-    first, option_array)
+    CLASS_INDEX,
+    ClassIndexError,
+    LABEL_SET,
+    REAL,
+    SIGN,
+    TARGET_PROBABILITY,
+    real_array,
+    check_number,
+    first,
+    option_array,
+)
 from .criterion import Loss, RowLoss, by_shapes
 from .losses import times
 
@@ -246,7 +255,7 @@ def multi_margin(input, target, *, p, margin):
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #e04c75a3
 def row_of(name, argument, x):
     "An argument as a Tensor or an array; a single number as a row of one."
-    x = x if isinstance(x, Tensor) else as_array(name, argument, x)
+    x = x if isinstance(x, Tensor) else real_array(name, argument, x)
     return x if x.ndim else x.reshape(1)
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #4bc3b3ea

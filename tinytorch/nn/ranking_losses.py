@@ -10,7 +10,7 @@ __all__ = ['softplus', 'bpr', 'BPRLoss', 'known', 'rank_net', 'RankNetLoss', 'sh
 import numpy as np
 
 from tinytorch.nn.arguments import (
-    ClassIndexError, LEVEL, NON_NEGATIVE, REAL, TEXT_LOG_PROBABILITY, check_number, first,
+    ClassIndexError, LEVELS, NON_NEGATIVE, REAL, TEXT_LOG_PROBABILITY, check_number, first,
     option_array)
 from .criterion import Loss, RowLoss
 
@@ -284,7 +284,7 @@ class CoralLoss(RowLoss):
     """
     formula = coral
     per_row = constant = ("target",)
-    domain = {"input": REAL, "target": LEVEL}
+    domain = {"input": REAL, "target": LEVELS}
     variants = ({"weight": "each class"},)
     task = "ordinal classification"
     columns = "thresholds"

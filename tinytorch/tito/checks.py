@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FILE', 'Mistake', 'Check', 'parts_of', 'results_of', 'wrong_results', 'no_numbers', 'make_check', 'largest',
-           'tolerance', 'same', 'same_results', 'has_nan', 'fits', 'packed', 'to_data', 'from_data']
+           'tolerance', 'same', 'same_results', 'has_nan', 'fits', 'packed_results', 'to_data', 'from_data']
 
 # %% ../../nbs/tito/checks_dev.ipynb #73497a80
 import warnings
@@ -155,7 +155,7 @@ def fits(found, expected, call, part: int) -> bool:
     return bool(part or np.isnan(found[unknown].astype(float)).all())
 
 # %% ../../nbs/tito/checks_dev.ipynb #d6fc6b35
-def packed(results, expected, call):
+def packed_results(results, expected, call):
     "The results of a mistake for a JSON file."
     if isinstance(results, str):
         return results
@@ -167,7 +167,7 @@ def packed(results, expected, call):
 def to_data(check: Check) -> dict:
     "A check for a JSON file."
     def mistake(m):
-        results = [packed(*each) for each in zip(m.results, check.expected, check.calls)]
+        results = [packed_results(*each) for each in zip(m.results, check.expected, check.calls)]
         return {"text": m.text, "fix": m.fix, "results": results}
 
     calls = [[{k: encode(v) for k, v in group.items()} for group in call] for call in check.calls]

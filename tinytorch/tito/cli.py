@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['width', 'console', 'errors', 'EXAMPLES', 'app', 'Modules', 'Named', 'All', 'Slow', 'Timeout', 'NOTEBOOK', 'EXERCISE',
-           'Folder', 'Exercise', 'LESSON', 'Names', 'show_problem', 'show_runs', 'run_one', 'run_all', 'chosen', 'tito',
-           'export', 'test', 'meant', 'with_exercise', 'to_check', 'has_exercises', 'Board', 'check_exercises',
-           'next_step', 'bar', 'times_saved', 'watch_exercises', 'one_exercise', 'hint', 'reset', 'free_port', 'start',
-           'solution', 'release', 'grade', 'refresh', 'status', 'show_points', 'mark', 'check_home', 'demo', 'bench',
-           'evaluate', 'docs', 'readme', 'doctor', 'check_python', 'check_packages', 'applies', 'found', 'check_import',
-           'check_sync', 'main', 'fail', 'stopped']
+           'Folder', 'ExerciseNames', 'LESSON_NAMES', 'Names', 'show_problem', 'show_runs', 'run_one', 'test_all',
+           'notebooks_named', 'tito', 'export_command', 'test', 'meant', 'with_exercise', 'to_check', 'has_exercises',
+           'Board', 'check_exercises', 'next_step', 'bar', 'times_saved', 'watch_exercises', 'one_exercise', 'hint',
+           'reset_command', 'free_port', 'start', 'solution_command', 'release_command', 'grade_command',
+           'refresh_command', 'status', 'show_points', 'tick', 'check_home', 'demo', 'bench_command',
+           'evaluate_command', 'docs', 'readme', 'doctor', 'check_python', 'check_packages', 'applies',
+           'installed_version', 'check_import', 'check_sync', 'main', 'fail', 'on_signal']
 
 # %% ../../nbs/tito/cli_dev.ipynb #27254b4e
 import contextlib
@@ -27,7 +28,7 @@ from typing import Annotated, Optional
 
 import tinytorch
 from . import notebooks as nbs
-from .notebooks import INSTALL, Problem, Run, TitoError, find_project
+from .notebooks import INSTALL, Failure, Run, TitoError, find_project
 
 # %% ../../nbs/tito/cli_dev.ipynb #078195f9
 try:
@@ -71,7 +72,7 @@ def show_runs(project, runs):
     for run in runs:
         where = (f"cell [{run.problem.cell.number}]" if run.problem and run.problem.cell
                  else "failed")
-        result = mark(not run.problem, where if run.problem else "passed")
+        result = tick(not run.problem, where if run.problem else "passed")
         table.add_row(project.show(run.path), result, str(run.cells), str(run.checks),
                       f"{run.seconds:.1f}")
     console.print(table)
@@ -93,13 +94,13 @@ def run_one(project, path, action=nbs.run_notebook, brief=False, **options):
         def on_cell(number, of): status.update(f"cell {number} of {of}")
 
         try: run = action(project, path, on_line=on_line, on_cell=on_cell, **options)
-        except TitoError as error: run = Run(path, problem=Problem(str(error)))
+        except TitoError as error: run = Run(path, problem=Failure(str(error)))
     for note in run.notes: console.print(f"  note: {note}", style="yellow")
     if run.problem: show_problem(project, path, run.problem)
     return run
 
 # %% ../../nbs/tito/cli_dev.ipynb #fd7f6316
-def run_all(project, paths, **options):
+def test_all(project, paths, **options):
     "Test the notebooks, print the table, and return whether all passed."
     runs = [run_one(project, path, **options) for path in paths]
     show_runs(project, runs)
@@ -138,7 +139,7 @@ Folder = Annotated[Optional[Path],
                                 help="Where the pictures go (default: _demo in the project).")]
 
 # %% ../../nbs/tito/cli_dev.ipynb #2b0d0cbb
-def chosen(project, modules, named, every):
+def notebooks_named(project, modules, named, every):
     "The notebooks that the arguments of a command mean."
     names = [*(modules or []), *(named or [])]
     if every == bool(names): raise TitoError(
@@ -155,8 +156,8 @@ def tito(version: Annotated[bool,
         raise typer.Exit()
 
 
-@app.command(rich_help_panel="Modules")
-def export(modules: Modules = None, named: Named = None, every: All = False):
+@app.command("export", rich_help_panel="Modules")
+def export_command(modules: Modules = None, named: Named = None, every: All = False):
     """Write the exported cells of notebooks to the package.
 
     Nothing is written if a notebook has an error, and no file is touched but the module's own.
@@ -164,7 +165,7 @@ def export(modules: Modules = None, named: Named = None, every: All = False):
     """
     project = find_project()
     check_home(project)
-    paths = chosen(project, modules, named, every)
+    paths = notebooks_named(project, modules, named, every)
     changes = nbs.export_all(project) if every else nbs.export(project, paths)
     told = [change for change in changes if not every or change.old != change.new]
     for change in told: console.print(f"{change}")
@@ -209,7 +210,7 @@ def test(
         good &= check_exercises(project, module, some, timeout or EXERCISE, only)
         paths = [path for path in paths if path.parent != module.folder]
     if watch: watch_exercises(project, todo, timeout or EXERCISE, seen)
-    if paths: good &= run_all(project, paths, slow=slow, timeout=timeout or NOTEBOOK,
+    if paths: good &= test_all(project, paths, slow=slow, timeout=timeout or NOTEBOOK,
                               verbose=verbose)
     if not good: raise typer.Exit(1)
 
@@ -332,7 +333,7 @@ def check_exercises(project, module, names=None, timeout=EXERCISE, only=None):
     """
     from tinytorch.tito import exercises as ex
     every = ex.exercises(project, module)
-    todo = [ex.pick(every, module, name) for name in names] if names else every
+    todo = [ex.exercise_named(every, module, name) for name in names] if names else every
     todo = [exercise for exercise in todo if only is None or exercise.notebook in only]
     begun = time.monotonic()
     board = Board(project, module, todo, timeout, ex.marks_of(project, module))
@@ -361,7 +362,7 @@ def next_step(project, module, results, every):
     for name in dict.fromkeys(exercise.notebook for exercise in right):
         whole = [exercise for exercise in every if exercise.notebook == name]
         if [exercise for exercise in right if exercise.notebook == name] == whole:
-            if nbs.state(project, module.folder / name).sync != "in step":
+            if nbs.state_of(project, module.folder / name).sync != "in step":
                 points = sum(exercise.points for exercise in whole)
                 return (f"All {points} points of {name}. Put your functions into the package: "
                         f"tito export {number}")
@@ -396,7 +397,7 @@ def watch_exercises(project, todo, timeout, seen):
                     except TitoError as error: errors.print(f"tito: {error}", style="red")
 
 # %% ../../nbs/tito/cli_dev.ipynb #491b93c5
-Exercise = Annotated[list[str],
+ExerciseNames = Annotated[list[str],
                      typer.Argument(metavar="[MODULE] EXERCISE",
                                     help="The name of its function: huber, or 04 huber.")]
 
@@ -412,7 +413,7 @@ def one_exercise(project, names):
 
 
 @app.command(rich_help_panel="Students")
-def hint(names: Exercise):
+def hint(names: ExerciseNames):
     "The next hint for an exercise."
     import textwrap
 
@@ -423,8 +424,8 @@ def hint(names: Exercise):
                       else textwrap.fill(part, min(console.width, 100), break_long_words=False))
 
 # %% ../../nbs/tito/cli_dev.ipynb #d33255c3
-@app.command(rich_help_panel="Students")
-def reset(names: Exercise):
+@app.command("reset", rich_help_panel="Students")
+def reset_command(names: ExerciseNames):
     "Put the blank of one exercise back, after a copy of the notebook; nothing else changes."
     from tinytorch.tito.exercises import reset
     project = find_project()
@@ -469,20 +470,27 @@ def start(module: Annotated[str,
     raise typer.Exit(subprocess.call(command, cwd=project.root))
 
 # %% ../../nbs/tito/cli_dev.ipynb #e08f0fd9
-@app.command(rich_help_panel="Instructors")
-def solution(names: Exercise):
+@app.command("solution", rich_help_panel="Instructors")
+def solution_command(names: ExerciseNames):
     "Show the cell of an exercise with its solution; only in the instructor's edition."
     from tinytorch.tito.exercises import solution
     project = find_project()
     console.print(solution(project, *one_exercise(project, names)))
 
 # %% ../../nbs/tito/cli_dev.ipynb #4c6b1365
-@app.command(rich_help_panel="Instructors")
-def release(dest: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
-            notebook: Annotated[Optional[list[str]], typer.Option(
-                "--notebook", metavar="NAME", show_default=False,
-                help="Of the notebooks with exercises only this, e.g. losses_dev; may be "
-                     "repeated.")] = None):
+@app.command("release", rich_help_panel="Instructors")
+def release_command(
+    dest: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    notebook: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--notebook",
+            metavar="NAME",
+            show_default=False,
+            help="Of the notebooks with exercises only this, e.g. losses_dev; may be repeated.",
+        ),
+    ] = None,
+):
     "Make the student's edition: a repository of its own, with blanks for solutions."
     from tinytorch.tito.release import release
     found = release(find_project(), dest, notebook or ())
@@ -491,8 +499,8 @@ def release(dest: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new o
                   "no line of a solution.")
 
 # %% ../../nbs/tito/cli_dev.ipynb #9042dd90
-@app.command(rich_help_panel="Instructors")
-def grade(
+@app.command("grade", rich_help_panel="Instructors")
+def grade_command(
         folder: Annotated[Path, typer.Argument(
             metavar="SUBMISSIONS",
             help="A folder of notebooks, zip files or folders, one for each student, or a single "
@@ -557,8 +565,8 @@ def grade(
                   "feedback/")
 
 # %% ../../nbs/tito/cli_dev.ipynb #c0b1b3a2
-@app.command(rich_help_panel="Modules")
-def refresh(
+@app.command("refresh", rich_help_panel="Modules")
+def refresh_command(
     modules: Modules = None, named: Named = None, every: All = False, slow: Slow = False,
     timeout: Timeout = None,
     run: Annotated[
@@ -574,10 +582,10 @@ def refresh(
     """
     from tinytorch.tito.exercises import annotate
     project, runs = find_project(), []
-    for path in chosen(project, modules, named, every):
+    for path in notebooks_named(project, modules, named, every):
         if not run:
             console.print(f"{project.show(path)}: "
-                          f"{'saved' if nbs.save(project, path, annotate) else 'unchanged'}")
+                          f"{'saved' if nbs.save_clean(project, path, annotate) else 'unchanged'}")
             continue
         runs.append(run_one(project, path, nbs.refresh, slow=slow, timeout=timeout or NOTEBOOK,
                             annotate=annotate))
@@ -595,13 +603,13 @@ def status():
     for name in ("unit tests", "outputs"): table.add_column(name, justify="right")
     for module in project.modules():
         for i, path in enumerate(module.notebooks):
-            now = nbs.state(project, path)
+            now = nbs.state_of(project, path)
             errors += [now.error] * bool(now.error)
-            package = mark(now.sync == "in step", now.sync)
-            outputs = mark(now.outputs or not now.cells, f"{now.outputs} of {now.cells}")
+            package = tick(now.sync == "in step", now.sync)
+            outputs = tick(now.outputs or not now.cells, f"{now.outputs} of {now.cells}")
             table.add_row("" if i else module.folder.name, path.name, package, str(now.tests),
                           outputs)
-        if not module.notebooks: table.add_row(module.folder.name, mark(False, "no notebook yet"))
+        if not module.notebooks: table.add_row(module.folder.name, tick(False, "no notebook yet"))
     console.print(table)
     for error in errors: console.print(f"✗ {error}", style="red")
     show_points(project)
@@ -618,7 +626,7 @@ def show_points(project):
                       + ("" if got else f"; tito test {module.number} checks"))
 
 # %% ../../nbs/tito/cli_dev.ipynb #72d565b8
-def mark(good, text): return Text(f"✓ {text}", "green") if good else Text(f"✗ {text}", "red")
+def tick(good, text): return Text(f"✓ {text}", "green") if good else Text(f"✗ {text}", "red")
 
 # %% ../../nbs/tito/cli_dev.ipynb #a129b602
 def check_home(project, must=False):
@@ -634,7 +642,7 @@ def check_home(project, must=False):
                   style="yellow")
 
 
-LESSON = "losses_dev", "losses_use_dev"
+LESSON_NAMES = "losses_dev", "losses_use_dev"
 
 
 @app.command(rich_help_panel="Project")
@@ -642,12 +650,12 @@ def demo(out: Folder = None):
     "Export module 04, run its tests, and train models with its losses."
     project = find_project()
     check_home(project, must=True)
-    paths = [path for path in project.find("04").notebooks if path.stem in LESSON]
+    paths = [path for path in project.find("04").notebooks if path.stem in LESSON_NAMES]
     heading = "bold cyan"
     console.print("1. Export module 04", style=heading)
     for change in nbs.export(project, paths): console.print(f"{change}")
     console.print("\n2. Run its tests", style=heading)
-    if not run_all(project, paths, brief=True): raise typer.Exit(1)
+    if not test_all(project, paths, brief=True): raise typer.Exit(1)
     from tinytorch.tito.demo import show_off
     show_off(console, out or project.root / "_demo")
 
@@ -655,8 +663,8 @@ def demo(out: Folder = None):
 Names = Optional[list[str]]
 
 # %% ../../nbs/tito/cli_dev.ipynb #44fbe643
-@app.command(rich_help_panel="Project")
-def bench(
+@app.command("bench", rich_help_panel="Project")
+def bench_command(
     quick: Annotated[
         bool,
         typer.Option(
@@ -686,26 +694,53 @@ def bench(
           out=out, show_file=show)
 
 # %% ../../nbs/tito/cli_dev.ipynb #88595769
-@app.command(rich_help_panel="Project")
-def evaluate(
-    loss: Annotated[str, typer.Option(
-        "--loss", metavar="NAME", help="CrossEntropyLoss, or another loss of an input and a target.")],
-    input: Annotated[Path, typer.Option(
-        "--input", metavar="FILE", help="A .zarr, .npy or .parquet file.")],
-    target: Annotated[Path, typer.Option(
-        "--target", metavar="FILE", help="The same for the targets.")],
-    option: Annotated[Optional[list[str]], typer.Option(
-        "--option", "-o", metavar="NAME=VALUE", show_default=False,
-        help="An option of the loss, as in label_smoothing=0.1; may be repeated.")] = None,
-    scheduler: Annotated[Optional[str], typer.Option(
-        "--scheduler", metavar="ADDRESS", show_default=False,
-        help="A Dask cluster, as in tcp://host:8786; else threads.")] = None,
-    rows: Annotated[Optional[int], typer.Option(
-        "--rows", min=1, metavar="N", show_default=False, help="Samples in a chunk.")] = None,
-    worst: Annotated[int, typer.Option(
-        "--worst", min=0, metavar="K", help="How many of the worst samples to name.")] = 10,
-    out: Annotated[Path, typer.Option(
-        "--out", metavar="FILE", help="Where the result goes.")] = Path("evaluation.json")):
+@app.command("evaluate", rich_help_panel="Project")
+def evaluate_command(
+    loss: Annotated[
+        str,
+        typer.Option(
+            "--loss",
+            metavar="NAME",
+            help="CrossEntropyLoss, or another loss of an input and a target.",
+        ),
+    ],
+    input: Annotated[
+        Path, typer.Option("--input", metavar="FILE", help="A .zarr, .npy or .parquet file.")
+    ],
+    target: Annotated[
+        Path, typer.Option("--target", metavar="FILE", help="The same for the targets.")
+    ],
+    option: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--option",
+            "-o",
+            metavar="NAME=VALUE",
+            show_default=False,
+            help="An option of the loss, as in label_smoothing=0.1; may be repeated.",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        Optional[str],
+        typer.Option(
+            "--scheduler",
+            metavar="ADDRESS",
+            show_default=False,
+            help="A Dask cluster, as in tcp://host:8786; else threads.",
+        ),
+    ] = None,
+    rows: Annotated[
+        Optional[int],
+        typer.Option("--rows", min=1, metavar="N", show_default=False, help="Samples in a chunk."),
+    ] = None,
+    worst: Annotated[
+        int,
+        typer.Option("--worst", min=0, metavar="K", help="How many of the worst samples to name."),
+    ] = 10,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Where the result goes.")
+    ] = Path("evaluation.json"),
+):
     """Print the loss of a data set on disk, chunk by chunk, as JSON.
 
     A run that broke off goes on where it stood, from the file FILE.partial.
@@ -720,7 +755,7 @@ def evaluate(
                for name, value in options.items()}
     with Progress(console=errors, transient=True) as progress:
         task = progress.add_task("chunks")
-        try: result = scale.evaluate(
+        try: result = scale.evaluate_files(
             scale.make_loss(loss, options), input, target, scheduler=scheduler, rows=rows,
             keep=worst, progress=out.with_name(out.name + ".partial"),
             on_chunk=lambda done, count: progress.update(task, completed=done, total=count))
@@ -792,9 +827,9 @@ def check_packages(project):
     lists = settings.get("requirements", ""), settings.get("dev_requirements", "")
     for requirement in " ".join(lists).split():
         if not applies(requirement): continue
-        version, good = found(requirement)
+        version, good = installed_version(requirement)
         yield requirement, good, version or "missing", INSTALL
-    version, _ = found("torch")
+    version, _ = installed_version("torch")
     yield "torch (optional)", bool(version) or None, version or "none", ""
 
 # %% ../../nbs/tito/cli_dev.ipynb #876a1bde
@@ -809,7 +844,7 @@ def applies(requirement):
     return marker is None or marker.evaluate()
 
 
-def found(requirement):
+def installed_version(requirement):
     """The installed version of a requirement such as `numpy>=2.0`, None if it is missing, and
     whether it will do.
     """
@@ -849,7 +884,7 @@ def check_sync(project):
     "A row that says whether the package is what the notebooks export."
     name = "package in step"
     try: apart = [project.show(path) for path in project.notebooks()
-                  if nbs.state(project, path).sync != "in step"]
+                  if nbs.state_of(project, path).sync != "in step"]
     except ModuleNotFoundError as error:
         return name, False, f"cannot tell without {error.name}", INSTALL
     return (name, not apart, "differs: " + ", ".join(apart) if apart else "with every notebook",
@@ -861,7 +896,7 @@ def main():
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"): stream.reconfigure(encoding="utf-8", errors="replace")
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name): signal.signal(getattr(signal, name), stopped)
+        if hasattr(signal, name): signal.signal(getattr(signal, name), on_signal)
     try: app(prog_name="tito")
     except TitoError as error: fail(str(error), error.code)
     except OSError as error: fail(f"{error.filename}: {error.strerror}", 1)
@@ -878,7 +913,7 @@ def fail(message, code):
     sys.exit(code)
 
 
-def stopped(number, _):
+def on_signal(number, _):
     "What Ctrl-C, a closed terminal and SIGTERM do: whatever was running is ended on the way out."
     errors.print("\nStopped.", style="red")
     sys.exit(128 + number)

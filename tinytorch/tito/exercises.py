@@ -8,8 +8,8 @@ __all__ = ['BEGIN', 'END', 'MARKER', 'REGION', 'PARSING', 'ENDING', 'SYMBOLS', '
            'annotate', 'test_of', 'reached', 'nbgrader', 'exercises', 'listed', 'plan_for', 'run_plan', 'collect',
            'uses', 'Source', 'outside_functions', 'sources', 'blame', 'answered', 'lost_cell', 'unseen_name', 'beside',
            'check_notebook', 'untouched', 'check_from', 'waits', 'judge', 'check_module', 'received', 'post',
-           'marks_file', 'kept', 'marks_of', 'stamps', 'remember', 'points', 'plain', 'plain_formula', 'pick',
-           'next_hint', 'solution', 'reset', 'cell_of']
+           'marks_file', 'kept', 'marks_of', 'stamps', 'remember', 'points', 'plain_text', 'plain_formula',
+           'exercise_named', 'next_hint', 'solution', 'reset', 'cell_of']
 
 # %% ../../nbs/tito/exercises_dev.ipynb #473a7ef9
 import ast
@@ -609,7 +609,7 @@ SYMBOLS = {"ge": "≥", "le": "≤", "infty": "∞", "sum": "Σ", "cdot": "·", 
            "partial": "∂", "pm": "±"}
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     "Markdown with formulas as plain text."
     text = re.sub(r"\$([^$]+)\$", lambda match: plain_formula(match[1]), text)
     return re.sub(r"\*\*(.+?)\*\*|\[([^\]]+)\]\([^)]+\)", lambda match: match[1] or match[2], text)
@@ -633,7 +633,7 @@ def plain_formula(formula: str) -> str:
     return re.sub(r" +", " ", formula).strip()
 
 # %% ../../nbs/tito/exercises_dev.ipynb #6c78306c
-def pick(found: list, module, name: str) -> Exercise:
+def exercise_named(found: list, module, name: str) -> Exercise:
     "An exercise by name, of those `found` in a module."
     for exercise in found:
         if exercise.name == name:
@@ -646,7 +646,7 @@ def pick(found: list, module, name: str) -> Exercise:
 
 def next_hint(project, module, name: str) -> str:
     "The next hint of an exercise, the last one again after that."
-    exercise = pick(listed(project, module), module, name)
+    exercise = exercise_named(listed(project, module), module, name)
     if not exercise.hints:
         raise TitoError(f"{name} has no hints. Its docstring says what to return, with an example.")
     file = project.root / ".tito" / "hints.json"
@@ -655,12 +655,12 @@ def next_hint(project, module, name: str) -> str:
                  if type(value) is int and value >= 0}
         number = min(given.get(name, 0), len(exercise.hints) - 1)
         write_file(file, json.dumps(given | {name: number + 1}, indent=1).encode())
-    return f"Hint {number + 1} of {len(exercise.hints)}: {plain(exercise.hints[number])}"
+    return f"Hint {number + 1} of {len(exercise.hints)}: {plain_text(exercise.hints[number])}"
 
 # %% ../../nbs/tito/exercises_dev.ipynb #6cc5893e
 def solution(project, module, name: str) -> str:
     "The cell of an exercise with its solution, in the instructor's edition."
-    exercise = pick(listed(project, module), module, name)
+    exercise = exercise_named(listed(project, module), module, name)
     for cell in code_cells(read_notebook(project, module.folder / exercise.notebook)):
         if name in function_names(cell.code) and REGION.search(cell.source):
             return cell.source
@@ -671,7 +671,7 @@ def reset(project, module, name: str) -> Path:
     """Put the blank back into the cell of an exercise, and nowhere else; returns the copy of the
     notebook made before.
     """
-    exercise = pick(listed(project, module), module, name)
+    exercise = exercise_named(listed(project, module), module, name)
     path = module.folder / exercise.notebook
     with locked(project):
         before = path.read_bytes() if path.exists() else b""

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RIGHT', 'WRONG', 'BLANK', 'WAITING', 'NUMPY', 'Verdict', 'translated', 'stopped', 'not_written', 'raised',
-           'structure', 'misshapen', 'miscounted', 'some_calls', 'verdict', 'changes', 'compare', 'judged']
+           'structure', 'misshapen', 'miscounted', 'some_calls', 'verdict', 'changes', 'compare_results', 'judged']
 
 # %% ../../nbs/tito/judge_dev.ipynb #ab1914d0
 import re
@@ -173,7 +173,12 @@ def verdict(check: Check, answers: list) -> Verdict:
     early = stopped(check, answers)
     if not early and len(answers) != len(check.calls):
         early = Verdict(WRONG, "not every call was answered.")
-    return early or structure(check, answers) or changes(check, answers) or compare(check, answers)
+    return (
+        early
+        or structure(check, answers)
+        or changes(check, answers)
+        or compare_results(check, answers)
+    )
 
 
 def changes(check: Check, answers: list) -> Verdict | None:
@@ -188,7 +193,7 @@ def changes(check: Check, answers: list) -> Verdict | None:
     return None
 
 # %% ../../nbs/tito/judge_dev.ipynb #523a816c
-def compare(check: Check, answers: list) -> Verdict:
+def compare_results(check: Check, answers: list) -> Verdict:
     "The verdict on results."
     found = [[None if x is None else unpack(x) for x in said["result"]] for said in answers]
     for mine, right, call in zip(found, check.expected, check.calls):

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['MODULES', 'LISTED', 'PARTS', 'KEY', 'KEYS', 'NEXT', 'SAME', 'START', 'PAPERS', 'VARIANTS', 'NOT_DRAWN', 'OWN',
-           'forms', 'names', 'places', 'title', 'page', 'members', 'properties', 'methods', 'Doc', 'parse', 'said',
-           'signature', 'imports', 'run_imports', 'Runner', 'run_example', 'AsFunction', 'function_example', 'limits',
-           'arguments', 'compiled', 'indexed', 'source_link', 'lesson', 'linked', 'entry_link', 'table', 'cells',
-           'formulas', 'sample', 'averages', 'reduced', 'mathematics', 'returned', 'relatives', 'alternatives',
-           'with_option', 'option_examples', 'course', 'picture', 'shown', 'meaning', 'kind', 'parameters', 'facts',
-           'described', 'entry', 'form', 'front', 'module_page', 'index_page', 'write_reference']
+           'forms', 'names', 'public_places', 'title', 'reference_page', 'members', 'properties', 'methods_of', 'Doc',
+           'parse_docstring', 'said', 'signature', 'imports', 'run_imports', 'Runner', 'run_example', 'AsFunction',
+           'function_example', 'limits', 'argument_table', 'is_compiled', 'indexed', 'source_link', 'lesson', 'linked',
+           'entry_link', 'table', 'cells', 'formulas', 'sample_call', 'averages', 'reduction_formula', 'mathematics',
+           'returns_line', 'relatives', 'alternatives', 'with_option', 'option_examples', 'course', 'picture', 'shown',
+           'meaning', 'kind', 'parameters', 'facts', 'described', 'entry', 'form', 'front', 'module_page', 'index_page',
+           'write_reference']
 
 # %% ../../nbs/tito/reference_dev.ipynb #6c610c77
 import ast
@@ -33,7 +34,7 @@ import tinytorch
 from .. import nn
 from ..checking import domains, draw_options, examples
 from ..core.tensor import Tensor
-from ..core.trace import CLASSES, ROWS, Untraceable, record
+from ..core.trace import CLASSES, ROWS, Untraceable, record_graph
 from ..nn import functional
 from ..nn.arguments import CLASS_INDEX, GROUP
 from ..nn.criterion import LOSSES
@@ -77,7 +78,7 @@ def names(module: str) -> dict:
 
 # %% ../../nbs/tito/reference_dev.ipynb #db2a551e
 @lru_cache
-def places() -> dict:
+def public_places() -> dict:
     "The module of each public name, functions of `functional` without an entry elsewhere included."
     return {name: module for module in reversed(MODULES) for name in names(module)}
 
@@ -86,7 +87,7 @@ def title(module: str) -> str:
     return module.rpartition(".")[2].replace("_", " ").capitalize()
 
 
-def page(module: str) -> str:
+def reference_page(module: str) -> str:
     return f"{module.rpartition('.')[2]}.qmd"
 
 # %% ../../nbs/tito/reference_dev.ipynb #412ddeea
@@ -96,7 +97,7 @@ def members(thing) -> dict:
         thing, nn.Activation): return {}
     own = [owner for owner in thing.__mro__
            if owner is thing or owner.__module__.startswith(
-               "tinytorch") and owner.__name__ not in places()]
+               "tinytorch") and owner.__name__ not in public_places()]
     return {name: value for owner in reversed(own) for name, value in vars(owner).items()
             if not name.startswith("_") and f"{thing.__name__}.{name}" not in PARTS}
 
@@ -105,7 +106,7 @@ def properties(thing) -> dict:
     return {name: value for name, value in members(thing).items() if isinstance(value, property)}
 
 
-def methods(thing) -> dict:
+def methods_of(thing) -> dict:
     return {name: getattr(thing, name) for name, value in members(thing).items()
             if inspect.isfunction(getattr(thing, name)) and (
                 name != "forward" or thing is nn.Module)}
@@ -123,7 +124,7 @@ class Doc(NamedTuple):
     example: str
 
 
-def parse(docstring: str) -> Doc:
+def parse_docstring(docstring: str) -> Doc:
     "The parts of a docstring."
     text, *example = re.split(r"\n(?:Example:\n|(?=>>> ))", inspect.cleandoc(docstring or ""),
                               maxsplit=1)
@@ -150,10 +151,13 @@ def said(thing, key: str) -> str:
     for owner in getattr(thing, "__mro__", [thing]):
         # what it says holds for a class without `forward`
         if owner is nn.Module and owner is not thing: continue
-        if text := parse(owner.__doc__).parts.get(key, ""):
+        if text := parse_docstring(owner.__doc__).parts.get(key, ""):
             other = SAME.match(text)
             if not other: return text
-            return said(names(places()[other[1]])[other[1]], key).rstrip(".") + text[other.end():]
+            return (
+                said(names(public_places()[other[1]])[other[1]], key).rstrip(".")
+                + text[other.end() :]
+            )
     return ""
 
 # %% ../../nbs/tito/reference_dev.ipynb #b3e434f2
@@ -233,7 +237,7 @@ class AsFunction(ast.NodeTransformer):
 # %% ../../nbs/tito/reference_dev.ipynb #761ad488
 def function_example(thing, function: str) -> str:
     "The example of a loss or a function, with `F.function`."
-    steps, change = (doctest.DocTestParser().get_examples(parse(thing.__doc__).example),
+    steps, change = (doctest.DocTestParser().get_examples(parse_docstring(thing.__doc__).example),
                      AsFunction(thing.__name__, function))
     written = [ast.unparse(change.visit(ast.parse(step.source))).replace("\n", "\n... ")
                for step in steps]
@@ -253,7 +257,7 @@ def limits(domain) -> str:
     return f"{domain.name}, {span}" if span else domain.name
 
 
-def arguments(loss_class) -> list:
+def argument_table(loss_class) -> list:
     "Of each argument of a loss: its name, what it holds, and whether it gets a gradient."
     return ([(f"`{name}`", limits(domain),
               "no" if name in loss_class.constant or domain is CLASS_INDEX else "yes")
@@ -261,7 +265,7 @@ def arguments(loss_class) -> list:
             + [("`sample_weight`", "one number for each sample, at least 0, by keyword", "no")])
 
 # %% ../../nbs/tito/reference_dev.ipynb #84c8ef8e
-def compiled(loss_class) -> str:
+def is_compiled(loss_class) -> str:
     "Whether the formula of a loss becomes a compiled loop, and if not, why."
     if loss_class.formula is None: return "not as a whole: it is no formula of single samples"
     loss, given = next((loss, given)
@@ -270,7 +274,7 @@ def compiled(loss_class) -> str:
     problem = loss.problem(*loss.fit(*given))
     axes = [(ROWS, CLASSES)[:1 + (problem.rows and x.ndim > len(problem.samples))]
             for x in problem.operands]
-    try: record(problem.formula, axes, problem.dtype, problem.options, problem.width)
+    try: record_graph(problem.formula, axes, problem.dtype, problem.options, problem.width)
     except Untraceable as error: return f"no: the formula {error}"
     return "yes"
 
@@ -314,14 +318,16 @@ def linked(text: str, itself: str = "") -> str:
     return re.sub(
         r"`(\w+)`",
         lambda found: (
-            found[0] if found[1] == itself or found[1] not in places() else entry_link(found[1])
+            found[0]
+            if found[1] == itself or found[1] not in public_places()
+            else entry_link(found[1])
         ),
         text,
     )
 
 
 def entry_link(name: str) -> str:
-    return f"[`{name}`]({page(places()[name])}#{name})"
+    return f"[`{name}`]({reference_page(public_places()[name])}#{name})"
 
 
 def table(head: tuple, rows: list) -> str:
@@ -376,7 +382,7 @@ def formulas(root: Path, loss_class) -> list:
 NOT_DRAWN = ("CTCLoss", "LinearCrossEntropyLoss")      # their arguments depend on one another
 
 
-def sample(loss_class, reduction: str) -> tuple:
+def sample_call(loss_class, reduction: str) -> tuple:
     "A loss and arguments that suit its declaration, 3 rows of 4 numbers."
     loss, given = next(examples(loss_class, {}, np.random.default_rng(0), [(3, 4)], [reduction]))
     return loss, [x[:, 0] if domain is GROUP else x
@@ -386,12 +392,12 @@ def sample(loss_class, reduction: str) -> tuple:
 def averages(loss_class) -> bool:
     "Whether the mean of this loss is the average of the losses of its samples."
     if loss_class.__name__ in NOT_DRAWN: return False
-    loss, given = sample(loss_class, "mean")
+    loss, given = sample_call(loss_class, "mean")
     mean, loss.reduction = loss(*given).data, "none"
     return np.allclose(mean, loss(*given).data.mean(), rtol=1e-5)
 
 
-def reduced(loss_class) -> str:
+def reduction_formula(loss_class) -> str:
     "What becomes of the losses of the samples, in LaTeX."
     mean = r"\sum_i s_i \ell_i \,\big/ \sum_i s_i & \texttt{mean} \\ "
     batch = r"\frac1N \sum_i s_i \ell_i & \texttt{batchmean} \\ "
@@ -404,19 +410,19 @@ def reduced(loss_class) -> str:
 def mathematics(root: Path, loss_class) -> str:
     "The formulas and the reductions of a loss, as Markdown."
     text = "".join(f"$$\n{formula}\n$$\n\n"
-                   for formula in [*formulas(root, loss_class), reduced(loss_class)])
+                   for formula in [*formulas(root, loss_class), reduction_formula(loss_class)])
     return text + ("Here $s_i$ is the sample's `sample_weight`, 1 unless it is given."
                    + " Class weights multiply both sums." * issubclass(loss_class, nn.ClassLoss)
                    + "\n")
 
 # %% ../../nbs/tito/reference_dev.ipynb #f4650142
-def returned(loss_class) -> str:
+def returns_line(loss_class) -> str:
     "What a call returns, with the shapes of one that was made."
-    getting = " and ".join(name for name, _, gradient in arguments(loss_class)
+    getting = " and ".join(name for name, _, gradient in argument_table(loss_class)
                            if gradient == "yes")
     each = "the loss of each sample"
     if loss_class.__name__ not in NOT_DRAWN:
-        loss, given = sample(loss_class, "none")
+        loss, given = sample_call(loss_class, "none")
         each += (f", such as {loss(*given).data.shape} for `{next(iter(loss_class.domain))}` of "
                  f"shape {given[0].shape}")
     return (f"a `Tensor` of one number, or with `reduction=\"none\"` {each}. "
@@ -445,7 +451,7 @@ def alternatives(loss_class) -> dict:
 
 def with_option(loss_class, name: str, value) -> str:
     "The first call of the example of a loss, with an option; an empty text if there is none."
-    steps = doctest.DocTestParser().get_examples(parse(loss_class.__doc__).example)
+    steps = doctest.DocTestParser().get_examples(parse_docstring(loss_class.__doc__).example)
     calls = [node for step in steps for node in ast.walk(ast.parse(step.source))
              if isinstance(node, ast.Call) and isinstance(node.func, ast.Call)
              and getattr(node.func.func, "id", "") == loss_class.__name__]
@@ -465,7 +471,7 @@ def option_examples(loss_class) -> list:
     "Pairs (statement, what it printed) for each option that can be used by itself."
     steps, parameters = [], inspect.signature(loss_class).parameters
     made = dict(run_imports(START))
-    for step in doctest.DocTestParser().get_examples(parse(loss_class.__doc__).example):
+    for step in doctest.DocTestParser().get_examples(parse_docstring(loss_class.__doc__).example):
         with contextlib.redirect_stdout(io.StringIO()): exec(step.source, made)
     for name, value in alternatives(loss_class).items():
         if name not in parameters or parameters[name].default is inspect.Parameter.empty: continue
@@ -480,7 +486,7 @@ def option_examples(loss_class) -> list:
 # %% ../../nbs/tito/reference_dev.ipynb #42b14753
 def course(loss_class) -> tuple:
     "Numbers for the first place of the first argument, the loss and the slope there, and the rest."
-    loss, given = sample(loss_class, "sum")
+    loss, given = sample_call(loss_class, "sum")
     if loss.formula and not loss.rows: given = [x.reshape(-1)[:1].round(1) for x in given]
     domain, x = domains(loss)[0][0], given[0].astype(float)
     at = np.linspace(max(domain.low + 0.02, -4), min(domain.high - 0.02, 4), 81)
@@ -561,20 +567,20 @@ def facts(thing) -> str:
     "What the registry says of a loss."
     function = next(name for name, loss in forms().items() if loss is thing)
     return (
-        table(("Argument", "Holds", "Gradient"), arguments(thing))
-        + f"\n**Task:** {thing.task}. **Compiled:** {compiled(thing)}. **Function:** [`F.{function}`](functional.qmd#{function}).\n"
+        table(("Argument", "Holds", "Gradient"), argument_table(thing))
+        + f"\n**Task:** {thing.task}. **Compiled:** {is_compiled(thing)}. **Function:** [`F.{function}`](functional.qmd#{function}).\n"
     )
 
 
 def described(root: Path, thing, name: str, module: str) -> str:
     "Signature, meaning, facts and executed example of a name or a method."
-    doc = parse(thing.__doc__)
+    doc = parse_docstring(thing.__doc__)
     lines = [f"```python\n{signature(name, thing)}\n```\n",
              *[linked(text, name) + "\n" for text in (doc.summary, *doc.notes)]]
     loss = isinstance(thing, type) and name in LOSSES
     lines += [mathematics(root, thing)] if loss else []
     lines += [parameters(thing, name)]
-    lines += [facts(thing), f"**Returns:** {returned(thing)}\n"] if loss else []
+    lines += [facts(thing), f"**Returns:** {returns_line(thing)}\n"] if loss else []
     lines += [f"**{key}:** {linked(text, name)}\n"
               for key in ("Shapes", "Range", "Errors", "Source") if (text := said(thing, key))]
     text = "\n".join(filter(None, lines)) + (picture(thing) if loss else "")
@@ -592,7 +598,7 @@ def entry(root: Path, name: str, thing, module: str) -> str:
         parts.append(table(("Property", "Meaning"),
                            [(f"`{attribute}`", value.__doc__)
                             for attribute, value in attributes.items()]))
-    for method, function in methods(thing).items():
+    for method, function in methods_of(thing).items():
         parts += [f"### {name}.{method} {{#{name}.{method}}}\n",
                   described(root, function, method, module), f"[Source]({source_link(function)})\n"]
     return "\n".join(parts)
@@ -600,12 +606,17 @@ def entry(root: Path, name: str, thing, module: str) -> str:
 # %% ../../nbs/tito/reference_dev.ipynb #d2373702
 def form(name: str, function) -> str:
     "The entry of a function of `tinytorch.nn.functional`."
-    home = places()[name]
+    home = public_places()[name]
     thing = forms()[name] if home == "nn.functional" else names(home)[name]
-    extra = [(f"`{p}`", f"`{value.default!r}`", linked(parse(function.__doc__).parts.get(p, "")))
-             for p, value in inspect.signature(function).parameters.items()
-             if thing is not function and p not in {*inspect.signature(thing).parameters,
-                                       *thing.domain}]
+    extra = [
+        (
+            f"`{p}`",
+            f"`{value.default!r}`",
+            linked(parse_docstring(function.__doc__).parts.get(p, "")),
+        )
+        for p, value in inspect.signature(function).parameters.items()
+        if thing is not function and p not in {*inspect.signature(thing).parameters, *thing.domain}
+    ]
     text = (f"{entry_link(thing.__name__)} as a function.\n" if thing is not function
             else f"The same as {entry_link(name)} of `tinytorch.{home}`.\n")
     return "\n".join(
@@ -651,11 +662,11 @@ def index_page() -> str:
         f"{shown(run_example('index', OWN, 'core.tensor'))}\n"
     )
     for module in MODULES:
-        text += f"## {title(module)}\n\n[`tinytorch.{module}`]({page(module)})\n\n"
+        text += f"## {title(module)}\n\n[`tinytorch.{module}`]({reference_page(module)})\n\n"
         for name, thing in names(module).items():
             task = f" ({thing.task})" if name in LOSSES else ""
-            summary = linked(parse(thing.__doc__).summary, name)
-            text += f"- [`{name}`]({page(module)}#{name}){task}: {summary}\n"
+            summary = linked(parse_docstring(thing.__doc__).summary, name)
+            text += f"- [`{name}`]({reference_page(module)}#{name}){task}: {summary}\n"
         text += "\n"
     return text
 
@@ -665,7 +676,7 @@ def write_reference(root: Path, pages: Path) -> None:
     folder = Path(pages) / "reference"
     folder.mkdir(parents=True, exist_ok=True)
     written = ({"index.qmd": index_page()}
-               | {page(module): module_page(Path(root), module) for module in MODULES})
+               | {reference_page(module): module_page(Path(root), module) for module in MODULES})
     for name, text in written.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     plt.close("all")                       # what the examples of plotting drew

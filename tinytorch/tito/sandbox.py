@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'PACKAGES', 'COURSE', 'OWNERLESS', 'ENVIRONMENT', 'CALLS', 'PROCESSORS', 'call_filter', 'refuse_calls',
-           'restrict', 'bwrap', 'package_folders', 'libraries', 'shown', 'sandboxed', 'package_paths', 'python_command',
-           'unprotected', 'protection', 'enter']
+           'restrict', 'bwrap', 'package_folders', 'libraries', 'shown_paths', 'sandboxed', 'package_paths',
+           'python_command', 'unprotected', 'protection', 'enter']
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #accb034e
 import contextlib
@@ -145,7 +145,7 @@ def libraries(programs: list) -> list:
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #4b805339
 @functools.lru_cache(maxsize=1)
-def shown() -> tuple:
+def shown_paths() -> tuple:
     "Python and NumPy: the paths that are shown, and those in them that are not."
     python, library = Path(sys.executable).resolve(), Path(os.__file__).resolve().parent
     dynamic = Path(importlib.util.find_spec("_ctypes").origin).resolve().parent
@@ -171,7 +171,7 @@ def sandboxed(folder, arguments: list, limits: dict = LIMITS) -> list:
     """The command that runs a Python program of `folder` (`arguments`: its name, and what it is
     given) in a sandbox that shows this folder as `/course`.
     """
-    paths, others = shown()
+    paths, others = shown_paths()
     binds = [word for path in sorted({str(above) for path in paths for above in Path(path).parents})
              for word in ("--dir", path)]
     for path in paths:
