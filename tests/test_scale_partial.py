@@ -196,6 +196,25 @@ def test_micro_batches_train_a_model_of_pytorch():
     torch.testing.assert_close(models[1].weight.grad, models[0].weight.grad, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.2, "weight": np.arange(1.0, 4)},
+                                     {"reduction": "sum"}])
+@pytest.mark.parametrize("kind", ["float64", "bfloat16"])
+def test_micro_batches_of_a_criterion_of_pytorch(options, kind):
+    torch = pytest.importorskip("torch")
+    from tinytorch.hosts.torch_host import to_torch
+    rng = np.random.default_rng(0)
+    x = torch.tensor(rng.normal(size=(10, 3)), dtype=getattr(torch, kind), requires_grad=True)
+    t, loss = rng.integers(0, 3, 10), CrossEntropyLoss(**options)
+    t[::3] = -100
+    expected = to_torch(loss)(x, torch.tensor(t))
+    gradient, = torch.autograd.grad(expected, x)
+    step = accumulate(to_torch(loss), divisor_of(loss, np.empty((10, 3)), t))
+    values = [step(x[k], torch.tensor(t[k])) for k in (slice(0, 1), slice(1, 10))]
+    close = {"rtol": 0.02, "atol": 0.01} if kind == "bfloat16" else {"rtol": 1e-12, "atol": 1e-15}
+    torch.testing.assert_close(sum(values), expected, **close)
+    torch.testing.assert_close(torch.autograd.grad(sum(values), x)[0], gradient, **close)
+
+
 def test_summaries_add_up_in_any_order():
     rng = np.random.default_rng(0)
     x, t = rng.normal(size=(50, 4)), rng.integers(0, 4, 50)

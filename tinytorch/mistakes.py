@@ -12,7 +12,7 @@ __all__ = ['inf', 'MISTAKES_BY_NAME', 'FIXED', 'LARGE_SCORES', 'ZEROS', 'MASKED'
            'fill', 'chunk', 'added', 'place_values', 'interleaved', 'transcripts', 'extended_labels_calls', 'skips',
            'may_skip_calls', 'sums', 'class_scores', 'ways', 'state_scores', 'softmax_share', 'found_cluster',
            'locate_calls', 'tau_of', 'threshold_calls', 'ranked', 'rank', 'terms', 'terms_used', 'variances', 'task',
-           'pairs', 'in_order', 'always', 'no_samples', 'with_nan', 'calls_of']
+           'pairs', 'in_order', 'always', 'totals', 'row_pieces', 'no_samples', 'with_nan', 'calls_of']
 
 # %% ../nbs/tito/mistakes_dev.ipynb #1aec3cc6
 from collections.abc import Callable
@@ -41,6 +41,7 @@ from .nn.regression_losses import (
     log_cosh, percentage_error, pinball, squared_log_error)
 from .nn.segmentation_losses import binary_focal, tversky
 from .nn.sequence_losses import arrivals, extended_labels, log_add, may_skip, posteriors
+from .scale.merging import mean_of_parts, merge_pieces
 
 # %% ../nbs/tito/mistakes_dev.ipynb #76d7385a
 @dataclass
@@ -2729,6 +2730,121 @@ always("add_gradients", slope=[[1.0, -1.0]], hidden=[[2.0]], weight=[[3.0], [4.0
        hidden_gradient=[[1.0]], weight_gradient=None, bias_gradient=None)
 always("add_gradients", slope=[[1.0, -1.0]], hidden=[[2.0]], weight=[[3.0], [4.0]],
        hidden_gradient=None, weight_gradient=[[1.0], [2.0]], bias_gradient=[0.5, 0.0])
+
+# %% ../nbs/tito/mistakes_dev.ipynb #27739527
+def totals(rng) -> list:
+    "Totals and divisors of parts of different sizes, also of none, and of nothing."
+    sizes = [np.array(x, float) for x in ([3, 1], [4, 0, 2, 5], [1, 2, 3, 4, 5, 6], [7], [0, 0])]
+    calls = [({"totals": rng.gamma(2, size=len(n)) * n, "divisors": n}, {}) for n in sizes]
+    calls.append(({"totals": np.array([2.0**24, 1, 1], np.float32),
+                   "divisors": np.array([1, 1, 2], np.float32)}, {}))
+    return calls
+
+
+exercise(mean_of_parts)(totals)
+always("mean_of_parts", totals=[6.0, 5.0], divisors=[3.0, 1.0])
+always("mean_of_parts", totals=[0.0, 0.0], divisors=[0.0, 0.0])
+
+
+@mistake(mean_of_parts, "it is the mean of the parts' means.",
+         "Add the totals and the divisors first, then divide once.")
+def _(totals, divisors):
+    return float(np.mean(totals / np.where(divisors == 0, 1, divisors)))
+
+
+@mistake(mean_of_parts, "it is the mean of the means of the parts that count something.",
+         "A small part counts as much as a large one then. Divide the sums.")
+def _(totals, divisors):
+    some = divisors > 0
+    return float(np.mean(totals[some] / divisors[some])) if some.any() else 0.0
+
+# %% ../nbs/tito/mistakes_dev.ipynb #1e6b5a54
+@mistake(mean_of_parts, "the sum of the totals is divided by the number of parts.",
+         "Divide by the sum of the divisors.")
+def _(totals, divisors):
+    return float(np.mean(totals))
+
+
+@mistake(mean_of_parts, "it is the sum of the parts' means.")
+def _(totals, divisors):
+    return float(np.sum(totals / np.where(divisors == 0, 1, divisors)))
+
+
+@mistake(mean_of_parts, "where nothing is counted, 0 / 0 is NaN.",
+         "Return 0 where the divisors add up to 0.")
+def _(totals, divisors):
+    return float(np.sum(totals, dtype=float) / np.sum(divisors, dtype=float))
+
+
+@mistake(mean_of_parts, "a part that counts nothing is counted as one sample.",
+         "Add its divisor of 0 as it is; only their sum must not be 0.")
+def _(totals, divisors):
+    return float(np.sum(totals, dtype=float) / np.sum(np.maximum(divisors, 1), dtype=float))
+
+# %% ../nbs/tito/mistakes_dev.ipynb #12bd2955
+def row_pieces(rng) -> list:
+    "Maxima and sums of pieces of rows, of very different sizes, and some masked."
+    calls = []
+    for rows, pieces, scale in (1, 2, 1), (3, 4, 10), (2, 5, 1000), (4, 1, 1):
+        most = rng.normal(0, scale, (rows, pieces))
+        calls.append(({"largest": most, "total": rng.uniform(1, 50, (rows, pieces))}, {}))
+    masked = np.where(np.arange(4) % 2, -inf, rng.normal(size=(2, 4)))
+    calls.append(({"largest": masked, "total": np.where(np.isfinite(masked), 3.0, 0.0)}, {}))
+    return calls
+
+
+exercise(merge_pieces, parts=("the maximum", "the sum"))(row_pieces)
+always("merge_pieces", largest=[[0.0, 1000.0]], total=[[2.0, 1.0]])
+always("merge_pieces", largest=[[-inf, -inf], [-1000.0, -inf]], total=[[0.0, 0.0], [2.0, 0.0]])
+
+
+@mistake(merge_pieces, "the sums are added as they are, each relative to its own maximum.",
+         "Multiply each by exp(its maximum - the row's maximum) first.")
+def _(largest, total):
+    return largest.max(axis=-1), total.sum(axis=-1)
+
+
+@mistake(merge_pieces, "the sums are scaled by the exponential of their own maximum, which overflows.",
+         "Take the difference to the row's maximum: exp(largest - most) is at most 1.")
+def _(largest, total):
+    return largest.max(axis=-1), (total * np.exp(largest)).sum(axis=-1)
+
+# %% ../nbs/tito/mistakes_dev.ipynb #85071973
+@mistake(merge_pieces, "the sign in the exponential is exchanged.",
+         "It is its maximum minus the row's, never positive.")
+def _(largest, total):
+    most = largest.max(axis=-1)
+    finite = np.where(np.isfinite(most), most, 0)
+    return most, (total * np.exp(finite[..., None] - largest)).sum(axis=-1)
+
+
+@mistake(merge_pieces, "where a whole row is masked, -inf - (-inf) is NaN.",
+         "Subtract 0 there: np.where(np.isfinite(most), most, 0).")
+def _(largest, total):
+    most = largest.max(axis=-1)
+    return most, (total * np.exp(largest - most[..., None])).sum(axis=-1)
+
+
+@mistake(merge_pieces, "the maximum is taken over all rows.", "Take it along the last axis.")
+def _(largest, total):
+    most = np.full(len(largest), largest.max())
+    finite = np.where(np.isfinite(most), most, 0)
+    return most, (total * np.exp(largest - finite[..., None])).sum(axis=-1)
+
+
+@mistake(merge_pieces, "the maximum is left out: the logarithm of the sum comes without it.",
+         "Return the maximum of each row first, then the sum.")
+def _(largest, total):
+    most = largest.max(axis=-1)
+    finite = np.where(np.isfinite(most), most, 0)
+    return np.zeros_like(most), (total * np.exp(largest - finite[..., None])).sum(axis=-1)
+
+# %% ../nbs/tito/mistakes_dev.ipynb #5022c04e
+@mistake(merge_pieces, "the second result is the logarithm of the sum.", "Return the sum itself.")
+def _(largest, total):
+    most = largest.max(axis=-1)
+    finite = np.where(np.isfinite(most), most, 0)
+    return most, np.log((total * np.exp(largest - finite[..., None])).sum(axis=-1))
 
 # %% ../nbs/tito/mistakes_dev.ipynb #2b9bc049
 def no_samples(call) -> tuple:

@@ -27,7 +27,8 @@ from ..nn.evaluation import Evaluation, in_dtype
 from ..nn.linear_cross_entropy import LinearCrossEntropy
 from ..nn.losses import CrossEntropyLoss, cross_entropy, times
 from ..nn.segmentation_losses import TverskyLoss
-from .partial import check_reduced, divisor_of, wrt_names, runner_of, stand_in
+from .merging import merge_pieces
+from .partial import check_reduced, divisor_of, runner_of, stand_in, wrt_names
 
 # %% ../../nbs/scale/dask_dev.ipynb #429594f7
 LENGTH = 2**20 + 7     # stands for an axis that is longer than this, or not known
@@ -211,6 +212,7 @@ class Lazy:
         given = [part for x, mark in pairs for part in (x, mark)]
         return da.blockwise(self.task(step, *more), out, ArrayBlockIdDep(first.chunks),
                             self.marks[0], *given, dtype=dtype, align_arrays=False,
+                            token=step.__name__,
                             meta=np.empty((0,) * len(out), dtype), **options)
 
     def each(self) -> dict:
@@ -383,16 +385,11 @@ def stats_step(loss, arrays, weight, where, starts, classes) -> np.ndarray:
 
 # %% ../../nbs/scale/dask_dev.ipynb #470b45b6
 def merge(stats, axis, keepdims) -> np.ndarray:
-    "Return the numbers of rows whose pieces lie along `axis`, which keeps length 1."
-    largest, total = stats[..., 0], stats[..., 1]
-    axis = axis[0] if isinstance(axis, tuple) else axis
-    most = largest.max(axis=axis, keepdims=True)
-    finite = np.where(np.isfinite(most), most, 0)
+    "Return the numbers of rows whose pieces lie along the axis before the last."
     with np.errstate(all="ignore"):
-        scaled = np.where(total == 0, 0, total * np.exp(largest - finite))
-    sums = stats[..., 2:].sum(axis=axis, keepdims=True)
-    return np.concatenate([most[..., None], scaled.sum(axis=axis, keepdims=True)[..., None], sums],
-                          axis=-1)
+        merged = merge_pieces(stats[..., 0], stats[..., 1])
+    return np.concatenate([np.stack(merged, axis=-1), stats[..., 2:].sum(axis=-2)],
+                          axis=-1)[..., None, :]
 
 
 def keep_stats(stats, axis, keepdims) -> np.ndarray:
@@ -506,7 +503,7 @@ class ByClass(Lazy):
                                        if letter != "a"]))
         given = [part for x, mark in arrays for part in (x, mark)]
         return da.blockwise(self.task(step, *more), out, whole, self.samples, *given, dtype=dtype,
-                            align_arrays=False, meta=np.empty((0,) * len(out), dtype), **options)
+                            align_arrays=False, token=step.__name__, meta=np.empty((0,) * len(out), dtype), **options)
 
     def value(self):
         "Return the lazy loss."

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PartialLoss', 'run_part', 'run_linear', 'with_reduction', 'run_call', 'runner_of', 'wrt_names', 'partial_loss',
-           'check_reduced', 'value_and_gradient', 'stand_in', 'divisor_of', 'accumulate', 'Summary', 'worst_first',
-           'worst_of', 'by_class', 'summarize', 'report']
+           'check_reduced', 'value_and_gradient', 'stand_in', 'divisor_of', 'divided', 'accumulate', 'Summary',
+           'worst_first', 'worst_of', 'by_class', 'summarize', 'report']
 
 # %% ../../nbs/scale/partial_dev.ipynb #3f89eab7
 import copy
@@ -18,10 +18,12 @@ import numpy as np
 from ..core import engine
 from ..core.problem import Part
 from ..core.tensor import Tensor
-from ..nn.arguments import real_array, float_dtype, sample_weights
+from ..nn.arguments import float_dtype, real_array, sample_weights
+from ..nn.criterion import Loss
 from ..nn.embedding_losses import BatchLoss
 from ..nn.evaluation import Evaluation, in_dtype
 from ..nn.linear_cross_entropy import LinearCrossEntropy, LinearEvaluation
+from .merging import mean_of_parts
 
 # %% ../../nbs/scale/partial_dev.ipynb #92e458f1
 class PartialLoss(NamedTuple):
@@ -48,7 +50,7 @@ class PartialLoss(NamedTuple):
 
     def mean(self) -> float:
         "Return the mean loss; 0 where there is nothing to take a mean of."
-        return Part(self.total, self.divisor).mean()
+        return mean_of_parts(self.total, self.divisor)
 
     def gradient(self, name: str | None = None) -> np.ndarray:
         "Return the gradient of the mean for all samples, of the first argument or of `name`."
@@ -186,22 +188,31 @@ def divisor_of(loss, *inputs, sample_weight=None) -> float:
         return run_call(loss, inputs, sample_weight)[0].divisor
     return float(Evaluation(loss, loss.prepare(*inputs), sample_weight).state().divisor)
 
+# %% ../../nbs/scale/partial_dev.ipynb #3b7d40c2
+def divided(criterion, total: float):
+    "Return a function that divides what a criterion returns."
+    return lambda *inputs, **named: criterion(*inputs, **named) / (total or 1.0)
+
 # %% ../../nbs/scale/partial_dev.ipynb #e1db6fdc
 def accumulate(loss, total):
     """Return the loss of a micro-batch whose mean divides by that of the whole batch.
 
     The losses of the micro-batches add up to the loss of the batch, and so do their gradients.
 
+    `loss`: a loss, or `to_torch(loss)`.
     `total`: the divisor of the whole batch, a number, or the divisors of its micro-batches.
 
     >>> from tinytorch.nn import MSELoss
     >>> accumulate(MSELoss(), 4)([1., 3.], [0., 0.]).item()
     2.5
     """
-    runner_of(loss)
     total = float(sum(total)) if isinstance(total, Iterable) else float(total)
     if not 0 <= total < np.inf:
         raise ValueError(f"accumulate: total is {total:g}, but a divisor is finite and at least 0.")
+    if not isinstance(loss, Loss):                         # a loss of ours inside another library
+        return divided(type(loss)(with_reduction(loss.loss, "sum")),
+                       total if loss.loss.averages else 1.0)
+    runner_of(loss)
     summed = with_reduction(loss, "sum")
     return summed / (total or 1.0) if loss.averages else summed
 
