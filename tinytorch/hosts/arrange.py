@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Stated', 'count_slopes', 'state', 'Arranged', 'lay_out', 'class_weights', 'weigh', 'arrange', 'reduce',
-           'array_options']
+           'array_options', 'Program', 'dtype_of', 'by_graph']
 
 # %% ../../nbs/hosts/arrange_dev.ipynb #d1296bbb
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .curvature import check_traceable, product, with_both_slopes
-from .graph import Graph, axes_of, graph_of
+from .graph import Graph, axes_of, function, graph_of
 from ..nn.criterion import ClassLoss
 
 # %% ../../nbs/hosts/arrange_dev.ipynb #ba2d7636
@@ -151,3 +151,44 @@ def reduce(loss, stated: Stated, values, arranged: Arranged, host):
 def array_options(loss) -> dict:
     "Return the options of a loss that are arrays."
     return {name: x for name, x in vars(loss).items() if isinstance(x, np.ndarray)}
+
+# %% ../../nbs/hosts/arrange_dev.ipynb #b3c75beb
+class Program:
+    "The functions of a formula's graphs, computed with the names of one library."
+
+    def __init__(self, stated: Stated, names):
+        self.stated = stated
+        self.value, self.slopes, self.product = [
+            function(graph.source, names) for graph in (stated.value, stated.slopes, stated.product)]
+
+    def push(self, operands, changes) -> tuple:
+        "Return how the slopes change with the operands that have one."
+        own = len(operands) - len(self.stated.value.arrays)
+        return self.product(*operands[:own], *changes, *operands[own:])
+
+    def along(self, slopes, changes):
+        "Return how the values change with the operands that have a slope."
+        samples = len(self.stated.samples)
+        parts = [(slope * change).sum(-1) if slope.ndim > samples else slope * change
+                 for slope, change in zip(slopes, changes)]
+        return sum(parts[1:], parts[0])
+
+
+def dtype_of(x) -> str:
+    "Return the dtype that a loss is told of another library's array; 16 bits are computed in 32."
+    name = str(x.dtype).removeprefix("torch.")
+    return "float32" if name in ("bfloat16", "float16") else name
+
+
+def by_graph(loss, programs: dict, inputs, arrays: dict, sample_weight, host):
+    """Return the loss of another library's arrays, in its operations.
+
+    `programs` keeps the graphs for the next arguments of these shapes and dtypes.
+    """
+    key = tuple([(tuple(x.shape), dtype_of(x)) for x in inputs])
+    if key not in programs:
+        programs[key] = Program(state(loss, *zip(*key)), host.names)
+    program = programs[key]
+    arranged = arrange(loss, program.stated, inputs, arrays, sample_weight, host)
+    values = host.value(program, *arranged.operands)
+    return reduce(loss, program.stated, values, arranged, host)
