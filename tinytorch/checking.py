@@ -101,7 +101,7 @@ def central_differences(function, operands, which: int) -> np.ndarray:
 
 # %% ../nbs/machinery/checking_dev.ipynb #f422c09d
 def with_dtype(value, dtype):
-    """`value` as an array of `dtype` if it holds fractions; whole numbers and Python numbers stay
+    """The value as an array of `dtype` if it holds fractions; whole numbers and Python numbers stay
     as they are.
     """
     array = np.asarray(value)

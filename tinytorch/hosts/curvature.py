@@ -336,7 +336,7 @@ class Second:
 
 
 def curvature(loss, *inputs, sample_weight=None, bound=False) -> np.ndarray:
-    "Return the diagonal of the Hessian of a loss; see `Loss.curvature`."
+    "Return the diagonal of the Hessian of a loss; see the method of that name."
     second = Second(loss, inputs, sample_weight)
     diagonal = second.diagonal()
     if not bound or not second.problem.rows:
@@ -346,6 +346,6 @@ def curvature(loss, *inputs, sample_weight=None, bound=False) -> np.ndarray:
 
 
 def hessian_product(loss, *inputs, sample_weight=None) -> np.ndarray:
-    "Return the product of the Hessian of a loss with a vector; see `Loss.hessian_product`."
+    "Return the product of the Hessian of a loss with a vector; see the method of that name."
     *inputs, v = inputs
     return Second(loss, tuple(inputs), sample_weight).product(v)
