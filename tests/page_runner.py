@@ -11,8 +11,8 @@ import sys
 import threading
 from importlib.metadata import packages_distributions
 
-MISSING = {"pydoc_data", "_multiprocessing", "curses", "tkinter", "resource", "torch"}
-OUTSIDE = {*packages_distributions()} - {"tinytorch"}
+MISSING = {"_multiprocessing", "curses", "tkinter", "resource", "torch"}
+OUTSIDE = {"pydoc_data", *packages_distributions()} - {"tinytorch"}
 
 
 class Guarded:

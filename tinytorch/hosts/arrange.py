@@ -41,7 +41,7 @@ def count_slopes(loss, problem, slopes: int) -> int:
              for x, name in zip(problem.operands, loss.domain)]
     return min(slopes, *[i for i, constant in enumerate(whole) if constant], len(whole))
 
-
+# %% ../../nbs/hosts/arrange_dev.ipynb #ca084961
 def state(loss, shapes: tuple, dtypes: tuple) -> Stated:
     """Return what a loss decides for arguments of these shapes and dtypes.
 
@@ -89,7 +89,7 @@ def class_weights(loss, target, weight, host):
     target = host.where(used, target, 0)
     return target, used if weight is None else host.where(used, weight[target], 0), used
 
-
+# %% ../../nbs/hosts/arrange_dev.ipynb #cb21d1a0
 def weigh(loss, stated: Stated, operands: list, arrays: dict, sample_weight, host):
     "Return the operands, the weight of each sample or None, and the divisor of a mean."
     dtype, weight, counts, divisor = stated.dtype, None, None, stated.divisor
@@ -114,7 +114,7 @@ def weigh(loss, stated: Stated, operands: list, arrays: dict, sample_weight, hos
         weight, divisor = given if weight is None else weight * given, (each * given).sum()
     return operands, weight, divisor
 
-
+# %% ../../nbs/hosts/arrange_dev.ipynb #9c872d23
 def arrange(loss, stated: Stated, inputs, arrays: dict, sample_weight, host) -> Arranged:
     "Lay out the arguments of a loss; samples of weight 0 become harmless numbers."
     operands = [lay_out(x, i, loss, stated, host) for i, x in enumerate(inputs)]
@@ -133,7 +133,7 @@ def arrange(loss, stated: Stated, inputs, arrays: dict, sample_weight, host) -> 
         stated.options[name], operands[0]), stated.dtype) for name in stated.value.arrays]
     return Arranged(tuple(operands), weight, divisor)
 
-
+# %% ../../nbs/hosts/arrange_dev.ipynb #513889a1
 def reduce(loss, stated: Stated, values, arranged: Arranged, host):
     "Return the losses of samples as the loss's reduction says."
     if arranged.weight is not None:
@@ -159,7 +159,8 @@ class Program:
     def __init__(self, stated: Stated, names):
         self.stated = stated
         self.value, self.slopes, self.product = [
-            function(graph.source, names) for graph in (stated.value, stated.slopes, stated.product)]
+            function(graph.source, names)
+            for graph in (stated.value, stated.slopes, stated.product)]
 
     def push(self, operands, changes) -> tuple:
         "Return how the slopes change with the operands that have one."
@@ -179,7 +180,7 @@ def dtype_of(x) -> str:
     name = str(x.dtype).removeprefix("torch.")
     return "float32" if name in ("bfloat16", "float16") else name
 
-
+# %% ../../nbs/hosts/arrange_dev.ipynb #0250e46c
 def by_graph(loss, programs: dict, inputs, arrays: dict, sample_weight, host):
     """Return the loss of another library's arrays, in its operations.
 

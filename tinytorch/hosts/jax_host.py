@@ -56,7 +56,7 @@ def push_value(program, operands, changes):
     return (value_of(program, *operands),
             program.along(slopes_of(program, *operands), changes))
 
-
+# %% ../../nbs/hosts/jax_host_dev.ipynb #594c0b02
 class Host:
     "JAX under the names that `by_graph` uses."
     where, moveaxis, broadcast_to = map(staticmethod, (jnp.where, jnp.moveaxis, jnp.broadcast_to))
@@ -84,7 +84,7 @@ class JaxLoss:
         result = by_graph(self.loss, self.known, inputs, arrays, sample_weight, Host)
         return result.astype(jnp.result_type(*floats) if floats else float)
 
-
+# %% ../../nbs/hosts/jax_host_dev.ipynb #9256829b
 def to_jax(loss) -> JaxLoss:
     """Return a loss as a function of JAX: `f(input, target)` is an array.
 

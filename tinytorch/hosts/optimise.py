@@ -33,7 +33,7 @@ def value_and_grad(function):
     evaluate.__name__ = f"value_and_grad_of_{name}"
     return evaluate
 
-
+# %% ../../nbs/hosts/optimise_dev.ipynb #ecd78f11
 def check_scalar(name: str, result) -> Tensor:
     "Return a Tensor of one number that a gradient can be sent back from."
     if not isinstance(result, Tensor):

@@ -35,7 +35,7 @@ def logits(probabilities: np.ndarray) -> np.ndarray:
     "Return the logarithms of probabilities, finite ones."
     return np.log(np.clip(probabilities, np.finfo(probabilities.dtype).eps, 1))
 
-
+# %% ../../nbs/hosts/sklearn_host_dev.ipynb #2ddc3b93
 def scores_of(loss, estimator, X) -> np.ndarray:
     "Return what a classifier predicts: a number for each sample, or one for each class."
     domain, sign = next(iter(loss.domain.values())), loss.domain["target"] is SIGN
@@ -106,7 +106,7 @@ class LossScorer(BaseEstimator):
     def __call__(self, estimator, X, y, sample_weight=None) -> float:
         return self.score(estimator, X, y, sample_weight)
 
-
+# %% ../../nbs/hosts/sklearn_host_dev.ipynb #2bb380c4
 def scorer(loss, response=None) -> LossScorer:
     """Return a scorer for `cross_val_score`, `GridSearchCV` and others: minus the mean loss.
 

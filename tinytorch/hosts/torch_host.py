@@ -57,7 +57,7 @@ class OfProgram(torch.autograd.Function):
         ctx.save_for_backward(*operands)
         ctx.save_for_forward(*operands)
 
-
+# %% ../../nbs/hosts/torch_host_dev.ipynb #37ab07d3
 class Slopes(OfProgram):
     "The slopes of a formula, whose derivative is the Hessian's product."
 
@@ -76,7 +76,7 @@ class Slopes(OfProgram):
         operands, count = ctx.saved_tensors, ctx.program.stated.count
         return ctx.program.push(operands, direction(changes[:count], operands[:count]))
 
-
+# %% ../../nbs/hosts/torch_host_dev.ipynb #e2ab9c91
 class Value(OfProgram):
     "The value of a formula, whose derivative is its slope."
 
@@ -119,7 +119,7 @@ def evaluate(host, weight, tensors, wanted) -> tuple:
     inputs = [Tensor(x, requires_grad=want) for x, want in zip(arrays, wanted)]
     return host.loss(*inputs, **{} if weight is None else {"sample_weight": weight}), inputs
 
-
+# %% ../../nbs/hosts/torch_host_dev.ipynb #a3842546
 class Engine(torch.autograd.Function):
     "A loss of tensors in this machine's memory."
 
@@ -158,7 +158,7 @@ def common(tensors) -> torch.dtype:
         result = torch.promote_types(result, dtype)
     return result
 
-
+# %% ../../nbs/hosts/torch_host_dev.ipynb #f53539a6
 class TorchLoss(torch.nn.Module):
     "A loss of TinyTorch as a module of PyTorch; made by `to_torch`."
 
@@ -195,7 +195,7 @@ class TorchLoss(torch.nn.Module):
         result = by_graph(self.loss, self.known, inputs, self._buffers, sample_weight, Host)
         return result.to(common(inputs))
 
-
+# %% ../../nbs/hosts/torch_host_dev.ipynb #7132642a
 def to_torch(loss) -> TorchLoss:
     """Return a loss as a module of PyTorch: `criterion(input, target)` is a tensor.
 
