@@ -16,7 +16,7 @@ jax = host("jax")
 import jax.numpy as jnp
 from jax.test_util import check_grads
 from tinytorch.hosts import to_jax
-from tinytorch.hosts.boosting import reduced
+from tinytorch.scale.partial import with_reduction
 
 EXACT = {"float64": {"rtol": 1e-9, "atol": 1e-9}, "float32": {"rtol": 2e-4, "atol": 2e-5}}
 
@@ -85,7 +85,7 @@ def test_value_and_gradient_are_the_engines(name, x64):
             value, back = jax.vjp(lambda x: f(x, *arguments[1:], sample_weight=weights), arguments[0])
             own = loss(*arguments, sample_weight=weights).numpy()
             check_close(np.asarray(value), own, f"{loss!r} of {arguments}", **EXACT["float64"])
-            added = reduced(loss, "sum") if loss.reduction == "none" else loss
+            added = with_reduction(loss, "sum") if loss.reduction == "none" else loss
             ours = added.value_and_gradient(*arguments, sample_weight=weights)[1]
             check_close(np.asarray(back(jnp.ones_like(value))[0]), ours,
                         f"the gradient of {loss!r} of {arguments}", **EXACT["float64"])

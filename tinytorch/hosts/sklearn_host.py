@@ -15,8 +15,8 @@ except ImportError as error:
     raise ImportError("scorer needs scikit-learn. Install it with: pip install scikit-learn") \
         from error
 
-from .boosting import reduced
 from ..nn.arguments import LOG_MEAN, LOG_PROBABILITY, LOG_RATE, PROBABILITY, SIGN
+from ..scale.partial import with_reduction
 
 # %% ../../nbs/hosts/sklearn_host_dev.ipynb #d018b515
 CLASSES = {"binary classification": 2, "multi-class classification": None}
@@ -92,7 +92,7 @@ class LossScorer(BaseEstimator):
 
     def score(self, estimator, X, y, sample_weight=None) -> float:
         "Return minus the mean loss of predictions for X, whose labels are y."
-        loss, target = reduced(self.loss, "mean"), np.asarray(y)
+        loss, target = with_reduction(self.loss, "mean"), np.asarray(y)
         if loss.task in CLASSES:
             target = class_targets(loss, estimator, y)
         if self.response is not None:
