@@ -114,6 +114,32 @@ def test_jit_grad_vmap_and_hessian(name, dtype):
             check_close(np.asarray(each), np.asarray(alone), f"vmap of {what}", **near)
 
 
+def at_seams(loss, arguments):
+    "Yield the arguments as they are, and with inputs where pieces of formulas meet."
+    first, *rest = arguments
+    yield arguments
+    for seam in (0.0, 1.0, -1.0, *[x for x in rest if x.shape == first.shape and x.dtype.kind == "f"]):
+        moved = np.broadcast_to(np.asarray(seam, first.dtype), first.shape).copy()
+        try:
+            loss(moved, *rest)
+        except ValueError:                                     # outside its domain
+            continue
+        yield [moved, *rest]
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_second_derivatives_are_ours(name, x64):
+    "The whole Hessian, also where pieces of a formula meet: there JAX's own rules choose a side."
+    for loss, arguments in one_call(name):
+        hessian, unit = jax.jit(jax.hessian(to_jax(loss))), np.eye(arguments[0].size)
+        for given in at_seams(loss, arguments):
+            what = f"the Hessian of {loss!r} of {given}"
+            theirs = np.asarray(hessian(*given)).reshape(unit.shape)
+            ours = [loss.hessian_product(*given, v.reshape(given[0].shape)).ravel() for v in unit]
+            check_close(theirs, np.stack(ours, axis=1), what, **EXACT["float64"])
+            check_close(np.diag(theirs), loss.curvature(*given).ravel(), what, **EXACT["float64"])
+
+
 @pytest.mark.parametrize("loss", [MSELoss(), BCEWithLogitsLoss(), SoftMarginLoss()])
 def test_the_slope_is_the_formulas(loss):
     "A formula with another slope has that slope in JAX: it is not found by differentiation."
