@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Stated', 'count_slopes', 'state_call', 'Arranged', 'lay_out', 'weights_by_class', 'weigh_operands', 'arrange',
-           'reduce_values', 'array_options']
+           'reduce_values', 'array_options', 'Program', 'dtype_of', 'by_graph']
 
 # %% ../../nbs/hosts/arrange_dev.ipynb #d1296bbb
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .curvature import check_traceable, product, with_both_slopes
-from .graph import Graph, axes_of, graph_of
+from .graph import Graph, axes_of, function, graph_of
 from ..nn.criterion import ClassLoss
 
 # %% ../../nbs/hosts/arrange_dev.ipynb #ba2d7636
@@ -41,7 +41,7 @@ def count_slopes(loss, problem, slopes: int) -> int:
              for x, name in zip(problem.operands, loss.domain)]
     return min(slopes, *[i for i, constant in enumerate(whole) if constant], len(whole))
 
-# %% ../../nbs/hosts/arrange_dev.ipynb #da7888f1
+# %% ../../nbs/hosts/arrange_dev.ipynb #ca084961
 def state_call(loss, shapes: tuple, dtypes: tuple) -> Stated:
     """Return what a loss decides for arguments of these shapes and dtypes.
 
@@ -89,7 +89,7 @@ def weights_by_class(loss, target, weight, host):
     target = host.where(used, target, 0)
     return target, used if weight is None else host.where(used, weight[target], 0), used
 
-# %% ../../nbs/hosts/arrange_dev.ipynb #00929158
+# %% ../../nbs/hosts/arrange_dev.ipynb #cb21d1a0
 def weigh_operands(loss, stated: Stated, operands: list, arrays: dict, sample_weight, host):
     "Return the operands, the weight of each sample or None, and the divisor of a mean."
     dtype, weight, counts, divisor = stated.dtype, None, None, stated.divisor
@@ -114,7 +114,7 @@ def weigh_operands(loss, stated: Stated, operands: list, arrays: dict, sample_we
         weight, divisor = given if weight is None else weight * given, (each * given).sum()
     return operands, weight, divisor
 
-# %% ../../nbs/hosts/arrange_dev.ipynb #f80896d3
+# %% ../../nbs/hosts/arrange_dev.ipynb #9c872d23
 def arrange(loss, stated: Stated, inputs, arrays: dict, sample_weight, host) -> Arranged:
     "Lay out the arguments of a loss; samples of weight 0 become harmless numbers."
     operands = [lay_out(x, i, loss, stated, host) for i, x in enumerate(inputs)]
@@ -133,7 +133,7 @@ def arrange(loss, stated: Stated, inputs, arrays: dict, sample_weight, host) -> 
         stated.options[name], operands[0]), stated.dtype) for name in stated.value.arrays]
     return Arranged(tuple(operands), weight, divisor)
 
-# %% ../../nbs/hosts/arrange_dev.ipynb #2f4d0c39
+# %% ../../nbs/hosts/arrange_dev.ipynb #513889a1
 def reduce_values(loss, stated: Stated, values, arranged: Arranged, host):
     "Return the losses of samples as the loss's reduction says."
     if arranged.weight is not None:
@@ -151,3 +151,45 @@ def reduce_values(loss, stated: Stated, values, arranged: Arranged, host):
 def array_options(loss) -> dict:
     "Return the options of a loss that are arrays."
     return {name: x for name, x in vars(loss).items() if isinstance(x, np.ndarray)}
+
+# %% ../../nbs/hosts/arrange_dev.ipynb #b3c75beb
+class Program:
+    "The functions of a formula's graphs, computed with the names of one library."
+
+    def __init__(self, stated: Stated, names):
+        self.stated = stated
+        self.value, self.slopes, self.product = [
+            function(graph.source, names)
+            for graph in (stated.value, stated.slopes, stated.product)]
+
+    def push(self, operands, changes) -> tuple:
+        "Return how the slopes change with the operands that have one."
+        own = len(operands) - len(self.stated.value.arrays)
+        return self.product(*operands[:own], *changes, *operands[own:])
+
+    def along(self, slopes, changes):
+        "Return how the values change with the operands that have a slope."
+        samples = len(self.stated.samples)
+        parts = [(slope * change).sum(-1) if slope.ndim > samples else slope * change
+                 for slope, change in zip(slopes, changes)]
+        return sum(parts[1:], parts[0])
+
+
+def dtype_of(x) -> str:
+    "Return the dtype that a loss is told of another library's array; 16 bits are computed in 32."
+    name = str(x.dtype).removeprefix("torch.")
+    return "float32" if name in ("bfloat16", "float16") else name
+
+# %% ../../nbs/hosts/arrange_dev.ipynb #0250e46c
+def by_graph(loss, programs: dict, inputs, arrays: dict, sample_weight, host):
+    """Return the loss of another library's arrays, in its operations.
+
+    `programs` keeps the graphs for the next arguments of these shapes and dtypes.
+    """
+    key = tuple([(tuple(x.shape), dtype_of(x)) for x in inputs])
+    if key not in programs:
+        programs[key] = Program(state_call(loss, *zip(*key)), host.names)
+    program = programs[key]
+    arranged = arrange(loss, program.stated, inputs, arrays, sample_weight, host)
+    values = host.value(program, *arranged.operands)
+    return reduce_values(loss, program.stated, values, arranged, host)

@@ -118,7 +118,7 @@ def graph_source(results: list, operands: int, arrays: tuple, rows: bool) -> str
         names.append(name if node.axes and 1 not in node.axes
                      else writer.let(writer.fill(name, full)))
     arguments = [f"x{i}" for i in range(operands)] + list(arrays)
-    lines = [f"def formula({', '.join(arguments)}):", *writer.lines, f"return {', '.join(names)}"]
+    lines = [f"def formula({', '.join(arguments)}):", *writer.lines, f"return {', '.join(names)},"]
     return "\n    ".join(lines) + "\n"
 
 # %% ../../nbs/hosts/graph_dev.ipynb #ecb9e0c9
