@@ -176,9 +176,8 @@ def test_grid_covers_the_registry():
     pairs = bench.grid()
     assert {name for name, _ in pairs} >= set(NAMES)
     assert [shape for name, shape in pairs if name == "MSELoss"] == list(bench.ELEMENTS)
-    assert [shape for name, shape in pairs if name == "CrossEntropyLoss"] == list(
-        bench.LOGIT_SHAPES
-    )
+    assert [shape for name, shape in pairs
+            if name == "CrossEntropyLoss"] == list(bench.LOGIT_SHAPES)
     assert set(bench.grid(["NLLLoss"], quick=True)) == {("NLLLoss", shape) for shape in bench.QUICK
                                                         if len(shape) == 2}
     with pytest.raises(TitoError, match="There is no loss MSE; there are .*MSELoss"):
@@ -197,10 +196,8 @@ def test_arguments_lie_in_the_domain(name):
 def test_bytes_that_must_move():
     pair = bench.bench_arguments("MSELoss", (10,))
     assert bench.traffic(pair, False) == 80 and bench.traffic(pair, True) == 120
-    assert (
-        bench.traffic(bench.bench_arguments("CrossEntropyLoss", (32, 10)), True)
-        == 2 * 32 * 10 * 4 + 32 * 8
-    )
+    assert (bench.traffic(bench.bench_arguments("CrossEntropyLoss", (32, 10)),
+              True) == 2 * 32 * 10 * 4 + 32 * 8)
 
 
 def test_ratios_in_the_table():
@@ -234,8 +231,7 @@ def test_json_round_trip(tmp_path):
     bench.save_results(before, file)
     assert bench.load_results(file) == before == json.loads(file.read_text(encoding="utf-8"))
     assert printed(lambda console: bench.bench(console, show_file=file)) == printed(
-        lambda console: bench.show_tables(console, before)
-    )
+        lambda console: bench.show_tables(console, before))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "3"])
@@ -290,10 +286,9 @@ def test_import_times_are_of_new_processes():
 
 
 def test_pictures_of_few_rows():
-    code = (
-        "import matplotlib; matplotlib.use('Agg'); from tinytorch.tito import bench; import sys, json; "
-        "[bench.draw(r).canvas.draw() for r in json.load(sys.stdin)]; print('drawn')"
-    )
+    code = ("import matplotlib; matplotlib.use('Agg'); from tinytorch.tito import bench; import "
+            "sys, json; "
+            "[bench.draw(r).canvas.draw() for r in json.load(sys.stdin)]; print('drawn')")
     many = [results(cell({"numpy": 1.0})),
             results(cell({"numpy": 1.0, "torch": 2.0}, shape=(3, 4))),
             results(cell({"numpy": 1.0, "numba": 0.5, "torch": 2.0}),

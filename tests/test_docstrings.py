@@ -50,8 +50,7 @@ def missing(name: str, thing) -> list:
 @pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
 def test_docstring_leaves_nothing_out(name):
     assert missing(name, (PUBLIC | METHODS)[name]) == [], (
-        f"complete the docstring of {name} in its notebook, then run `tito export`"
-    )
+        f"complete the docstring of {name} in its notebook, then run `tito export`")
 
 
 @pytest.mark.parametrize("name", [name for name, thing in PUBLIC.items() if reference.properties(thing)])

@@ -19,18 +19,8 @@ import numpy as np
 import pytest
 
 from tinytorch.checking import check_of
-from tinytorch.mistakes import (
-    MISTAKES_BY_NAME,
-    at,
-    bce,
-    bce_logits,
-    one_hot_rows,
-    log_soft,
-    lse,
-    logistic,
-    soft,
-    zero_times,
-)
+from tinytorch.mistakes import (MISTAKES_BY_NAME, at, bce, bce_logits, one_hot_rows, log_soft, lse,
+                                logistic, soft, zero_times)
 from tinytorch.tito.answers import answer
 from tinytorch.tito import exercises as exercises_module, judge
 from tinytorch.tito.exercises import find_exercises, function_names, reset, solution_lines
@@ -40,9 +30,8 @@ from tinytorch.tito.notebooks import Project, TitoError, code_cells, read_notebo
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)
 LESSON = PROJECT.find("04")
-CHECKS = {
-    name: from_data(to_data(check_of(name, np.random.default_rng(7)))) for name in MISTAKES_BY_NAME
-}
+CHECKS = {name: from_data(to_data(check_of(name, np.random.default_rng(7))))
+          for name in MISTAKES_BY_NAME}
 
 
 def judged(name, function):
@@ -50,11 +39,8 @@ def judged(name, function):
     return judge.judged(CHECKS[name], function)
 
 
-MISTAKES = [
-    (name, text, code)
-    for name, known in MISTAKES_BY_NAME.items()
-    for text, _, code in known.mistakes
-]
+MISTAKES = [(name, text, code) for name, known in MISTAKES_BY_NAME.items()
+            for text, _, code in known.mistakes]
 
 
 @pytest.mark.parametrize("name, text, code", MISTAKES, ids=[f"{name}: {text[:60]}" for name, text, _ in MISTAKES])
@@ -70,10 +56,8 @@ def in_place(e, t):
 
 
 def last_dropped(logits, target):
-    value, slope = (
-        -at(log_soft(logits), target),
-        np.exp(log_soft(logits)) - one_hot_rows(logits, target),
-    )
+    value, slope = (-at(log_soft(logits), target),
+                    np.exp(log_soft(logits)) - one_hot_rows(logits, target))
     value[-1], slope[-1] = 0, 0
     return value, slope
 
@@ -479,11 +463,9 @@ def test_a_student_works(student):
     assert (first.returncode == 1 and "⬜ squared_error" in first.stdout and "❌" not in first.stdout
             and "📈 Progress: 0 of" in first.stdout)
     write(student, "squared_error", "    error = input - target\n    return error * error, error")
-    write(
-        student,
-        "cross_entropy",
-        "    logs = log_softmax(logits)\n    return -logs[np.arange(len(target)), target], np.exp(logs)",
-    )
+    write(student, "cross_entropy",
+          "    logs = log_softmax(logits)\n    return -logs[np.arange(len(target)), target], "
+          "np.exp(logs)",)
     write(student, "absolute_error", "    return np.abs(input - target), np.sign(input - target)")
     write(student, "nll", "    return (")
     second = tito(student, "test", "04").stdout

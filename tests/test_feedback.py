@@ -25,8 +25,7 @@ from tinytorch.tito.notebooks import TitoError
 
 EXERCISES = [
     Exercise("huber", "losses_dev.ipynb", "", "def huber():\n    raise NotImplementedError()", 2),
-    Exercise("nll", "losses_dev.ipynb", "", "def nll():\n    raise NotImplementedError()", 3),
-]
+    Exercise("nll", "losses_dev.ipynb", "", "def nll():\n    raise NotImplementedError()", 3)]
 KNOWN = {"huber": "def huber():\n    return 1", "nll": "def nll():\n    return 2"}
 
 
@@ -202,9 +201,7 @@ def test_comments_that_cannot_be_understood_are_told(tmp_path, text, said):
 
 def test_other_spreadsheets(tmp_path):
     file = tmp_path / "comments.csv"
-    file.write_bytes(
-        "\ufeffstudent;exercise;points;comment\r\nann;huber;0,5;\"nearly; almost\"\r\n;;;\r\n".encode()
-    )
+    file.write_bytes("\ufeffstudent;exercise;points;comment\r\nann;huber;0,5;\"nearly; almost\"\r\n;;;\r\n".encode())
     assert read_comments(file, {"huber": 2}) == {("ann", "huber"): Comment(
                                                      "nearly; almost", 0.5, 2)}
 

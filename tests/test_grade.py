@@ -414,11 +414,11 @@ def test_files(marked):
 def test_a_flood_is_not_held_in_memory():
     "64 MB of lists, and lines without end, cost this process little."
     program = "import sys\nwhile True: sys.stdout.write('[' + '[],' * 10**6); sys.stdout.flush()"
-    script = (
-        "import json, resource, sys\nfrom tinytorch.tito.answers import ask\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        f"print(ask([sys.executable, '-c', {program!r}], {{'cells': [], 'calls': {{'f': [[[], {{}}]]}}}}, 20.0)[2])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
-    )
+    script = ("import json, resource, sys\nfrom tinytorch.tito.answers import ask\nbefore = "
+              "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+              f"print(ask([sys.executable, '-c', {program!r}], {{'cells': [], 'calls': {{'f': "
+              f"[[[], {{}}]]}}}}, 20.0)[2])\n"
+              "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)")
     why, kilobytes = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True,
                                     text=True, check=True).stdout.splitlines()
     assert "no answer" in why and int(kilobytes) < 100_000
@@ -515,11 +515,13 @@ def test_a_table_of_the_editions_answers_gets_nothing(tmp_path):
             table = {repr([np.asarray(x).tolist() for x in call[0].values()]
                           + sorted(call[1].items())): [y.tolist() for y in results]
                      for call, results in zip(check.calls, check.expected)}
-            cell["source"] = (
-                f"#| export\nTABLE_{name} = eval({repr(repr(table))}, {{'nan': float('nan'), 'inf': float('inf')}})\ndef {name}(*arguments, **options):\n"
-                f"    found = TABLE_{name}[repr([np.asarray(x).tolist() for x in arguments] + sorted(options.items()))]\n"
-                "    found = tuple(np.array(x, arguments[0].dtype) for x in found)\n    return found if len(found) > 1 else found[0]\n"
-            )
+            cell["source"] = (f"#| export\nTABLE_{name} = eval({repr(repr(table))}, {{'nan': "
+                              f"float('nan'), 'inf': float('inf')}})\ndef {name}(*arguments, "
+                              "**options):\n"
+                              f"    found = TABLE_{name}[repr([np.asarray(x).tolist() for x in "
+                              "arguments] + sorted(options.items()))]\n"
+                              "    found = tuple(np.array(x, arguments[0].dtype) for x in "
+                              "found)\n    return found if len(found) > 1 else found[0]\n")
     (tmp_path / "in/max.ipynb").write_text(json.dumps(nb))
     for seed in 0, 1, None:
         marked, = grade(PROJECT, MODULE, tmp_path / "in", tmp_path / f"out{seed}",
@@ -619,10 +621,7 @@ def test_what_is_not_marked_has_a_reason(odd, student):
 
 def test_which_of_several_is_marked_is_told(odd):
     marks, home, _ = odd
-    assert (
-        marks["zoe"].marked
-        == "losses_dev (1).ipynb (the newest of 3 for losses_dev, not losses_dev.ipynb, scratch.ipynb)"
-    )
+    assert (marks["zoe"].marked == "losses_dev (1).ipynb (the newest of 3 for losses_dev, not losses_dev.ipynb, scratch.ipynb)")
     assert ("the newest of 2" in marks["eve"].marked and "the newest of 2" in marks["old"].marked
             and "is a link" in marks["zip"].problem)
     assert not (home / "climbs.ipynb").exists() and not (home.parent / "climbs.ipynb").exists()

@@ -60,9 +60,8 @@ def test_the_graph_gives_what_the_engine_gives(name):
                 value.sum().backward()
                 results.append([value.detach().numpy(), inputs[0].grad.numpy()])
             for ours, theirs in zip(*results):
-                check_close(
-                    theirs, ours, f"by graph {loss!r} of {arguments}", rtol=1e-9, atol=1e-10
-                )
+                check_close(theirs, ours, f"by graph {loss!r} of {arguments}", rtol=1e-9,
+                            atol=1e-10)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -112,9 +111,8 @@ def test_tensors_are_not_copied(monkeypatch):
     monkeypatch.setattr(torch_host, "evaluate_tensors", evaluate)
     x = torch.randn(1000, 100, requires_grad=True)
     to_torch(MSELoss())(x, torch.zeros(1000, 100)).backward()
-    assert (
-        made[0].data.ctypes.data == x.data_ptr() and made[0].grad.ctypes.data == x.grad.data_ptr()
-    )
+    assert (made[0].data.ctypes.data == x.data_ptr()
+            and made[0].grad.ctypes.data == x.grad.data_ptr())
 
 
 def test_second_backward_and_create_graph_of_a_large_loss():
@@ -129,10 +127,8 @@ def test_second_backward_and_create_graph_of_a_large_loss():
 
 def test_state_dict_and_to():
     weight = torch.tensor([1.0, 2.0, 3.0])
-    criterion, theirs = (
-        to_torch(CrossEntropyLoss(weight=[3.0, 2.0, 1.0])),
-        torch.nn.CrossEntropyLoss(weight=weight),
-    )
+    criterion, theirs = (to_torch(CrossEntropyLoss(weight=[3.0, 2.0, 1.0])),
+                         torch.nn.CrossEntropyLoss(weight=weight))
     criterion.load_state_dict(theirs.state_dict())
     x, t = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
     assert torch.allclose(criterion(x, t), theirs(x, t))

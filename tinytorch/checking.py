@@ -83,10 +83,8 @@ def check_close(actual, expected, what: str, mistakes=None, rtol: float = 1e-6,
     if actual.shape != expected.shape:
         raise AssertionError(f"{what} has shape {actual.shape}, but should have {expected.shape}.")
     if not np.allclose(actual, expected, rtol, atol, equal_nan=True):
-        raise AssertionError(
-            f"{what} should be {text_of_array(expected)}, but is {text_of_array(actual)}.\n"
-            + largest_difference(actual, expected)
-        )
+        raise AssertionError(f"{what} should be {text_of_array(expected)}, but is "
+                             f"{text_of_array(actual)}.\n" + largest_difference(actual, expected))
 
 # %% ../nbs/machinery/checking_dev.ipynb #32c47fb8
 def central_differences(function, operands, which: int) -> np.ndarray:
@@ -122,17 +120,16 @@ def run_formula(formula, operands, options, dtype) -> tuple:
     passed = [x.copy() for x in operands]
     with np.errstate(all="ignore"):
         result = formula(*passed, **{key: with_dtype(x, dtype) for key, x in options.items()})
-    assert isinstance(result, tuple) and len(result) > 1, (
-        f"{name} should return (value, slope), but returned {type(result).__name__}."
-    )
+    assert (isinstance(result, tuple) and len(result) > 1), (
+        f"{name} should return (value, slope), but returned {type(result).__name__}.")
     for parameter, before, after in zip(inspect.signature(formula).parameters, operands, passed):
         assert np.array_equal(before, after, equal_nan=True), (
-            f"{name} changed its operand `{parameter}`. Compute into a new array: `a - b`, not `a -= b`."
-        )
+            f"{name} changed its operand `{parameter}`. Compute into a new array: `a - b`, not `a "
+            "-= b`.")
     for what, array in zip(("value", *["slope"] * len(result)), result):
-        assert np.asarray(array).dtype == dtype, (
-            f"the {what} of {name} has dtype {np.asarray(array).dtype}, but the operands have {np.dtype(dtype)}. Keep the dtype."
-        )
+        assert np.asarray(array).dtype == dtype, (f"the {what} of {name} has dtype "
+                                                  f"{np.asarray(array).dtype}, but the operands "
+                                                  f"have {np.dtype(dtype)}. Keep the dtype.")
     return result[0], result[1:]
 
 # %% ../nbs/machinery/checking_dev.ipynb #594ff8f7
@@ -474,9 +471,8 @@ def mixed_types_are_accepted(loss_class, options, rng):
                 assert result.dtype == "float64", f"{loss!r} of {dtypes} has dtype {result.dtype}"
                 check_close(result, loss(*with_dtypes(mixed, np.float64)), f"{loss!r} of {dtypes}")
                 for x, gradient in zip(mixed, gradients_of(loss, mixed, np.ones(result.shape))):
-                    assert gradient is None or gradient.dtype == x.dtype, (
-                        f"a gradient of {loss!r} of {dtypes} has dtype {gradient.dtype}"
-                    )
+                    assert (gradient is None or gradient.dtype == x.dtype), (
+                        f"a gradient of {loss!r} of {dtypes} has dtype {gradient.dtype}")
 
 # %% ../nbs/machinery/checking_dev.ipynb #8dbd2ed7
 def lists_are_accepted(loss_class, options, rng):
@@ -535,9 +531,8 @@ def nothing_costs_nothing(loss_class, options, rng):
         assert (result.size == 0 if loss.reduction == "none"
                 else result.item() == 0), f"{loss!r} of nothing is {result}"
         for x, gradient in zip(arguments, gradients_of(loss, arguments, np.ones(result.shape))):
-            assert gradient is None or gradient.shape == x.shape, (
-                f"{loss!r} of nothing has a gradient of shape {gradient.shape}"
-            )
+            assert (gradient is None or gradient.shape == x.shape), (
+                f"{loss!r} of nothing has a gradient of shape {gradient.shape}")
 
 # %% ../nbs/machinery/checking_dev.ipynb #a59c1f80
 def edge_pairs(kind: tuple) -> list:
@@ -613,11 +608,8 @@ def nan_passes_through(loss_class, options, rng):
     for loss, arguments in examples(loss_class,
                                     {k: v for k, v in options.items() if k != "ignore_index"}, rng):
         for which, (argument, x) in enumerate(zip(loss.domain, arguments)):
-            for place in (
-                np.ndindex(x.shape)
-                if is_float(x.dtype) and loss.reduction == "none"
-                else [(0,) * x.ndim] * is_float(x.dtype)
-            ):
+            for place in (np.ndindex(x.shape) if is_float(x.dtype) and loss.reduction == "none"
+                          else [(0,) * x.ndim] * is_float(x.dtype)):
                 broken = [y.copy() for y in arguments]
                 broken[which][place] = np.nan
                 wide = loss.rows and argument not in loss.per_row
@@ -626,11 +618,9 @@ def nan_passes_through(loss_class, options, rng):
                 result = np.isnan(loss(*broken).data)
                 if loss.reduction == "none" and loss_class.__name__ not in PICKS:
                     assert np.array_equal(result.reshape(expected.shape), expected), (
-                        f"{loss!r} with a NaN in {argument}{list(place)}: {result}"
-                    )
-                assert result.any() or loss_class.__name__ in PICKS, (
-                    f"{loss!r} with a NaN in {argument}{list(place)} is a number"
-                )
+                        f"{loss!r} with a NaN in {argument}{list(place)}: {result}")
+                assert (result.any() or loss_class.__name__ in PICKS), (
+                    f"{loss!r} with a NaN in {argument}{list(place)} is a number")
 
 # %% ../nbs/machinery/checking_dev.ipynb #21ff5d3b
 @contextmanager
@@ -668,9 +658,8 @@ def loss_and_gradients(loss, arguments, upstream) -> list:
 def check_same_bits(ones, others, what: str) -> None:
     "Raise AssertionError unless two lists of arrays are equal to the last bit."
     for one, other in zip(ones, others, strict=True):
-        assert one.tobytes() == other.tobytes(), (
-            f"{what} differs in its last bits: {one} and {other}"
-        )
+        assert one.tobytes() == other.tobytes(), (f"{what} differs in its last bits: {one} and "
+                                                  f"{other}")
 
 # %% ../nbs/machinery/checking_dev.ipynb #5e437018
 def blocks_do_not_show(loss_class, options, rng):
@@ -752,9 +741,8 @@ def formula_takes_scalars(loss_class, options, rng):
             for i in range(5):
                 for one, array in zip(problem.formula(*(x[i] for x in operands), **problem.options),
                                       whole, strict=True):
-                    assert np.ndim(one) == 0 and np.asarray(one).dtype == dtype, (
-                        f"{loss!r}: a scalar {dtype.__name__} gives {one!r}"
-                    )
+                    assert (np.ndim(one) == 0 and np.asarray(one).dtype == dtype), (
+                        f"{loss!r}: a scalar {dtype.__name__} gives {one!r}")
                     check_close(one, array[i], f"the formula of {loss!r} of scalars")
 
 # %% ../nbs/machinery/checking_dev.ipynb #f0e7f722

@@ -1009,17 +1009,15 @@ def _(logits, target):
 
 @mistake(cross_entropy, "this is 1 - p of the target.", "The logarithm is missing.")
 def _(logits, target):
-    return 1 - np.exp(at(log_soft(logits), target)), np.exp(log_soft(logits)) - one_hot_rows(
-        logits, target
-    )
+    return (1 - np.exp(at(log_soft(logits), target)),
+            np.exp(log_soft(logits)) - one_hot_rows(logits, target))
 
 
 @mistake(cross_entropy, "the value is the probability of the target.",
          "The negative logarithm is wanted.")
 def _(logits, target):
-    return np.exp(at(log_soft(logits), target)), np.exp(log_soft(logits)) - one_hot_rows(
-        logits, target
-    )
+    return (np.exp(at(log_soft(logits), target)),
+            np.exp(log_soft(logits)) - one_hot_rows(logits, target))
 
 
 @mistake(cross_entropy, "the logarithm has base 2.", "The natural logarithm is wanted.")
@@ -1031,16 +1029,14 @@ def _(logits, target):
 
 @mistake(cross_entropy, "you took the mean over the samples.", "Return the loss of each row.")
 def _(logits, target):
-    return -at(log_soft(logits), target).mean(), np.exp(log_soft(logits)) - one_hot_rows(
-        logits, target
-    )
+    return (-at(log_soft(logits), target).mean(),
+            np.exp(log_soft(logits)) - one_hot_rows(logits, target))
 
 # %% ../nbs/tito/mistakes_dev.ipynb #35bd2095
 @mistake(cross_entropy, "you took the sum over the samples.", "Return the loss of each row.")
 def _(logits, target):
-    return -at(log_soft(logits), target).sum(), np.exp(log_soft(logits)) - one_hot_rows(
-        logits, target
-    )
+    return (-at(log_soft(logits), target).sum(),
+            np.exp(log_soft(logits)) - one_hot_rows(logits, target))
 
 
 @mistake(cross_entropy, "the loss is divided by the number of classes.")
@@ -1053,9 +1049,8 @@ def _(logits, target):
 @mistake(cross_entropy, "the softmax runs over the samples (axis 0).",
          "It must run over the classes (axis -1).")
 def _(logits, target):
-    return -at(log_soft(logits, 0), target), np.exp(log_soft(logits, 0)) - one_hot_rows(
-        logits, target
-    )
+    return (-at(log_soft(logits, 0), target),
+            np.exp(log_soft(logits, 0)) - one_hot_rows(logits, target))
 
 
 @mistake(cross_entropy, "the slope is the softmax.", "Subtract 1 at the target.")
@@ -1081,9 +1076,8 @@ def _(logits, target):
 @mistake(cross_entropy, "the slope is divided by the number of rows.", "The engine divides later.")
 def _(logits, target):
     value = -at(log_soft(logits), target)
-    slope = (np.exp(log_soft(logits)) - one_hot_rows(logits, target)) / np.asarray(
-        len(target), logits.dtype
-    )
+    slope = ((np.exp(log_soft(logits)) - one_hot_rows(logits, target))
+             / np.asarray(len(target), logits.dtype))
     return value, slope
 
 

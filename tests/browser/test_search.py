@@ -9,14 +9,12 @@ FIRST = {
     "F.cross_entropy": "reference/functional.html#cross_entropy",
     "torch.nn.functional.mse_loss": "reference/functional.html#mse_loss",
     "CrossEntropyLoss": f"{REFERENCE}#CrossEntropyLoss", "nn.MSELoss": f"{REFERENCE}#MSELoss",
-    "BCEWithLogitsLoss": f"{REFERENCE}#BCEWithLogitsLoss",
-    "huber": f"{LESSON}#huber-loss", "hubber": f"{LESSON}#huber-loss",
-    "outliers": f"{LESSON}#huber-loss", "nan": f"{USE}#stability",
+    "BCEWithLogitsLoss": f"{REFERENCE}#BCEWithLogitsLoss", "huber": f"{LESSON}#huber-loss",
+    "hubber": f"{LESSON}#huber-loss", "outliers": f"{LESSON}#huber-loss", "nan": f"{USE}#stability",
     "pos_weight": LESSON, "class imbalance": LESSON, "class weights": LESSON,
-    "how to install": "guide/students.html#install",
-    "mse": f"{LESSON}#mean-squared-error", "mae": f"{LESSON}#absolute-error",
-    "log sum exp": f"{LESSON}#log-sum-exp", "logsumexp": f"{REFERENCE}#logsumexp",
-    "log loss": f"{LESSON}#binary-cross-entropy",
+    "how to install": "guide/students.html#install", "mse": f"{LESSON}#mean-squared-error",
+    "mae": f"{LESSON}#absolute-error", "log sum exp": f"{LESSON}#log-sum-exp",
+    "logsumexp": f"{REFERENCE}#logsumexp", "log loss": f"{LESSON}#binary-cross-entropy",
     "binary crossentropy": f"{LESSON}#binary-cross-entropy",
     "label smoothing": f"{LESSON}#label-smoothing",
     "ignore_index": f"{LESSON}#weights-ignored-samples-and-which-mean",
@@ -29,10 +27,9 @@ FIRST = {
     "ctc": "sequence_losses", "hinge": "margin_losses", "quantile": "regression_losses",
     "which loss": "04_losses/chooser_dev.html",
     "difference to pytorch": "04_losses/differences_dev.html",
-    "mixed precision": "04_losses/half_precision_dev.html",
-    "grading": "guide/instructors.html", "Dropout": "reference/layers.html#Dropout",
-    "tensor": "reference/tensor.html#Tensor", "language model": USE,
-}
+    "mixed precision": "04_losses/half_precision_dev.html", "grading": "guide/instructors.html",
+    "Dropout": "reference/layers.html#Dropout", "tensor": "reference/tensor.html#Tensor",
+    "language model": USE}
 
 
 def results(page, query: str) -> list:
@@ -41,7 +38,8 @@ def results(page, query: str) -> list:
     page.wait_for_selector(".smalldocs-search-results.show", state="hidden")
     page.fill("input[type=search]", query)
     page.wait_for_selector(".smalldocs-search-results.show > *")
-    return [link.get_attribute("href").removeprefix("./") for link in page.locator(".search-result").all()]
+    return [link.get_attribute("href").removeprefix("./")
+            for link in page.locator(".search-result").all()]
 
 
 @pytest.fixture(scope="module")

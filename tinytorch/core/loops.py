@@ -178,9 +178,8 @@ def build_loop(problem, wanted, values, tiles) -> tuple:
     try:
         if problem.dtype not in (np.float32, np.float64):
             raise Untraceable(f"computes in {problem.dtype}")
-        recording = record_graph(
-            problem.formula, axes, problem.dtype, problem.options, problem.width
-        )
+        recording = record_graph(problem.formula, axes, problem.dtype, problem.options,
+                                 problem.width)
         # turning would cost more than it saves
         tiles = "" if tiles == "turned" and not costs(recording) else tiles
         loop = Loop(

@@ -88,12 +88,8 @@ class Recorder:
         op, args = ALIASES.get(op, op), [self.take(x) for x in args]
         if op not in NUMBERS | TRUTHS | {"where"}:
             raise Untraceable(f"uses np.{op}")
-        if (
-            op == "exp"
-            and args[0].op == "subtract"
-            and args[0].args[1].op == "log"
-            and not args[0].args[1].wide
-        ):
+        if (op == "exp" and args[0].op == "subtract" and args[0].args[1].op == "log"
+            and not args[0].args[1].wide):
             a, (b,) = args[0].args[0], args[0].args[1].args
             return Traced(self,
                           self.node("multiply", self.node("exp", a), self.node("reciprocal", b)))
@@ -232,9 +228,8 @@ class Recording:
 
     def holds(self, options: dict, classes) -> bool:
         "Whether the formula would go the same way with these options."
-        return all(
-            bool(number_of(node, options, classes)) == truth for node, truth in self.conditions
-        )
+        return all(bool(number_of(node, options, classes)) == truth
+                   for node, truth in self.conditions)
 
 
 def number_of(node, options, classes):

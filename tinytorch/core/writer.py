@@ -125,9 +125,8 @@ class Writer:
 def level(node, known) -> int:
     "How many passes over the classes come before this node."
     if node not in known:
-        known[node] = max((level(x, known) for x in node.args), default=0) + (
-            node.op in ACCUMULATORS
-        )
+        known[node] = (max((level(x, known) for x in node.args), default=0)
+                       + (node.op in ACCUMULATORS))
     return known[node]
 
 

@@ -19,18 +19,13 @@ from ..nn.evaluation import Evaluation
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #015e3a47
 # name -> for each argument: (t, y, *arguments) -> t
-RULES = {
-    "add": (lambda t, y, a, b: t, lambda t, y, a, b: t),
-    "subtract": (lambda t, y, a, b: t, lambda t, y, a, b: -t),
-    "multiply": (lambda t, y, a, b: t * b, lambda t, y, a, b: t * a),
-    "divide": (lambda t, y, a, b: t / b, lambda t, y, a, b: -t * y / b),
-    "power": (lambda t, y, a, b: t * power_slope(a, b), lambda t, y, a, b: t * y * np.log(a)),
-    "where": (
-        None,
-        lambda t, y, c, a, b: where_traced(c, t, 0),
-        lambda t, y, c, a, b: where_traced(c, 0, t),
-    ),
-}
+RULES = {"add": (lambda t, y, a, b: t, lambda t, y, a, b: t),
+         "subtract": (lambda t, y, a, b: t, lambda t, y, a, b: -t),
+         "multiply": (lambda t, y, a, b: t * b, lambda t, y, a, b: t * a),
+         "divide": (lambda t, y, a, b: t / b, lambda t, y, a, b: -t * y / b),
+         "power": (lambda t, y, a, b: t * power_slope(a, b), lambda t, y, a, b: t * y * np.log(a)),
+         "where": (None, lambda t, y, c, a, b: where_traced(c, t, 0),
+                   lambda t, y, c, a, b: where_traced(c, 0, t))}
 RULES |= {name: (rule,) for name, rule in {
     "negative": lambda t, y, a: -t, "positive": lambda t, y, a: t, "same": lambda t, y, a: t,
     "square": lambda t, y, a: 2 * t * a,
@@ -53,11 +48,8 @@ def where_traced(condition, one, other):
 # %% ../../nbs/hosts/curvature_dev.ipynb #72118f40
 def power_slope(a, b):
     "Return the slope of a**b for a."
-    return (
-        where_traced(b == 0, 0, b * a ** where_traced(b == 0, 1, b - 1))
-        if isinstance(b, Traced)
-        else 0
-    )
+    return (where_traced(b == 0, 0, b * a ** where_traced(b == 0, 1, b - 1))
+            if isinstance(b, Traced) else 0)
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #9c813d78
 def traced(node, like: Traced) -> Traced:
@@ -244,9 +236,8 @@ class Diagonal:
         if node.op == "put":
             target = self.traced(node.args[1])
             return {z: but_target(on_all_axes(part, y), target) for z, part in parts.items()}
-        return {
-            z: RULES[node.op][i](on_all_axes(part, y), y, *arguments) for z, part in parts.items()
-        }
+        return {z: RULES[node.op][i](on_all_axes(part, y), y, *arguments)
+                for z, part in parts.items()}
 
     def row(self, node):
         "Return how a number of the row changes with each entry of the input, or None."

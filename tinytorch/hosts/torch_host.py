@@ -136,9 +136,8 @@ class EngineFunction(torch.autograd.Function):
         if torch.is_grad_enabled():          # create_graph: to be differentiated again
             return EngineFunction.again(ctx, change)
         call, ctx.call = ctx.call, None
-        result, inputs = call or evaluate_tensors(
-            ctx.host, ctx.weight, ctx.saved_tensors, ctx.wanted
-        )
+        result, inputs = (call
+                          or evaluate_tensors(ctx.host, ctx.weight, ctx.saved_tensors, ctx.wanted))
         result.backward(np.require(change.numpy(), result.dtype))
         return None, None, *[None if x.grad is None else torch.from_numpy(x.grad) for x in inputs]
 

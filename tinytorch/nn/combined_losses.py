@@ -357,9 +357,8 @@ class MultiTaskLoss(Combining, Module):
         common_shape("MultiTaskLoss", values)
         parts = {name: learned_part(x, self.log_variances[name], self.learned[name])
                  if name in self.learned else x for name, x in values.items()}
-        total = sum_of_terms(
-            "MultiTaskLoss", parts, [self.weights.get(name, 1.0) for name in parts]
-        )
+        total = sum_of_terms("MultiTaskLoss", parts,
+                             [self.weights.get(name, 1.0) for name in parts])
         self.terms = {name: self.term(name, mean(x.data)) for name, x in values.items()}
         return total
 

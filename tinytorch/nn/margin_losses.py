@@ -13,18 +13,9 @@ __all__ = ['hinge', 'HingeLoss', 'squared_hinge', 'SquaredHingeLoss', 'perceptro
 import numpy as np
 
 from ..core.tensor import Tensor
-from tinytorch.nn.arguments import (
-    CLASS_INDEX,
-    ClassIndexError,
-    LABEL_SET,
-    REAL,
-    SIGN,
-    TARGET_PROBABILITY,
-    real_array,
-    check_number,
-    first,
-    option_array,
-)
+from .arguments import (CLASS_INDEX, ClassIndexError, LABEL_SET, REAL, SIGN,
+                                    TARGET_PROBABILITY, real_array, check_number, first,
+                                    option_array)
 from .criterion import Loss, RowLoss, by_shapes
 from .losses import times
 

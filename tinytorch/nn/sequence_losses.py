@@ -13,17 +13,8 @@ from math import inf
 import numpy as np
 
 from ..core.tensor import Tensor, is_float, wide
-from tinytorch.nn.arguments import (
-    CLASS_INDEX,
-    COUNT,
-    ClassIndexError,
-    LOG_PROBABILITY,
-    real_array,
-    check_domain,
-    first,
-    float_dtype,
-    sample_weights,
-)
+from .arguments import (CLASS_INDEX, COUNT, ClassIndexError, LOG_PROBABILITY,
+                                    real_array, check_domain, first, float_dtype, sample_weights)
 from .criterion import Loss
 from .evaluation import KEPT, in_dtype, handed_over
 

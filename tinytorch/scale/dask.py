@@ -232,9 +232,8 @@ def finish(pair, averages: bool, dtype) -> np.ndarray:
 
 def reduced_lazily(loss, parts, dtype):
     "Return the lazy scalar that an array of pairs (total, divisor) gives."
-    pair = (
-        parts.sum(axis=tuple(range(parts.ndim - 1)), split_every=TREE) if parts.ndim > 1 else parts
-    )
+    pair = (parts.sum(axis=tuple(range(parts.ndim - 1)), split_every=TREE) if parts.ndim > 1
+            else parts)
     return pair.map_blocks(finish, loss.averages, dtype, drop_axis=0, dtype=dtype,
                            meta=np.empty((), dtype))
 
@@ -476,13 +475,8 @@ class ByClass(Lazy):
         self.weights = list(zip(self.arrays, self.marks))[2:]
         count = 4 if self.soft else 3
         self.pieces = pieces = self.run(
-            stats_step,
-            self.samples + "az",
-            [self.starts, self.classes],
-            list(zip(self.arrays, self.marks)),
-            new_axes={"z": count},
-            adjust_chunks={"a": 1},
-        )
+            stats_step, self.samples + "az", [self.starts, self.classes],
+            list(zip(self.arrays, self.marks)), new_axes={"z": count}, adjust_chunks={"a": 1})
         self.stats = da.reduction(pieces, keep_stats, merge, axis=pieces.ndim - 2, keepdims=True,
                                   combine=merge, dtype=float, split_every=TREE,
                                   concatenate=True, meta=np.empty((0,) * pieces.ndim))
@@ -503,7 +497,8 @@ class ByClass(Lazy):
                                        if letter != "a"]))
         given = [part for x, mark in arrays for part in (x, mark)]
         return da.blockwise(self.task(step, *more), out, whole, self.samples, *given, dtype=dtype,
-                            align_arrays=False, token=step.__name__, meta=np.empty((0,) * len(out), dtype), **options)
+                            align_arrays=False, token=step.__name__,
+                            meta=np.empty((0,) * len(out), dtype), **options)
 
     def value(self):
         "Return the lazy loss."

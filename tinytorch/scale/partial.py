@@ -108,10 +108,9 @@ def run_call(loss, inputs, sample_weight=None, wrt=(), scale: float = 1.0) -> tu
     factor = divisor if loss.averages else 1.0
     if wrt:
         result.backward()
-    return (
-        Part(result.item() * factor, divisor),
-        [x.grad * (factor * scale) for x in inputs if isinstance(x, Tensor) and x.requires_grad],
-    )
+    return (Part(result.item() * factor, divisor),
+            [x.grad * (factor * scale) for x in inputs
+             if isinstance(x, Tensor) and x.requires_grad])
 
 # %% ../../nbs/scale/partial_dev.ipynb #d461eaee
 def runner_of(loss):

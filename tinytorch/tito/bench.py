@@ -181,11 +181,8 @@ def contenders(ours: list, peers: list) -> tuple:
     to get it.
     """
     there = [name for name in peers if installed(*PEERS[name].packages)]
-    absent = [
-        f"{name} is left out: {' and '.join(PEERS[name].packages)} not installed ({INSTALL_PEERS})"
-        for name in peers
-        if name not in there
-    ]
+    absent = [f"{name} is left out: {' and '.join(PEERS[name].packages)} not installed "
+              f"({INSTALL_PEERS})" for name in peers if name not in there]
     return [*map(Ours, ours), *(PEERS[name]() for name in there)], absent
 
 # %% ../../nbs/tito/bench_dev.ipynb #22ee7a04
@@ -309,8 +306,7 @@ def measure(name: str, shape: tuple, gradient: bool, racers: list, budget: float
     for racer in racers:
         if racer.has(name):
             call, cell["first"][racer.name], wrong = contender_call(
-                racer, name, arrays, gradient, expected
-            )
+                racer, name, arrays, gradient, expected)
             if wrong:
                 cell["left_out"][racer.name] = wrong
             else:
@@ -777,9 +773,8 @@ def draw(results: dict):
     axes = np.reshape(panels(3, len(ours), width=4.2, height=3.2), (-1, 3))
     for name, (sizes, classes, limit) in zip(ours, axes):
         faster = lambda cell, peer: ratio(cell, name, peer)
-        reached = lambda cell, who: (
-            bandwidth_share(results, cell, who) if who in cell["times"] else None
-        )
+        reached = (lambda cell, who: (bandwidth_share(results, cell, who) if who in cell["times"]
+                                      else None))
         ratio_axes(sizes, f"{name}: pointwise losses", by_cell(vectors, elements, faster, peers))
         ratio_axes(classes, f"{name}: class losses",
                    by_cell(batches, lambda cell: shapes.index(size(cell["shape"])), faster, peers))

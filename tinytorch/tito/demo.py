@@ -116,9 +116,8 @@ def classification_tasks():
         yield DemoTask("digits", name, model, CrossEntropyLoss(), digits, accuracy, 30, 0.1)
     x, y, x_held, y_held = split_data(*load_breast_cancer(return_X_y=True))
     cancer = x, y[:, None].astype(np.float32), x_held, y_held[:, None].astype(np.float32)
-    yield DemoTask(
-        "breast cancer", "linear", Linear(30, 1), BCEWithLogitsLoss(), cancer, accuracy, 30, 0.1
-    )
+    yield DemoTask("breast cancer", "linear", Linear(30, 1), BCEWithLogitsLoss(), cancer, accuracy,
+                   30, 0.1)
 
 # %% ../../nbs/tito/demo_dev.ipynb #87149d1c
 def target_score(x, target):

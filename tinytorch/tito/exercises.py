@@ -681,10 +681,7 @@ def reset(project, module, name: str) -> Path:
         copy = project.root / ".tito" / "backups" / f"{path.stem}-{stamp}.ipynb"
         write_file(copy, before)
         cell["source"], cell["outputs"], cell["execution_count"] = (
-            exercise.source.splitlines(True),
-            [],
-            None,
-        )
+            exercise.source.splitlines(True), [], None)
         if path.read_bytes() != before:
             raise TitoError(f"{project.show(path)} was saved by another program just now; run the "
                             "command again.")

@@ -157,18 +157,9 @@ def of_everybody(todo: list, marks: list) -> list:
     for marked in marks:
         each = [shown_points(worth(marked, exercise)) for exercise in todo]
         texts = [harmless(text) for text in (remarks(marked), marked.marked, marked.problem)]
-        rows += [
-            [
-                harmless(marked.student),
-                harmless(marked.id),
-                "yes" if marked.late else "",
-                total_points(marked, todo),
-                of,
-                *each,
-                *texts,
-                "yes" if marked.protected else "none",
-            ]
-        ]
+        rows += [[harmless(marked.student), harmless(marked.id), "yes" if marked.late else "",
+                  total_points(marked, todo), of, *each, *texts,
+                  "yes" if marked.protected else "none"]]
     return rows
 
 
@@ -176,10 +167,8 @@ def for_canvas(title: str, todo: list, marks: list) -> list:
     "The rows of a table for Canvas' gradebook."
     rows = [["Student", "ID", "SIS User ID", "SIS Login ID", "Section", title],
             ["    Points Possible", "", "", "", "", sum(exercise.points for exercise in todo)]]
-    return rows + [
-        [harmless(m.student.removesuffix(f"_{m.id}")), m.id, "", "", "", total_points(m, todo)]
-        for m in marks
-    ]
+    return rows + [[harmless(m.student.removesuffix(f"_{m.id}")), m.id, "", "", "",
+                    total_points(m, todo)] for m in marks]
 
 
 def for_moodle(title: str, todo: list, marks: list) -> list:
@@ -255,15 +244,9 @@ def feedback_page(template, todo: list, marked) -> str:
     rows = [(exercise, verdict_on(marked, exercise), shown_points(worth(marked, exercise)),
              marked.comments.get(exercise.name), clean_lines(marked.code.get(exercise.name, "")))
             for exercise in todo]
-    return template.render(
-        style=PAGE_STYLE,
-        marked=marked,
-        got=total_points(marked, todo),
-        wrong=WRONG,
-        rows=rows,
-        of=sum(exercise.points for exercise in todo),
-        whole=marked.comments.get(""),
-    )
+    return template.render(style=PAGE_STYLE, marked=marked, got=total_points(marked, todo),
+                           wrong=WRONG, rows=rows, of=sum(exercise.points for exercise in todo),
+                           whole=marked.comments.get(""))
 
 # %% ../../nbs/tito/feedback_dev.ipynb #ffc12ae9
 def write_marks(out, title: str, todo: list, marks: list) -> None:

@@ -472,9 +472,8 @@ def mark(submission: Submission, handed: list, problems: list, course: Course) -
         problems.append(f"could not be marked ({type(error).__name__}: {error})")
     if not handed and not problems:
         problems.append("no notebook was handed in")
-    result.problem, result.marked = (
-        one_line("; ".join(texts), 2000) for texts in (problems, marked)
-    )
+    result.problem, result.marked = (one_line("; ".join(texts), 2000)
+                                     for texts in (problems, marked))
     return result
 
 # %% ../../nbs/tito/grade_dev.ipynb #3c15c0fb

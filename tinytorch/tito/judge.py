@@ -173,12 +173,8 @@ def verdict(check: Check, answers: list) -> Verdict:
     early = stopped(check, answers)
     if not early and len(answers) != len(check.calls):
         early = Verdict(WRONG, "not every call was answered.")
-    return (
-        early
-        or structure(check, answers)
-        or changes(check, answers)
-        or compare_results(check, answers)
-    )
+    return (early or structure(check, answers) or changes(check, answers)
+            or compare_results(check, answers))
 
 
 def changes(check: Check, answers: list) -> Verdict | None:

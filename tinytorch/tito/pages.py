@@ -121,9 +121,8 @@ def signatures_in(code: str):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             made = next((part for part in node.body if isinstance(node, ast.ClassDef)
                          and getattr(part, "name", "") == "__init__"), node)
-            arguments = ast.unparse(
-                getattr(made, "args", ast.arguments([], [], None, [], [], None, []))
-            )
+            arguments = ast.unparse(getattr(made, "args",
+                                            ast.arguments([], [], None, [], [], None, [])))
             kind = "class" if isinstance(node, ast.ClassDef) else "def"
             returns = getattr(node, "returns", None)
             line = (f"{kind} {node.name}({arguments.removeprefix('self, ').removeprefix('self')})"
@@ -189,17 +188,8 @@ def fetch(package: str, version: str, cache: Path) -> "Path | None":
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         try:
-            run_command(
-                "npm",
-                npm,
-                "pack",
-                "--silent",
-                "--fetch-retries=1",
-                "--pack-destination",
-                folder,
-                f"{package}@{version}",
-                cwd=Path(folder),
-            )
+            run_command("npm", npm, "pack", "--silent", "--fetch-retries=1", "--pack-destination",
+                        folder, f"{package}@{version}", cwd=Path(folder))
         except SiteError:
             return None
         with tarfile.open(
@@ -374,12 +364,9 @@ def make_independent(site: Path, root: Path, settings, cache: Path, public) -> N
     for sheet in site.rglob("*.css"): rewrite(sheet, lambda css: WEB_FONTS.sub("", css))
     vega = own_vega(site, cache)
     for page in site.rglob("*.html"):
-        rewrite(
-            page,
-            lambda text: finish_page(
-                text, page.relative_to(site).as_posix(), site, root, settings, vega, cache, public
-            ),
-        )
+        rewrite(page,
+                lambda text: finish_page(text, page.relative_to(site).as_posix(), site, root,
+                                         settings, vega, cache, public))
     if (index := site / "search.json").exists():
         (site / "search.js").write_text(
             f"window.searchIndex = {index.read_text(encoding='utf-8')};", encoding="utf-8")

@@ -154,10 +154,8 @@ def said(thing, key: str) -> str:
         if text := parse_docstring(owner.__doc__).parts.get(key, ""):
             other = SAME.match(text)
             if not other: return text
-            return (
-                said(names(public_places()[other[1]])[other[1]], key).rstrip(".")
-                + text[other.end() :]
-            )
+            return (said(names(public_places()[other[1]])[other[1]], key).rstrip(".")
+                    + text[other.end() :])
     return ""
 
 # %% ../../nbs/tito/reference_dev.ipynb #b3e434f2
@@ -315,15 +313,10 @@ def linked(text: str, itself: str = "") -> str:
     "`text` with links to papers and to other entries."
     for pattern, address in PAPERS.items():
         text = re.sub(pattern, lambda found: f"[{found[0]}]({address}{found[1]})", text)
-    return re.sub(
-        r"`(\w+)`",
-        lambda found: (
-            found[0]
-            if found[1] == itself or found[1] not in public_places()
-            else entry_link(found[1])
-        ),
-        text,
-    )
+    return re.sub(r"`(\w+)`",
+                  lambda found: (found[0] if found[1] == itself or found[1] not in public_places()
+                                 else entry_link(found[1])),
+                  text)
 
 
 def entry_link(name: str) -> str:
@@ -608,15 +601,11 @@ def form(name: str, function) -> str:
     "The entry of a function of `tinytorch.nn.functional`."
     home = public_places()[name]
     thing = forms()[name] if home == "nn.functional" else names(home)[name]
-    extra = [
-        (
-            f"`{p}`",
-            f"`{value.default!r}`",
-            linked(parse_docstring(function.__doc__).parts.get(p, "")),
-        )
-        for p, value in inspect.signature(function).parameters.items()
-        if thing is not function and p not in {*inspect.signature(thing).parameters, *thing.domain}
-    ]
+    extra = [(f"`{p}`", f"`{value.default!r}`",
+              linked(parse_docstring(function.__doc__).parts.get(p, "")))
+             for p, value in inspect.signature(function).parameters.items()
+             if thing is not function and p not in {*inspect.signature(thing).parameters,
+                                       *thing.domain}]
     text = (f"{entry_link(thing.__name__)} as a function.\n" if thing is not function
             else f"The same as {entry_link(name)} of `tinytorch.{home}`.\n")
     return "\n".join(
@@ -656,11 +645,10 @@ OWN = """
 def index_page() -> str:
     "The list of all public names, and how a formula becomes a loss."
     text = front("Reference", "Every public name of TinyTorch in one line, by module")
-    text += (
-        "## A loss of your own\n\nA formula returns the loss of each sample and its slope. Two "
-        "lines make it a loss with reductions, weights, checks and a gradient:\n"
-        f"{shown(run_example('index', OWN, 'core.tensor'))}\n"
-    )
+    text += ("## A loss of your own\n\nA formula returns the loss of each sample and its slope. "
+             "Two "
+             "lines make it a loss with reductions, weights, checks and a gradient:\n"
+             f"{shown(run_example('index', OWN, 'core.tensor'))}\n")
     for module in MODULES:
         text += f"## {title(module)}\n\n[`tinytorch.{module}`]({reference_page(module)})\n\n"
         for name, thing in names(module).items():

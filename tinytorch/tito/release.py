@@ -134,9 +134,8 @@ def blanked(project, path) -> dict:
 # %% ../../nbs/tito/release_dev.ipynb #82ff2b57
 def goes_in(project, path) -> bool:
     "Whether a notebook is a lesson that exports a module."
-    return any(
-        "default_exp" in cell.directives for cell in code_cells(read_notebook(project, path))
-    )
+    return any("default_exp" in cell.directives
+               for cell in code_cells(read_notebook(project, path)))
 
 # %% ../../nbs/tito/release_dev.ipynb #b125d6ca
 def telling(line: str) -> bool:

@@ -21,18 +21,8 @@ from ..core import tensor
 from ..nn import functional
 
 # %% ../../nbs/tito/stubs_dev.ipynb #d7ed2efd
-KNOWN_TYPES = {
-    "Tensor",
-    "ASMoutput",
-    "bool",
-    "int",
-    "float",
-    "str",
-    "tuple",
-    "list",
-    "dict",
-    "None",
-}
+KNOWN_TYPES = {"Tensor", "ASMoutput", "bool", "int", "float", "str", "tuple", "list", "dict",
+               "None"}
 DATA = {"input", "target", "gradient", "sample_weight", "weight", "pos_weight", "x1", "x2"}
 RETURNS = {"item": "float", "numpy": "NDArray[Any]", "backward": "None", "zero_grad": "None",
            "manual_seed": "None", "as_array": "NDArray[Any]", "__array__": "NDArray[Any]",
