@@ -336,6 +336,7 @@ def finish(page: str, place: str, site: Path, root: Path, settings, vega: list, 
         if LESSON.match(source) and settings.get("pyodide") and runs(root / "nbs" / source):
             head.append(f'<meta name="pyodide" content="{html.escape(settings["pyodide"])}" '
                         f'data-cells="{up}notebooks/{source}.json" data-limit="60">')
+    head.append(f'<script src="{up}web/site.js" data-up="{up}" defer></script>')
     return page.replace("</head>", "".join(head) + "</head>", 1)
 
 # %% ../../nbs/tito/pages_dev.ipynb #bf2cb7d9
