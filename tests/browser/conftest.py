@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -77,8 +77,8 @@ def address(site) -> str:
     server.shutdown()
 
 
-@pytest.fixture(scope="session")
-def chromium():
+@contextmanager
+def launched():
     "A headless Chromium."
     try: from playwright.sync_api import sync_playwright
     except ImportError: lacking("Playwright is missing: pip install -e .[browser]")
@@ -90,6 +90,11 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    with launched() as browser: yield browser
 
 
 @pytest.fixture
