@@ -8,12 +8,9 @@ import functools
 import http.server
 import sys
 import threading
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
-from conftest import Handler, launched  # noqa: E402
-from places import SLOW, screens, slowed  # noqa: E402
+from conftest import Handler, launched
+from places import ROOT, SLOW, screens, slowed
 
 LESSON = ["04_losses/losses_dev.html", "04_losses/losses_use_dev.html", "index.html"]
 READY = """() => document.readyState !== 'loading'
@@ -33,7 +30,8 @@ def main(pages: list) -> None:
         for place in pages:
             page = browser.new_page(viewport={"width": 1280, "height": 800})
             slowed(page)
-            page.goto(f"http://127.0.0.1:{server.server_port}/{place}", wait_until="commit")
+            answer = page.goto(f"http://127.0.0.1:{server.server_port}/{place}", wait_until="commit")
+            if not answer.ok: sys.exit(f"{place}: {answer.status} {answer.status_text}")
             page.wait_for_function(READY, timeout=120_000)
             usable = page.evaluate("performance.now()") / 1000
             painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]"

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # a slow connection: bytes a second, milliseconds
 SLOW = {"offline": False, "latency": 150, "downloadThroughput": 1.6e6 / 8,
         "uploadThroughput": 0.75e6 / 8}
-VERSIONS = {"axe-core": "4.14.1", "pyodide": "314.0.7"}
+VERSIONS = {"axe-core": "4.14.1", "katex": "0.16.11", "pyodide": "314.0.7"}
 
 
 def lacking(what: str):
