@@ -118,6 +118,10 @@
     }, "run-button");
     box.append(go, halt, ...others, output);
     place.after(box);
+    if (name === "Run") {                        // stands beside the code, as in a notebook
+      Object.assign(go, {textContent: "▶", className: "run-button cell-run", ariaLabel: name});
+      place.prepend(go);
+    }
     return output;
   };
 

@@ -89,8 +89,8 @@ def address(site) -> str:
     server.shutdown()
 
 
-@pytest.fixture(scope="session")
-def chromium():
+@contextmanager
+def launched():
     "A headless Chromium."
     try: from playwright.sync_api import sync_playwright
     except ImportError: lacking("Playwright is missing: pip install -e .[browser]")
@@ -102,6 +102,11 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    with launched() as browser: yield browser
 
 
 @pytest.fixture

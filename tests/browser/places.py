@@ -8,7 +8,10 @@ import pytest
 from tinytorch.tito.pages import fetch
 
 ROOT = Path(__file__).resolve().parents[2]
-VERSIONS = {"axe-core": "4.14.1", "pyodide": "314.0.7"}
+# a slow connection: bytes a second, milliseconds
+SLOW = {"offline": False, "latency": 150, "downloadThroughput": 1.6e6 / 8,
+        "uploadThroughput": 0.75e6 / 8}
+VERSIONS = {"axe-core": "4.14.1", "katex": "0.16.11", "pyodide": "314.0.7"}
 
 
 def lacking(what: str):
@@ -21,6 +24,18 @@ def package(name: str) -> Path:
     files = fetch(name, VERSIONS[name], ROOT / ".cache/npm")
     if not files: lacking(f"npm cannot fetch {name}")
     return files
+
+
+def slowed(page) -> None:
+    "Give a page a slow connection."
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    session.send("Network.emulateNetworkConditions", SLOW)
+
+
+def screens(page, height: int = 800) -> float:
+    "How many windows of this height a page is long."
+    return page.evaluate("document.documentElement.scrollHeight") / height
 
 
 class Watched:

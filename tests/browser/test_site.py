@@ -14,8 +14,9 @@ import yaml
 
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import HuberLoss
+from tinytorch.tito.pages import typeset
 
-from places import ROOT, opened_page, package
+from places import ROOT, opened_page, package, screens
 
 SIDEBAR = yaml.safe_dump(yaml.safe_load((ROOT / "_quarto.yml").read_text(
                                             encoding="utf-8"))["website"]["sidebar"])
@@ -146,6 +147,38 @@ def test_no_page_needs_another_host(site):
                 or path.suffix != ".css"), path
 
 
+# ---- formulas, and how long the lesson is
+
+def test_formulas_are_set_when_the_site_is_built(watch):
+    "They show without scripts, with their mathematics for screen readers, and KaTeX stays at home."
+    watched = watch(java_script_enabled=False)
+    watched.page.goto(watched.address + LESSON)
+    count = watched.page.locator(".math").count()
+    assert count > 50 and watched.page.locator(".math math").count() == count
+    assert watched.page.locator("script[src*=katex]").count() == 0
+
+
+def test_typeset(site):
+    "Each formula in its kind; what is no formula stays; a wrong one does not stop the build."
+    page = ('<script src="https://x/npm/katex@0.16.11/dist/katex.min.js"></script><p>a &lt; b</p>'
+            r'<span class="math inline">\(a &lt; b\)</span>'
+            r'<span class="math display">\[\frac{1}{2}\]</span>')
+    done = typeset(page, package("katex"))
+    assert "<script" not in done and "<p>a &lt; b</p>" in done and done.count("katex-display") == 1
+    assert r'encoding="application/x-tex">a &lt; b<' in done and "mfrac" in done
+    assert "katex-error" in typeset(r'<span class="math inline">\(\frac{1\)</span>', package("katex"))
+    assert typeset("no formula", package("katex")) == "no formula"
+
+
+def test_the_lesson_is_not_too_long(watch):
+    "Of windows of 1280 x 800, before anything is unfolded."
+    page = watch().open(LESSON)
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert screens(page) < 45
+    page.evaluate("document.querySelectorAll('main details').forEach((fold) => fold.open = true)")
+    assert screens(page) > 45, "nothing was folded"
+
+
 # ---- the moving parts
 
 def test_search_finds(watch):
@@ -266,6 +299,7 @@ def with_pyodide(page, place="pyodide/"):
 
 def run_cell(page, i: int, code=None) -> str:
     "Run the page's cell `i`, with other code in it if given; what it then shows."
+    page.evaluate("document.querySelectorAll('main details').forEach((fold) => fold.open = true)")
     if code is not None: page.evaluate("([i, code]) => { document.querySelectorAll('.cell "
                                        ".cell-code code')[i].textContent = code }",
                                        [i, code])
