@@ -81,7 +81,7 @@ def both(*calls) -> list:
     def narrow(x):
         return x.astype(np.float32) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
     return [*calls, *[({k: narrow(v) for k, v in arguments.items()}, options) for arguments,
-        options in calls]]
+                      options in calls]]
 
 # %% ../nbs/tito/mistakes_dev.ipynb #257141ed
 def predictions(rng, **options) -> list:
@@ -511,7 +511,7 @@ def bce_logits(x, t, w=1.0, value=None, slope=None, more=None):
     yes, no = np.maximum(-x, 0) + np.log1p(e), np.maximum(x, 0) + np.log1p(e)
     p, q = np.maximum(e, x >= 0) / (1 + e), np.maximum(e, x <= 0) / (1 + e)
     return (zero_times(t * w, yes) + zero_times(1 - t, no) if value is None else value, (1 - t) * p
-        - t * w * q if slope is None else slope, w * yes - no if more is None else more)
+            - t * w * q if slope is None else slope, w * yes - no if more is None else more)
 
 # %% ../nbs/tito/mistakes_dev.ipynb #57659193
 def logistic(x):
@@ -679,7 +679,7 @@ def _(input, dim):
          "Keep it with length 1 (`keepdims=True`).")
 def _(input, dim):
     value = shifted_logits(input, dim, np.where(np.isfinite(input.max(axis=dim, keepdims=True)),
-        input.max(axis=dim, keepdims=True), 0))[0]
+                                                input.max(axis=dim, keepdims=True), 0))[0]
     slope = input.max(axis=dim)
     return value, slope
 
@@ -1205,7 +1205,7 @@ def _(target, label_smoothing):
          "Here it is spread over all C.")
 def _(target, label_smoothing):
     return np.where(target == 1, 1 - label_smoothing, (1 - label_smoothing) * target
-        + label_smoothing / (target.shape[-1] - 1)).astype(target.dtype)
+                    + label_smoothing / (target.shape[-1] - 1)).astype(target.dtype)
 
 
 @mistake(smooth_labels, "the target keeps its full weight.", "Multiply it by 1 - label_smoothing.")
@@ -1378,7 +1378,7 @@ def linear(rng) -> list:
              {}) for dtype in (np.float64, np.float32)
             for h, w, b in (([[1, 2]], [[3, 4], [5, 6]], None),
                             ([[1, 2]], [[3, 4], [5, 6]], [1, -1]),
-                (rng.normal(size=(4, 3)), rng.normal(size=(5, 3)), rng.normal(size=5)))]
+                            (rng.normal(size=(4, 3)), rng.normal(size=(5, 3)), rng.normal(size=5)))]
 
 
 def fill(out, value):
@@ -1771,7 +1771,7 @@ def ranked(rng) -> list:
     calls = [({"input1": x, "input2": y, "target": z}, {"margin": m}) for m in (1.0, 0.0, 0.25)
              for x, y, z in ((a[:1], b[:1], t[:1]), (a, b, t), (a, b, -t),
                              (np.array([2.0, 1.0]), np.array([1.0, 2.0]), np.array([1.0, -1.0])),
-                (*batch, rng.choice([-1.0, 1.0], (3, 4))))]
+                             (*batch, rng.choice([-1.0, 1.0], (3, 4))))]
     return both(*calls)
 
 
@@ -2680,7 +2680,7 @@ for weight in 1.0, np.array([1.0, 2.0, 0.5]):
 always("bpr", positive=[2.0, 1.0, *LARGE_SCORES], negative=[1.0, 1.0, 0.0, 0.0, -1e4, 1e4])
 EQUAL = {"input": [[1.0, 0.0, 2.0], [3.0, 1.0, 2.0]], "target": [[1.0, 1.0, 1.0], [2.0, 1.0, 1.0]]}
 EXCLUDED_SCORES = {"input": [[1.0, -inf, 2.0], [0.0, 3.0, -inf]],
-            "target": [[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]]}
+                   "target": [[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]]}
 FAR = {"input": [[1e3, 0.0, -1e3], [-1e3, 0.0, 1e3]], "target": [[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]]}
 for name in "rank_net", "list_net", "list_mle":
     always(name, input=[[1.0, 0.0, 2.0], [0.0, 0.0, 0.0]],

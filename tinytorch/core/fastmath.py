@@ -70,7 +70,7 @@ def select(condition, a, b):
         return np.where(condition, a, b)
     kind = a if isinstance(a, LoopValue) else b
     return LoopValue(kind.builder,
-                 kind.builder.select(condition.value, kind.operand(a), kind.operand(b)))
+                     kind.builder.select(condition.value, kind.operand(a), kind.operand(b)))
 
 
 def reinterpret(x, letter):

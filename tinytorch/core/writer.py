@@ -26,7 +26,7 @@ EXPRESSIONS = {"add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "
                "sign": "number(1) if {0} > 0 else number(-1) if {0} < 0 else {0}",
                "where": "{1} if {0} else {2}", "same": "{}"}
 ACCUMULATORS = {"sum": ("0", "plus({}, {})"), "max": ("-inf", "larger({}, {})"),
-              "min": ("inf", "smaller({}, {})")}
+                "min": ("inf", "smaller({}, {})")}
 COSTLY = {"exp", "log", "log1p", "expm1", "tanh", "power"}
 
 # %% ../../nbs/machinery/writer_dev.ipynb #89ae66f6
@@ -269,7 +269,7 @@ def write_loop(recording, shape: Shape, name="formula", cache=False) -> tuple:
     body = [start, *(in_tiles if shape.tiles else in_rows)(writer, shape), end]
     array = "types.Array(types.{}, {}, 'C', readonly={})".format
     kinds = {x + "_all" * shape.chunked: array(dtype.name, 1 + w + (w and shape.tiles == "apart"),
-                                  read)
+                                               read)
              for x, (dtype, w, read) in shape.arrays.items()}
     kinds |= {f"o_{option}": array(number, 1, True) if per_class else f"types.{number}"
               for option, per_class in writer.options.items()}

@@ -123,7 +123,7 @@ def align(emissions, skip, ends, backward: bool = True) -> tuple:
         return forward_scores(emissions, skip, start)[-1, ends, sample[0]], None
     beside = lambda forth, back: np.concatenate([forth, back], axis=-1)
     reached = forward_scores(beside(emissions, emissions[::-1, ::-1]),
-                   beside(skip, np.roll(skip[::-1], 1, axis=0)), beside(start, end[::-1]))
+                             beside(skip, np.roll(skip[::-1], 1, axis=0)), beside(start, end[::-1]))
     scores = reached[:-1, :, :samples] + emissions
     scores += reached[-2::-1, ::-1, samples:]
     return reached[-1, ends, sample[0]], scores
@@ -186,7 +186,7 @@ def check_log_probs(name: str, log_probs: np.ndarray, blank: int) -> None:
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #538b14f3
 def sample_lengths(name: str, argument: str, value, samples: int, most: int,
-                  source: str) -> np.ndarray:
+                   source: str) -> np.ndarray:
     """The lengths of all samples as an integer array; a ValueError unless there is one for each,
     from 0 to `most`.
     """
@@ -231,7 +231,7 @@ def padded_labels(name: str, targets, target_lengths, samples: int, classes: int
                          f"({samples}, S), "
                          f"or have one axis with the labels of all samples one after another.")
     lengths = sample_lengths(name, "target_lengths", target_lengths, samples, shape[-1],
-                            f"targets has shape {shape}")
+                             f"targets has shape {shape}")
     if len(shape) == 1 and shape[0] != lengths.sum():
         raise ValueError(f"{name}: targets has {shape[0]} labels one after another, but "
                          f"target_lengths add up to {lengths.sum()}. "
@@ -255,7 +255,7 @@ class CTCEvaluation:
         self.log_probs = wide(self.given) if self.given.ndim == 3 else wide(self.given)[:, None]
         steps, samples, classes = self.log_probs.shape
         lengths = sample_lengths(name, "input_lengths", input_lengths, samples, steps,
-                                f"log_probs has {steps} time steps")
+                                 f"log_probs has {steps} time steps")
         self.inside = np.arange(steps)[:, None] < lengths
         weight = (np.ones(samples) if sample_weight is None
                   else sample_weights(name, sample_weight, self.given.shape[1:-1]).reshape(-1))

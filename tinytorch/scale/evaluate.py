@@ -230,7 +230,7 @@ def make_loss(name: str, options: dict):
 
 # %% ../../nbs/scale/evaluate_dev.ipynb #033ae9df
 def evaluate_files(loss, input, target, *, scheduler: str | None = None, rows: int | None = None,
-             keep: int = 10, progress: Path | None = None, on_chunk=None) -> dict:
+                   keep: int = 10, progress: Path | None = None, on_chunk=None) -> dict:
     """Return the loss of files, and what else their Summary tells.
 
     `rows`: samples in a chunk. `keep`: how many of the worst samples. `progress`: a file in which

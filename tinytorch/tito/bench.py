@@ -42,7 +42,7 @@ from .notebooks import TitoError, write_file
 # %% ../../nbs/tito/bench_dev.ipynb #9e7cf95c
 ELEMENTS = tuple((n,) for n in (10, 1_000, 100_000, 1_000_000, 20_000_000))
 LOGIT_SHAPES = ((32, 10), (128, 1000), (4096, 1000), (262_144, 10), (1024, 32_000), (2048, 50_257),
-           (8, 21, 512, 512))
+                (8, 21, 512, 512))
 QUICK = (10,), (100_000,), (1_000_000,), (32, 10), (128, 1000), (4096, 1000)
 
 
@@ -558,7 +558,7 @@ def small_sheet(results: dict) -> Sheet:
     "Times of a call on the fewest elements, by contender: what a call costs besides the work."
     names = [name for group in raced(results) for name in group]
     rows = [[cell["loss"]] + [time_text(cell["times"][name][1]) if name in cell["times"] else ""
-                  for name in names] for cell in results["cells"]
+                              for name in names] for cell in results["cells"]
             if cell["gradient"] and cell["shape"] == [10]]
     return Sheet("forward + backward of 10 elements", ["loss", *names], rows)
 
@@ -581,7 +581,7 @@ def memory_sheet(results: dict) -> Sheet:
     "Peak memory beyond the inputs, by contender."
     names = list(dict.fromkeys(name for row in results["memory"] for name in row["peak"]))
     rows = [[row["loss"], size(row["shape"])] + [f"{row['peak'][name] / 1e6:.0f} MB"
-                                     if name in row["peak"] else "" for name in names]
+                                                 if name in row["peak"] else "" for name in names]
             for row in results["memory"]]
     return Sheet("peak memory beyond the inputs, forward + backward", ["loss", "size", *names],
                  rows)
@@ -701,7 +701,7 @@ def keep_to(cores: int):
 def save_results(results: dict, path):
     "Write results as JSON, a cell a line."
     parts = [f"{json.dumps(key)}: " + (lines(value) if key in ("cells", "memory")
-                          else json.dumps(value)) for key, value in results.items()]
+                                       else json.dumps(value)) for key, value in results.items()]
     write_file(path, ("{" + ",\n".join(parts) + "}\n").encode())
 
 

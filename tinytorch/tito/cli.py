@@ -211,7 +211,7 @@ def test(
         paths = [path for path in paths if path.parent != module.folder]
     if watch: watch_exercises(project, todo, timeout or EXERCISE, seen)
     if paths: good &= test_all(project, paths, slow=slow, timeout=timeout or NOTEBOOK,
-                              verbose=verbose)
+                               verbose=verbose)
     if not good: raise typer.Exit(1)
 
 # %% ../../nbs/tito/cli_dev.ipynb #39421c06
@@ -398,8 +398,8 @@ def watch_exercises(project, todo, timeout, seen):
 
 # %% ../../nbs/tito/cli_dev.ipynb #491b93c5
 ExerciseNames = Annotated[list[str],
-                     typer.Argument(metavar="[MODULE] EXERCISE",
-                                    help="The name of its function: huber, or 04 huber.")]
+                          typer.Argument(metavar="[MODULE] EXERCISE",
+                                         help="The name of its function: huber, or 04 huber.")]
 
 
 def one_exercise(project, names):

@@ -117,7 +117,7 @@ def hints_in(text: str) -> list:
     "The collapsed hints in Markdown."
     return [part.strip()
             for part in re.findall(r"<details>\s*<summary>Hint \d+</summary>(.*?)</details>", text,
-                       re.S)]
+                                   re.S)]
 
 
 def points_in(text: str) -> int:

@@ -573,7 +573,7 @@ def write_out(out: Path, module, todo: list, marks: list, comments: dict, soluti
 def write_copies(file: Path, marks: list, known: dict) -> list:
     "Write the list of submissions that are alike, and return it."
     found = similar({m.student: m.code for m in marks}, known,
-                  {m.student: sorted(m.files.items()) for m in marks})
+                    {m.student: sorted(m.files.items()) for m in marks})
     rows = [[harmless(one), harmless(other), both, of, "yes" if same else ""]
             for one, other, both, of, same in found]
     write_text(file, as_csv([["student", "other", "answers alike", "of", "same file"], *rows]))

@@ -182,11 +182,11 @@ def from_tree(tree, function):
 
 # %% ../../nbs/tito/mutants_dev.ipynb #199b69af
 APPLIED = [("has the wrong sign", np.negative),
-            ("goes through a sigmoid too much", lambda x: 1 / (1 + np.exp(-x))),
-            ("goes through a softmax too much",
-             lambda x: np.exp(x - np.logaddexp.reduce(x, axis=-1, keepdims=True))),
-            ("goes through an exponential too much", np.exp),
-            ("goes through a logarithm too much", np.log)]
+           ("goes through a sigmoid too much", lambda x: 1 / (1 + np.exp(-x))),
+           ("goes through a softmax too much",
+            lambda x: np.exp(x - np.logaddexp.reduce(x, axis=-1, keepdims=True))),
+           ("goes through an exponential too much", np.exp),
+           ("goes through a logarithm too much", np.log)]
 
 
 def exchanged_arguments(function, calls: list):

@@ -268,7 +268,7 @@ def is_compiled(loss_class) -> str:
     if loss_class.formula is None: return "not as a whole: it is no formula of single samples"
     loss, given = next((loss, given)
                        for loss, given in examples(loss_class, {}, np.random.default_rng(0),
-                            reductions=["sum"]) if given[0].ndim)
+                                                   reductions=["sum"]) if given[0].ndim)
     problem = loss.problem(*loss.fit(*given))
     axes = [(ROWS, CLASSES)[:1 + (problem.rows and x.ndim > len(problem.samples))]
             for x in problem.operands]
@@ -605,7 +605,7 @@ def form(name: str, function) -> str:
               linked(parse_docstring(function.__doc__).parts.get(p, "")))
              for p, value in inspect.signature(function).parameters.items()
              if thing is not function and p not in {*inspect.signature(thing).parameters,
-                                       *thing.domain}]
+                                                    *thing.domain}]
     text = (f"{entry_link(thing.__name__)} as a function.\n" if thing is not function
             else f"The same as {entry_link(name)} of `tinytorch.{home}`.\n")
     return "\n".join(

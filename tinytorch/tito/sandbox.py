@@ -163,7 +163,7 @@ def shown_paths() -> tuple:
     paths = [python, library, dynamic, *packages, *libraries(programs), Path("/etc/ld.so.cache")]
     paths = [Path(path) for path in paths
              if Path(path).exists() and not any(Path(path) != other and other in Path(path).parents
-                                   for other in (library, *packages))]
+                                                for other in (library, *packages))]
     return [str(path) for path in paths], others
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #85b12077

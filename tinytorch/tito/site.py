@@ -24,7 +24,7 @@ import nbformat
 from nbconvert import MarkdownExporter
 
 from .pages import (SiteError, document, dress, fetch, make_independent, outline,
-                                   run_command)
+                                  run_command)
 
 # %% ../../nbs/tito/site_dev.ipynb #53c68f5d
 FIRST = "<!-- first on the page -->"
@@ -97,7 +97,7 @@ def render(pages: Path) -> Path:
                         "for which the [dev] extra has smalldocs.")
     else:
         said = run_command("smalldocs", sys.executable, "-m", "smalldocs.cli", "render", "-q", ".",
-                   cwd=pages)
+                           cwd=pages)
         if broken := re.findall(r"[^\s:]+\.(?:ipynb|qmd): broken link .*", said):
             raise SiteError("These links lead nowhere:\n" + "\n".join(broken))
     return pages / "_docs"
