@@ -18,7 +18,7 @@ from tinytorch.core.engine import run
 from tinytorch.core.problem import Part, Problem, blocks, pool, share
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss
-from tinytorch.nn.losses import weights_of_samples, cross_entropy, squared_error
+from tinytorch.nn.losses import class_weights, cross_entropy, squared_error
 
 repeatable = settings(derandomize=True, database=None, deadline=None, max_examples=60)
 whole_parts = st.builds(Part, st.integers(-1000, 1000).map(float), st.integers(0, 100))
@@ -233,5 +233,5 @@ def test_a_forked_process_starts_threads_of_its_own():
 
 def test_weights_of_classes_are_added_in_float64():
     weight, count = np.array([0.1], np.float32), 100_003
-    _, total = weights_of_samples(np.zeros(count, int), weight, np.zeros(count, bool))
+    _, total = class_weights(np.zeros(count, int), weight, np.zeros(count, bool))
     assert total == pytest.approx(count * float(weight[0]), rel=1e-12)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .amp import next_scale
-from .nn.adaptive_softmax import cluster_of
+from .nn.adaptive_softmax import locate
 from .nn.classification_losses import generalized_cross_entropy, threshold
 from .nn.combined_losses import uncertainty, weighted_sum
 from .nn.embedding_losses import (
@@ -30,7 +30,7 @@ from .nn.likelihood_losses import (
     gaussian_nll, kl_divergence, poisson_nll, tweedie_deviance)
 from .nn.linear_cross_entropy import add_gradients, scores
 from .nn.losses import (
-    absolute_error, binary_cross_entropy, binary_cross_entropy_with_logits, weights_of_samples,
+    absolute_error, binary_cross_entropy, binary_cross_entropy_with_logits, class_weights,
     cross_entropy, huber, log_softmax, logsumexp, nll, shift, smooth_l1, smooth_labels,
     soft_cross_entropy, squared_error)
 from tinytorch.nn.margin_losses import (
@@ -1251,43 +1251,43 @@ def sum64(x):
     return x.sum(dtype=np.float64)
 
 
-exercise(weights_of_samples, parts=("weights", "sum"))(weighted_samples)
+exercise(class_weights, parts=("weights", "sum"))(weighted_samples)
 
 
-@mistake(weights_of_samples, "ignored samples still have a weight.", "Theirs is 0.")
+@mistake(class_weights, "ignored samples still have a weight.", "Theirs is 0.")
 def _(target, weight, ignored):
     return weight[target], sum64(weight[target])
 
 
-@mistake(weights_of_samples, "the sum counts ignored samples too.", "Take it after they are set to 0.")
+@mistake(class_weights, "the sum counts ignored samples too.", "Take it after they are set to 0.")
 def _(target, weight, ignored):
     return np.where(ignored, 0, weight[target]), sum64(weight[target])
 
 
-@mistake(weights_of_samples, "the divisor is the number of samples.", "It is the sum of the weights.")
+@mistake(class_weights, "the divisor is the number of samples.", "It is the sum of the weights.")
 def _(target, weight, ignored):
     return np.where(ignored, 0, weight[target]), np.float64(target.size)
 
 # %% ../nbs/tito/mistakes_dev.ipynb #5f56a968
-@mistake(weights_of_samples, "the divisor is the number of samples that are not ignored.",
+@mistake(class_weights, "the divisor is the number of samples that are not ignored.",
          "It is the sum of their weights.")
 def _(target, weight, ignored):
     return np.where(ignored, 0, weight[target]), np.float64((~ignored).sum())
 
 
-@mistake(weights_of_samples, "the divisor is the sum over the classes.",
+@mistake(class_weights, "the divisor is the sum over the classes.",
          "It is the sum over the samples.")
 def _(target, weight, ignored):
     return np.where(ignored, 0, weight[target]), sum64(weight)
 
 # %% ../nbs/tito/mistakes_dev.ipynb #1f0199dd
-@mistake(weights_of_samples, "the mask is the wrong way round.",
+@mistake(class_weights, "the mask is the wrong way round.",
          "Ignored samples count, and the others do not.")
 def _(target, weight, ignored):
     return np.where(ignored, weight[target], 0), sum64(np.where(ignored, weight[target], 0))
 
 
-@mistake(weights_of_samples, "the weights are divided by their sum already.",
+@mistake(class_weights, "the weights are divided by their sum already.",
          "The engine divides later.")
 def _(target, weight, ignored):
     value = np.where(ignored, 0, weight[target]) / sum64(np.where(ignored, 0, weight[target]))
@@ -1295,17 +1295,17 @@ def _(target, weight, ignored):
     return value, slope
 
 
-@mistake(weights_of_samples, "every sample has the weight 1.", "Look up the weight of its class.")
+@mistake(class_weights, "every sample has the weight 1.", "Look up the weight of its class.")
 def _(target, weight, ignored):
     return np.where(ignored, 0, np.ones_like(weight[target])), np.float64((~ignored).sum())
 
 
-@mistake(weights_of_samples, "the class index itself is taken for the weight.")
+@mistake(class_weights, "the class index itself is taken for the weight.")
 def _(target, weight, ignored):
     return np.where(ignored, 0, target).astype(weight.dtype), sum64(np.where(ignored, 0, target))
 
 
-@mistake(weights_of_samples, "each sample has the weight at its own place, not that of its class.",
+@mistake(class_weights, "each sample has the weight at its own place, not that of its class.",
          "Index the weights with the target.")
 def _(target, weight, ignored):
     each = np.where(ignored, 0, np.resize(weight, target.shape)).astype(weight.dtype)
@@ -1699,31 +1699,31 @@ def found_cluster(target, cutoffs, side="right", more=0):
     return cluster, np.where(cluster == 0, target, cutoffs[0] + cluster - 1 + more)
 
 
-@exercise(cluster_of, parts=("cluster", "head class"))
+@exercise(locate, parts=("cluster", "head class"))
 def locate_calls(rng) -> list:
     return [({"target": np.array(t), "cutoffs": np.array(c)}, {}) for t,
         c in (([3, 10, 40], [10, 30]), ([0, 4, 5, 6], [5]), (rng.integers(0, 60, 9), [10, 20, 50]))]
 
 
-@mistake(cluster_of, "a class that equals a cutoff belongs to the cluster that begins there "
+@mistake(locate, "a class that equals a cutoff belongs to the cluster that begins there "
          "(`side='right'`).")
 def _(target, cutoffs):
     return found_cluster(target, cutoffs, side="left")
 
 
-@mistake(cluster_of, "the head class of a cluster is one too high.",
+@mistake(locate, "the head class of a cluster is one too high.",
          "The first cluster's is `cutoffs[0]`.")
 def _(target, cutoffs):
     return found_cluster(target, cutoffs, more=1)
 
 
-@mistake(cluster_of, "the head class of a class in a cluster is the class itself.",
+@mistake(locate, "the head class of a class in a cluster is the class itself.",
          "It is that of its cluster.")
 def _(target, cutoffs):
     return found_cluster(target, cutoffs)[0], target.copy()
 
 # %% ../nbs/tito/mistakes_dev.ipynb #a84f1d1e
-@mistake(cluster_of, "the clusters count from 0.", "The head is 0, the first cluster 1.")
+@mistake(locate, "the clusters count from 0.", "The head is 0, the first cluster 1.")
 def _(target, cutoffs):
     return found_cluster(target, cutoffs)[0] - 1, found_cluster(target, cutoffs)[1]
 

@@ -203,7 +203,7 @@ class Loss(Module):
         For Dask arrays both are lazy Dask arrays.
         """
         if any([hasattr(x, "__dask_graph__") for x in (*inputs, sample_weight)]):
-            return lazily(self, "value_and_gradient", inputs, sample_weight, wrt)
+            return lazily(self, "lazy_value_and_gradient", inputs, sample_weight, wrt)
         from tinytorch import scale
         return scale.partial.value_and_gradient(self, inputs, sample_weight, wrt)
 
@@ -479,7 +479,7 @@ class ClassLoss(Loss):
     def weigh(target, weight, ignored):
         "Return the weight of each sample, and their sum; the lesson's exercise."
         from tinytorch import nn
-        return nn.losses.weights_of_samples(target, weight, ignored)
+        return nn.losses.class_weights(target, weight, ignored)
 
     def target_weight(self, indices, ignored):
         "Return the weight of each sample (None if all count once) and their sum."

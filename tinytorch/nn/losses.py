@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['squared_error', 'MSELoss', 'absolute_error', 'L1Loss', 'huber', 'HuberLoss', 'smooth_l1', 'SmoothL1Loss',
            'binary_cross_entropy', 'BCELoss', 'times', 'binary_cross_entropy_with_logits', 'BCEWithLogitsLoss', 'shift',
-           'logsumexp_backward', 'logsumexp', 'log_softmax_backward', 'log_softmax', 'nll', 'weights_of_samples',
-           'NLLLoss', 'cross_entropy', 'soft_cross_entropy', 'smooth_labels', 'one_hot', 'smoothed_cross_entropy',
+           'logsumexp_backward', 'logsumexp', 'log_softmax_backward', 'log_softmax', 'nll', 'class_weights', 'NLLLoss',
+           'cross_entropy', 'soft_cross_entropy', 'smooth_labels', 'one_hot', 'smoothed_cross_entropy',
            'CrossEntropyLoss']
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #3d9284bd
@@ -348,7 +348,7 @@ def nll(log_probs, target):
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #5a8f8083
-def weights_of_samples(target, weight, ignored):
+def class_weights(target, weight, ignored):
     """The weight of each sample, and the sum of the weights, which divides the mean.
 
     - `target`: class indices, array of any shape
@@ -383,7 +383,7 @@ class NLLLoss(ClassLoss):
         0.375
     """
     formula = nll
-    weigh = staticmethod(weights_of_samples)
+    weigh = staticmethod(class_weights)
     domain = {"input": LOG_PROBABILITY, "target": CLASS_INDEX}
     variants = ({"weight": "each class"}, {"ignore_index": 1})
 
@@ -479,7 +479,7 @@ class CrossEntropyLoss(ClassLoss):
         0.9076
     """
     formula = cross_entropy
-    weigh = staticmethod(weights_of_samples)
+    weigh = staticmethod(class_weights)
     function = "cross_entropy"
     domain = {"input": REAL, "target": (CLASS_INDEX, CLASS_PROBABILITIES)}
     soft = smoothed_cross_entropy

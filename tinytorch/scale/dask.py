@@ -6,8 +6,8 @@
 __all__ = ['LENGTH', 'TREE', 'stand_ins', 'letters', 'as_dask', 'fitted', 'check_chunks', 'aligned', 'unwrap', 'Task',
            'part_step', 'values_step', 'slopes_step', 'Lazy', 'finish', 'reduced_lazily', 'value', 'divisor_step',
            'lazy_divisor', 'first_part', 'pick', 'part_in', 'lazy_value_and_gradient', 'whole_rows', 'piece_target',
-           'is_soft', 'locate', 'stats_step', 'merge', 'keep_stats', 'stated', 'row_numbers', 'rows_step', 'slope_step',
-           'cut_by_class', 'ByClass', 'count_step', 'scores_of', 'lazy_scores', 'LinearCall']
+           'is_soft', 'within_piece', 'stats_step', 'merge', 'keep_stats', 'stated', 'row_numbers', 'rows_step',
+           'slope_step', 'cut_by_class', 'ByClass', 'count_step', 'scores_of', 'lazy_scores', 'LinearCall']
 
 # %% ../../nbs/scale/dask_dev.ipynb #a4bee19c
 import copy
@@ -353,7 +353,7 @@ def is_soft(loss, rows, target) -> bool:
     return target.ndim == rows.ndim or loss.label_smoothing > 0
 
 
-def locate(target, start: int, width: int) -> tuple:
+def within_piece(target, start: int, width: int) -> tuple:
     "Return which targets lie in a piece of the classes, and where; 0 for the others."
     index = target.astype(np.intp) - start
     inside = (index >= 0) & (index < width)
@@ -378,7 +378,7 @@ def stats_step(loss, arrays, weight, where, starts, classes) -> np.ndarray:
             numbers = [times(share, rows).sum(axis=-1, dtype=np.float64)]
             numbers += [share.sum(axis=-1)] if target.ndim == rows.ndim else []
         else:
-            inside, index = locate(target, start, width)
+            inside, index = within_piece(target, start, width)
             numbers = [np.where(inside, np.take_along_axis(rows, index, -1)[..., 0], 0)]
     return np.stack([largest, total, *numbers], axis=-1)[..., None, :]
 
@@ -444,7 +444,7 @@ def slope_step(loss, arrays, weight, where, starts, classes, known, dtype) -> np
     if is_soft(loss, rows, target):
         slope -= piece_target(loss, rows, target, start, classes)
     else:
-        inside, index = locate(target, start, rows.shape[-1])
+        inside, index = within_piece(target, start, rows.shape[-1])
         here = np.take_along_axis(slope, index, -1) - inside[..., None]
         np.put_along_axis(slope, index, here, -1)
     if problem.weight is not None:
