@@ -9,6 +9,7 @@ __all__ = ['KEPT', 'cast', 'CompiledCall', 'situation', 'as_stated', 'compiled_c
 import numpy as np
 
 from ..core import engine
+from ..core.memory import empty
 from ..core.tensor import Tensor, sum_to
 from .arguments import as_array, float_dtype, sample_weights
 
@@ -32,7 +33,7 @@ class CompiledCall:
     def run(self, loss, arrays) -> tuple:
         "Return the loss, or None if the loop met NaN or a number out of bounds, and the gradients."
         loop, dtype = self.loop, self.dtype
-        gradients = [np.empty(x.shape, dtype) if make else None
+        gradients = [empty(x.shape, dtype) if make else None
                      for x, make in zip(arrays, self.made)]
         if loop.recording.conditions:
             options = {name: getattr(loss, name) for name in loss.options}
@@ -103,11 +104,11 @@ class Evaluation:
         self.wanted = [want and x.dtype.kind != "i"              # indices have no slope
                        for want, x in zip(self.wanted, problem.operands)]
         made = [any(self.wanted), False] if loss.difference else self.wanted
-        self.gradients = [np.empty(x.shape, problem.dtype) if make else None
+        self.gradients = [empty(x.shape, problem.dtype) if make else None
                           for x, make in zip(self.arrays, made)]
         views = [x if x is None else loss.samples_first(x, wide)
                  for x, wide in zip(self.gradients, self.wide)]
-        values = np.empty(problem.samples, problem.dtype) if loss.reduction == "none" else None
+        values = empty(problem.samples, problem.dtype) if loss.reduction == "none" else None
         divisor = 1.0 if loss.reduction in ("none", "sum") else problem.divisor or 1.0
         total = engine.run(problem, views, values, 1 / divisor).total
         if total != total:                       # NaN, or a number outside its domain
