@@ -138,9 +138,10 @@ def test_memory_that_is_scarce_is_given_back(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_has_memory_of_its_own():
-    array, place = empty(LARGE, np.float32), address(empty(LARGE, np.float32))
+    array, *others = [empty(LARGE, np.float32) for _ in range(4)]
     array.fill(1)
-    assert place in [address(x) for x in memory.unused.values()]
+    del others
+    assert len(memory.unused) == 3
     child = os.fork()
     if child == 0:
         array.fill(2)
@@ -175,6 +176,20 @@ def test_threads_never_share():
         sys.setswitchinterval(before)
     assert not wrong
     assert len(memory.unused) <= memory.MOST
+
+
+def test_memory_that_another_thread_took_first_is_left(monkeypatch):
+    class Taken(dict):
+        def pop(self, key, default=None):
+            super().pop(key, None)                            # the other thread has it
+            return default
+
+    place = address(empty(SMALL, np.float32))
+    kept = Taken(memory.unused)
+    held = list(kept.values())
+    monkeypatch.setattr(memory, "unused", kept)
+    array = empty(SMALL, np.float32)
+    assert len(held) == 1 and address(array) != place
 
 
 def test_a_gradient_is_copied_and_pickled_as_any_array():
