@@ -14,7 +14,7 @@ demo: $(READY)  ## export module 04, run its tests, train models with its losses
 	@$(BIN)/tito demo $(ARGS)
 
 test: $(READY)  ## run every notebook and every test (ARGS="-k losses" for some)
-	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 mutants: $(READY)  ## plant small faults and see which no test notices (ARGS="--count 20 --only nn/losses")
 	@$(BIN)/python tests/mutants.py $(ARGS)

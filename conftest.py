@@ -17,15 +17,6 @@ def pytest_addoption(parser):
         help="also run the notebooks' cells marked slow, which measure time and memory")
 
 
-def pytest_collection_modifyitems(items):
-    """Keep the tests of a file in one process, and those that share a browser, where pytest-xdist
-    runs several.
-    """
-    for item in items:
-        group = "browser" if "browser" in item.path.parts else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 def pytest_collect_file(file_path, parent):
     if file_path.suffix == ".ipynb" and file_path.is_relative_to(NOTEBOOKS):
         if not any(part.startswith(("_", ".")) for part in file_path.relative_to(NOTEBOOKS).parts):

@@ -11,8 +11,8 @@ import sys
 import threading
 from importlib.metadata import packages_distributions
 
-MISSING = {"pydoc_data", "_multiprocessing", "curses", "tkinter", "resource"}
-OUTSIDE = {*packages_distributions()} - {"tinytorch"}
+MISSING = {"_multiprocessing", "curses", "tkinter", "resource", "torch"}
+OUTSIDE = {"pydoc_data", *packages_distributions()} - {"tinytorch"}
 
 
 class Guarded:
@@ -28,7 +28,7 @@ class Guarded:
     def find_spec(self, name, path=None, target=None):
         frame, top = sys._getframe(1), name.partition(".")[0]
         while "importlib" in frame.f_code.co_filename: frame = frame.f_back
-        hidden = path is None and top in (MISSING | OUTSIDE) - self.packages
+        hidden = path is None and (top in MISSING or top in OUTSIDE - self.packages)
         if not (hidden and frame.f_code.co_filename.startswith(self.own)):
             return self.finder.find_spec(name, path, target)
 

@@ -362,14 +362,14 @@ def test_an_old_loop_that_is_still_used_stays(tmp_path):
     for path in kept:
         if path.suffix != ".sum":
             os.utime(path, (1, 1))
-    python("from tinytorch.core.compiled import cache_folder; cache_folder()",
+    python("from tinytorch.core.loops import cache_folder; cache_folder()",
            TINYTORCH_CACHE=str(tmp_path))
     assert {".py", ".sum"} <= {path.suffix for path in kept} and all(path.exists() for path in kept)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such modes")
 def test_the_cache_folder_is_the_users_own_whatever_is_usual(tmp_path):
-    code = "import os; os.umask(0); from tinytorch.core.compiled import cache_folder as f; print(f())"
+    code = "import os; os.umask(0); from tinytorch.core.loops import cache_folder as f; print(f())"
     folder = tmp_path / "new/loops"
     assert python(code, TINYTORCH_CACHE=str(tmp_path / "new"))[0] == str(folder)
     assert folder.stat().st_mode & 0o777 == 0o700

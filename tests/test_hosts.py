@@ -11,7 +11,7 @@ import pytest
 import tinytorch.nn
 from tinytorch.checking import check_close, check_raises, examples
 from tinytorch.core.tensor import Tensor
-from tinytorch.nn.criterion import LOSSES
+from tinytorch.nn.criterion import LOSSES, Loss
 
 dir(tinytorch.nn)                # imports every module, and so fills LOSSES
 NO_GRAPH = {"MultiLabelMarginLoss": "cumprod", "LovaszHingeLoss": "argsort",
@@ -95,6 +95,19 @@ def test_where_pieces_meet_the_curvature_is_theirs(name, dtype):
             found = loss.curvature(zero + zero.dtype.type(step), *rest)
             assert np.isclose(found, sides[0], rtol=0.03, atol=2e-3)[agree].all(), (
                 f"{loss!r} beside 0 by {step}: {found}, on the sides {sides}")
+
+
+def test_a_sign_is_that_of_the_piece():
+    def smooth_absolute(input, target):
+        error = input - target
+        exp = np.exp(-np.abs(error))
+        return np.abs(error) + exp - 1, np.sign(error) * (1 - exp)
+
+    class SmoothAbsoluteLoss(Loss):
+        formula = smooth_absolute
+
+    found = SmoothAbsoluteLoss("none").curvature([2.0, -3.0, 0.0, 1.0], [2.0, -3.0, 0.0, 0.0])
+    check_close(found, [1, 1, 1, np.exp(-1)], "the curvature exp(-|error|)")
 
 
 @pytest.mark.parametrize("name", NO_GRAPH)

@@ -101,14 +101,14 @@ def central_differences(function, operands, which: int) -> np.ndarray:
 
 # %% ../nbs/machinery/checking_dev.ipynb #f422c09d
 def with_dtype(value, dtype):
-    """`value` as an array of `dtype` if it holds fractions; whole numbers and Python numbers stay
+    """The value as an array of `dtype` if it holds fractions; whole numbers and Python numbers stay
     as they are.
     """
     array = np.asarray(value)
     return array.astype(dtype) if isinstance(
         value, (np.ndarray, np.generic, list)) and is_float(array.dtype) else value
 
-
+# %% ../nbs/machinery/checking_dev.ipynb #9957de19
 def run_formula(formula, operands, options, dtype) -> tuple:
     """What `formula` returns in `dtype`: the value and a tuple of slopes.
 
@@ -119,13 +119,17 @@ def run_formula(formula, operands, options, dtype) -> tuple:
     passed = [x.copy() for x in operands]
     with np.errstate(all="ignore"):
         result = formula(*passed, **{key: with_dtype(x, dtype) for key, x in options.items()})
-    assert isinstance(result, tuple) and len(result) > 1, f"{name} should return (value, slope), but returned {type(result).__name__}."
+    assert isinstance(result, tuple) and len(result) > 1, (
+        f"{name} should return (value, slope), but returned {type(result).__name__}."
+    )
     for parameter, before, after in zip(inspect.signature(formula).parameters, operands, passed):
-        assert np.array_equal(before, after, equal_nan=True), \
+        assert np.array_equal(before, after, equal_nan=True), (
             f"{name} changed its operand `{parameter}`. Compute into a new array: `a - b`, not `a -= b`."
+        )
     for what, array in zip(("value", *["slope"] * len(result)), result):
-        assert np.asarray(array).dtype == dtype, \
+        assert np.asarray(array).dtype == dtype, (
             f"the {what} of {name} has dtype {np.asarray(array).dtype}, but the operands have {np.dtype(dtype)}. Keep the dtype."
+        )
     return result[0], result[1:]
 
 # %% ../nbs/machinery/checking_dev.ipynb #594ff8f7
@@ -238,7 +242,7 @@ def sample(domain: Domain, rng, shape: tuple) -> np.ndarray:
 # by Loss.rows
 SHAPES = {False: ((), (1,), (5,), (3, 4), (2, 3, 4)), True: ((4,), (5, 3), (2, 3, 4), (2, 3, 2, 2))}
 
-
+# %% ../nbs/machinery/checking_dev.ipynb #37fb0da3
 def shapes_of(loss_class, shapes=None) -> list:
     "Those of `shapes` that the loss takes."
     return [shape for shape in shapes or SHAPES[loss_class.rows]
@@ -273,7 +277,7 @@ def draw_arguments(loss, kind: tuple, shape: tuple, rng) -> list:
     return [draw_argument(loss, argument, domain, shape, rng)
             for argument, domain in zip(loss.domain, kind)]
 
-
+# %% ../nbs/machinery/checking_dev.ipynb #8938c305
 def draw_options(loss_class, options: dict, shape: tuple, rng) -> dict:
     """`options` in which the words 'each class', 'each element' and 'each column' became random
     positive weights.
@@ -317,7 +321,7 @@ def textbook_nll(row, target, weight=None, ignore_index=-100, label_smoothing=0.
     return (sum(-weight[c] * smooth[c] * row[c] for c in range(len(row))),
             weight[target] if np.ndim(target) == 0 else 1.0)
 
-
+# %% ../nbs/machinery/checking_dev.ipynb #5cad5c10
 TEXTBOOK = {"MSELoss": lambda x, t: (x - t) ** 2, "L1Loss": lambda x, t: abs(x - t),
             "HuberLoss": textbook_huber,
             "SmoothL1Loss": lambda x, t, beta=1.0: textbook_huber(
@@ -467,7 +471,9 @@ def mixed_types_are_accepted(loss_class, options, rng):
                 assert result.dtype == "float64", f"{loss!r} of {dtypes} has dtype {result.dtype}"
                 check_close(result, loss(*cast(mixed, np.float64)), f"{loss!r} of {dtypes}")
                 for x, gradient in zip(mixed, gradients_of(loss, mixed, np.ones(result.shape))):
-                    assert gradient is None or gradient.dtype == x.dtype, f"a gradient of {loss!r} of {dtypes} has dtype {gradient.dtype}"
+                    assert gradient is None or gradient.dtype == x.dtype, (
+                        f"a gradient of {loss!r} of {dtypes} has dtype {gradient.dtype}"
+                    )
 
 # %% ../nbs/machinery/checking_dev.ipynb #8dbd2ed7
 def lists_are_accepted(loss_class, options, rng):
@@ -526,7 +532,9 @@ def nothing_costs_nothing(loss_class, options, rng):
         assert (result.size == 0 if loss.reduction == "none"
                 else result.item() == 0), f"{loss!r} of nothing is {result}"
         for x, gradient in zip(arguments, gradients_of(loss, arguments, np.ones(result.shape))):
-            assert gradient is None or gradient.shape == x.shape, f"{loss!r} of nothing has a gradient of shape {gradient.shape}"
+            assert gradient is None or gradient.shape == x.shape, (
+                f"{loss!r} of nothing has a gradient of shape {gradient.shape}"
+            )
 
 # %% ../nbs/machinery/checking_dev.ipynb #a59c1f80
 def edge_pairs(kind: tuple) -> list:
@@ -575,7 +583,9 @@ def extremes_are_finite(loss_class, options, rng):
                 bad = (np.isnan(array) if array is not result
                        else ~np.isfinite(array)).reshape(len(result), -1).any(axis=1)
                 first = np.argmax(bad)
-                assert not bad.any(), f"{loss!r} of {' and '.join(str(x[first]) for x in arguments)} in {dtype}: {name} is {array[first]}"
+                assert not bad.any(), (
+                    f"{loss!r} of {' and '.join(str(x[first]) for x in arguments)} in {dtype}: {name} is {array[first]}"
+                )
 
 # %% ../nbs/machinery/checking_dev.ipynb #d9c1a870
 def sure_and_right_costs_nothing(loss_class, options, rng):
@@ -600,7 +610,11 @@ def nan_passes_through(loss_class, options, rng):
     for loss, arguments in examples(loss_class,
                                     {k: v for k, v in options.items() if k != "ignore_index"}, rng):
         for which, (argument, x) in enumerate(zip(loss.domain, arguments)):
-            for place in np.ndindex(x.shape) if is_float(x.dtype) and loss.reduction == "none" else [(0,) * x.ndim] * is_float(x.dtype):
+            for place in (
+                np.ndindex(x.shape)
+                if is_float(x.dtype) and loss.reduction == "none"
+                else [(0,) * x.ndim] * is_float(x.dtype)
+            ):
                 broken = [y.copy() for y in arguments]
                 broken[which][place] = np.nan
                 wide = loss.rows and argument not in loss.per_row
@@ -608,8 +622,12 @@ def nan_passes_through(loss_class, options, rng):
                 expected = samples.any(axis=-1) if wide else samples
                 result = np.isnan(loss(*broken).data)
                 if loss.reduction == "none" and loss_class.__name__ not in PICKS:
-                    assert np.array_equal(result.reshape(expected.shape), expected), f"{loss!r} with a NaN in {argument}{list(place)}: {result}"
-                assert result.any() or loss_class.__name__ in PICKS, f"{loss!r} with a NaN in {argument}{list(place)} is a number"
+                    assert np.array_equal(result.reshape(expected.shape), expected), (
+                        f"{loss!r} with a NaN in {argument}{list(place)}: {result}"
+                    )
+                assert result.any() or loss_class.__name__ in PICKS, (
+                    f"{loss!r} with a NaN in {argument}{list(place)} is a number"
+                )
 
 # %% ../nbs/machinery/checking_dev.ipynb #21ff5d3b
 @contextmanager
@@ -637,7 +655,7 @@ def pieces_of(size: int):
         for module, name, before in sizes:
             setattr(module, name, before)
 
-
+# %% ../nbs/machinery/checking_dev.ipynb #0638bdf9
 def results_of(loss, arguments, upstream) -> list:
     "Return the loss and the gradients that there are, as arrays."
     return [loss(*arguments).data,
@@ -647,7 +665,9 @@ def results_of(loss, arguments, upstream) -> list:
 def check_same_bits(ones, others, what: str) -> None:
     "Raise AssertionError unless two lists of arrays are equal to the last bit."
     for one, other in zip(ones, others, strict=True):
-        assert one.tobytes() == other.tobytes(), f"{what} differs in its last bits: {one} and {other}"
+        assert one.tobytes() == other.tobytes(), (
+            f"{what} differs in its last bits: {one} and {other}"
+        )
 
 # %% ../nbs/machinery/checking_dev.ipynb #5e437018
 def blocks_do_not_show(loss_class, options, rng):
@@ -729,7 +749,9 @@ def formula_takes_scalars(loss_class, options, rng):
             for i in range(5):
                 for one, array in zip(problem.formula(*(x[i] for x in operands), **problem.options),
                                       whole, strict=True):
-                    assert np.ndim(one) == 0 and np.asarray(one).dtype == dtype, f"{loss!r}: a scalar {dtype.__name__} gives {one!r}"
+                    assert np.ndim(one) == 0 and np.asarray(one).dtype == dtype, (
+                        f"{loss!r}: a scalar {dtype.__name__} gives {one!r}"
+                    )
                     check_close(one, array[i], f"the formula of {loss!r} of scalars")
 
 # %% ../nbs/machinery/checking_dev.ipynb #f0e7f722
@@ -919,7 +941,7 @@ def edition_check(name: str) -> Check | None:
 
 FAILED = set()             # the exercises that failed since Python was started
 
-
+# %% ../nbs/machinery/checking_dev.ipynb #649b3e9f
 def check_exercise(function) -> None:
     """Raise AssertionError with what `tito test` says unless the function answers its exercise.
 

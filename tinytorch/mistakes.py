@@ -65,7 +65,7 @@ def exercise(function, parts=(), outputs=()):
         return draw
     return keep
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #28e87936
 def mistake(function, text: str, fix: str = ""):
     "A decorator for code that makes a mistake: what to say about it, and the way out."
     def keep(code):
@@ -107,7 +107,7 @@ def _(input, target):
     e = input - target
     return e, 2 * e
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #a0b5e62e
 @mistake(squared_error, "the value is half the square.",
          "Here the square itself is wanted, and the slope is twice the error.")
 def _(input, target):
@@ -154,7 +154,7 @@ def _(input, target):
     e = input - target
     return e * e, 2 * e / e.size
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #8e34b1d2
 @mistake(squared_error, "the value is a root mean square.")
 def _(input, target):
     e = input - target
@@ -194,7 +194,7 @@ def _(input, target):
     e = input - target
     return np.abs(e), np.where(e >= 0, 1.0, -1.0).astype(e.dtype)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #5de4cfb6
 @mistake(absolute_error, "the slope at the target is -1.",
          "There it is 0, so that a right prediction stays.")
 def _(input, target):
@@ -254,7 +254,7 @@ def _(input, target, *, delta):
     e = input - target
     return np.where(np.abs(e) <= delta, e * e, delta * (np.abs(e) - delta / 2)), clip(e, delta)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #b303c248
 @mistake(huber, "the line lacks -delta/2, so the two branches do not meet.")
 def _(input, target, *, delta):
     e = input - target
@@ -294,7 +294,7 @@ def _(input, target, *, delta):
     slope = np.where(np.abs(e) > delta, e, delta * np.sign(e))
     return value, slope
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #9c7ef291
 @mistake(huber, "the slope is not limited.", "Beyond delta it stays at delta or -delta.")
 def _(input, target, *, delta):
     e = input - target
@@ -346,7 +346,7 @@ def _(input, target, *, beta):
     e = input - target
     return np.where(np.abs(e) < beta, e * e / 2, np.abs(e) - beta / 2), smooth(e, beta)[1]
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #484ae72d
 @mistake(smooth_l1, "the line lacks -beta/2.")
 def _(input, target, *, beta):
     e = input - target
@@ -397,7 +397,7 @@ def bce(p, t, value=None, slope=None, more=None):
 
 exercise(binary_cross_entropy)(chances)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #f2a95051
 @mistake(binary_cross_entropy, "the logarithm of 0 is not limited.", "Take at least -100.")
 def _(input, target):
     return bce(input, target, -(target * np.log(input) + (1 - target) * np.log1p(-input)))
@@ -423,7 +423,7 @@ def _(input, target):
     value = -(target * limited(np.log(input)) + (1 - target) * limited(np.log(1 - input)))
     return bce(input, target, value)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #a76377d7
 @mistake(binary_cross_entropy, "the minus sign is missing.",
          "logarithms of probabilities are negative.")
 def _(input, target):
@@ -511,7 +511,7 @@ def bce_logits(x, t, w=1.0, value=None, slope=None, more=None):
     return (zero_times(t * w, yes) + zero_times(1 - t, no) if value is None else value, (1 - t) * p
         - t * w * q if slope is None else slope, w * yes - no if more is None else more)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #57659193
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
@@ -537,7 +537,7 @@ def _(logits, target, pos_weight=1.0):
 def _(logits, target, pos_weight=1.0):
     return bce_logits(logits, target, pos_weight, naive_logits(logits, target, pos_weight, 1e-07))
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #64f2b808
 @mistake(binary_cross_entropy_with_logits, "exp(-x) overflows for large negative logits.",
          "Take the absolute value first.")
 def _(logits, target, pos_weight=1.0):
@@ -583,7 +583,7 @@ def _(logits, target, pos_weight=1.0):
              + (1 - target) * (np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits)))))
     return bce_logits(logits, target, pos_weight, value)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #8f4f473d
 @mistake(binary_cross_entropy_with_logits, "you took the mean.", "Return the loss of each element.")
 def _(logits, target, pos_weight=1.0):
     return bce_logits(logits, target, pos_weight, bce_logits(logits, target, pos_weight)[0].mean())
@@ -640,7 +640,7 @@ def _(input, dim):
                          input.max() if np.isfinite(input.max()) else 0)
     return shifted(input, dim, value)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #d1cf868f
 @mistake(shift, "`dim` is not used.", "The maximum is always taken along the last axis.")
 def _(input, dim):
     value = np.where(np.isfinite(input.max(-1, keepdims=True)), input.max(-1, keepdims=True), 0)
@@ -711,7 +711,7 @@ def _(input, dim=-1, keepdim=False):
 def _(input, dim=-1, keepdim=False):
     return input.max() + np.log(np.exp(input - input.max()).sum(axis=dim, keepdims=keepdim))
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #cef4fa16
 @mistake(logsumexp, "it is the sum of exponentials without the logarithm.")
 def _(input, dim=-1, keepdim=False):
     return np.exp(input).sum(axis=dim, keepdims=keepdim)
@@ -784,7 +784,7 @@ def _(input, dim=-1):
 def _(input, dim=-1):
     return input - input.max() - np.log(np.exp(input - input.max()).sum(axis=dim, keepdims=True))
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #e34a4036
 @mistake(log_softmax, "this is the softmax without the logarithm.")
 def _(input, dim=-1):
     return np.exp(log_soft(input, dim))
@@ -857,7 +857,7 @@ def hot(x, target):
 def nll_calls(rng) -> list:
     return labelled("log_probs", rng, log=True)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #b63d91db
 @mistake(nll, "the minus sign is missing.")
 def _(log_probs, target):
     return at(log_probs, target), -hot(log_probs, target)
@@ -951,7 +951,7 @@ def _(logits, target):
     slope = np.exp(log_soft(logits)) - hot(logits, target)
     return value, slope
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #88fc9bf2
 @mistake(cross_entropy, "a probability clipped at 1e-12 puts a ceiling of 27.6 on the loss.",
          "Start from `log_softmax`.")
 def _(logits, target):
@@ -1107,7 +1107,7 @@ def soft(x, t, value=None, slope=None, more=None):
 
 exercise(soft_cross_entropy)(distributions)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #66dea731
 @mistake(soft_cross_entropy, "a masked class (logit -infinity, target 0) gives NaN.",
          "0 times infinity. Use `times`.")
 def _(logits, target):
@@ -1160,7 +1160,7 @@ def _(logits, target):
     value = -zero_times(np.exp(log_soft(logits)), np.log(np.where(target > 0, target, 1))).sum(-1)
     return soft(logits, target, value)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #28350961
 @mistake(soft_cross_entropy, "the slope takes for granted that the target's rows sum to 1.",
          "Multiply the softmax by their sum.")
 def _(logits, target):
@@ -1204,7 +1204,7 @@ def _(target, label_smoothing):
 def _(target, label_smoothing):
     return target + label_smoothing / target.shape[-1]
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #352f2547
 @mistake(smooth_labels, "the spread part is missing.", "Add label_smoothing / C.")
 def _(target, label_smoothing):
     return (1 - label_smoothing) * target
@@ -1260,7 +1260,7 @@ def _(target, weight, ignored):
 def _(target, weight, ignored):
     return np.where(ignored, 0, weight[target]), np.float64(target.size)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #5f56a968
 @mistake(class_weights, "the divisor is the number of samples that are not ignored.",
          "It is the sum of their weights.")
 def _(target, weight, ignored):
@@ -1326,7 +1326,7 @@ def _(scale, clean, overflow, *, growth_factor, backoff_factor, growth_interval)
         return scale * growth_factor, clean + 1
     return scale, clean + 1
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #88794ee4
 @mistake(next_scale, "the scale grows one step late.", "This step counts too.")
 def _(scale, clean, overflow, *, growth_factor, backoff_factor, growth_interval):
     if overflow:
@@ -1355,7 +1355,7 @@ def _(scale, clean, overflow, *, growth_factor, backoff_factor, growth_interval)
         return scale * backoff_factor, 0
     return scale, clean + 1
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #e8caba21
 @mistake(next_scale, "the scale grows one step early.",
          "`clean` counts the steps before this one.")
 def _(scale, clean, overflow, **rule):
@@ -1389,7 +1389,7 @@ def _(hidden, weight, bias, out):
 def _(hidden, weight, bias, out):
     return fill(out, hidden @ weight.T + (0 if bias is None else 2 * bias))
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #4044ecf1
 @mistake(scores, "`out` is not filled.",
          "Assign into it (`out=out[:, part]`), a new array is lost.")
 def _(hidden, weight, bias, out):
@@ -1426,7 +1426,7 @@ exercise(add_gradients, outputs=("hidden_gradient", "weight_gradient", "bias_gra
 def _(slope, hidden, weight, *grads):
     return put(grads, added(slope, hidden, weight), keep=0)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #7e0cfa65
 @mistake(add_gradients, "the gradient of the bias is left out.")
 def _(slope, hidden, weight, *grads):
     return put(grads, added(slope, hidden, weight, to_bias=0))
@@ -1479,7 +1479,7 @@ def _(labels, blank):
 def _(labels, blank):
     return interleaved(labels, blank)[1:]
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #bf737577
 @mistake(extended_labels, "the blank is 0 in your code.", "It may be any class.")
 def _(labels, blank):
     return interleaved(labels, 0)
@@ -1518,7 +1518,7 @@ def _(labels):
 def _(labels):
     return skips(labels, False)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #3acac9b5
 @mistake(may_skip, "each label is compared with the one after it.",
          "Compare it with the one before.")
 def _(labels):
@@ -1552,7 +1552,7 @@ def _(a, b):
 def _(a, b):
     return np.maximum(a, b)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #1a3b6997
 @mistake(log_add, "the logarithms are added, which is a product of the probabilities.")
 def _(a, b):
     return a + b
@@ -1597,7 +1597,7 @@ exercise(arrivals, parts=("arrived",))(places)
 def _(scores, skip):
     return ways(scores, skip, two=np.array(True))
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #c260a778
 @mistake(arrivals, "no blank is ever left out.", "Look at `skip`.")
 def _(scores, skip):
     return ways(scores, skip, two=np.array(False))
@@ -1664,7 +1664,7 @@ def _(scores):
 def _(scores):
     return share(scores, axis=-1)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #4add83d8
 @mistake(posteriors, "the exponentials are not divided by their sum.")
 def _(scores):
     return np.exp(scores - np.maximum(scores.max(axis=1, keepdims=True), np.finfo(float).min))
@@ -1714,7 +1714,7 @@ def _(target, cutoffs):
 def _(target, cutoffs):
     return found(target, cutoffs)[0], target.copy()
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #a84f1d1e
 @mistake(locate, "the clusters count from 0.", "The head is 0, the first cluster 1.")
 def _(target, cutoffs):
     return found(target, cutoffs)[0] - 1, found(target, cutoffs)[1]
@@ -1750,7 +1750,7 @@ def _(logits):
 def _(logits):
     return tau_of(logits, above=0.0)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #09fa83d1
 @mistake(threshold, "the axis is dropped.", "Return a column.")
 def _(logits):
     return tau_of(logits)[:, 0]
@@ -1782,7 +1782,7 @@ exercise(margin_ranking)(ranked)
 def _(input1, input2, target, *, margin):
     return rank(input1, input2, target, 0 * margin)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #faec2d69
 @mistake(margin_ranking, "the part below 0 is not cut off.",
          "A pair that is ranked well enough costs 0.")
 def _(input1, input2, target, *, margin):
@@ -1830,7 +1830,7 @@ def _(input1, input2, target, *, margin):
 def _(input1, input2, target, *, margin):
     return rank(input1, input2, target, margin, first=-target, second=target, third=input2 - input1)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #ed5e55d3
 @mistake(margin_ranking, "at exactly the margin the slope is not 0.", "Compare with >=.")
 def _(input1, input2, target, *, margin):
     value = (x if i == 0 else x * (margin - target * (input1 - input2) > 0)
@@ -1877,7 +1877,7 @@ def _(values, weights):
 def _(values, weights):
     return terms_used(values, weights) / max(weights.sum(), weights.dtype.type(1e-09)), weights
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #a3d046d0
 @mistake(weighted_sum, "you took the mean of the terms.", "Add them.")
 def _(values, weights):
     return terms_used(values, weights) / weights.dtype.type(len(weights)), weights
@@ -1942,7 +1942,7 @@ exercise(uncertainty, parts=("part", "slope of the value", "slope of the log-var
 def _(value, log_variance, *, factor):
     return task(value, log_variance, factor, log=1)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #20937555
 @mistake(uncertainty, "the logarithm is left out.", "Then the weight would sink to 0.")
 def _(value, log_variance, *, factor):
     return task(value, log_variance, factor, log=0, by_log=0)
@@ -1989,7 +1989,7 @@ def _(value, log_variance, *, factor):
 def _(value, log_variance, *, factor):
     return task(value, log_variance, factor, limit=np.inf)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #46d38321
 @mistake(uncertainty, "the slope with respect to the value is the variance, not its inverse.")
 def _(value, log_variance, *, factor):
     part, _, by_log = uncertainty(value, log_variance, factor=factor)
@@ -2216,7 +2216,7 @@ def _(input, target):
 def _(input, target):
     return (1 - target * input) ** 2, squared_hinge(input, target)[1]
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #f8ae09b2
 @mistake(soft_margin, "the exponential of a large score overflows.",
          "Take it of -|score|, and add the larger of the score and 0.")
 def _(input, target):

@@ -240,7 +240,7 @@ def plot_landscape(function, xs, ys, path=None, ax=None, labels=("x", "y"), titl
     if path is not None: draw_path(flat, space, np.asarray(path, float), function)
     return ax
 
-
+# %% ../nbs/machinery/plotting_dev.ipynb #062d90da
 def draw_path(flat, space, path, function):
     "Join the points of `path` on the map and on the surface."
     heights = [float(function(x, y)) for x, y in path]

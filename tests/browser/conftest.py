@@ -9,11 +9,14 @@ import os
 import shutil
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+try: import fcntl
+except ImportError: fcntl = None           # Windows
 
 from places import ROOT, lacking, opened_page, package
 from tinytorch.tito.site import SiteError, build_site
@@ -29,16 +32,25 @@ def newest(*folders: Path) -> float:
                if path.is_file() and "__pycache__" not in path.parts)
 
 
+@contextmanager
+def alone(path: Path):
+    "Wait until no other process of this test run is here."
+    with path.open("w") as file:
+        if fcntl: fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def site() -> Path:
     "The folder of the site, built anew if something it is made of has changed."
     home = ROOT / "_docs/index.html"
-    if not home.exists() or home.stat().st_mtime < newest(
-        ROOT / "nbs", ROOT / "tinytorch", ROOT / "_quarto.yml", ROOT / "settings.ini"):
-        try: build_site(ROOT)
-        except SiteError as error:
-            if sys.version_info < (3, 11): pytest.skip(str(error))
-            raise
+    with alone(ROOT / ".building"):
+        if not home.exists() or home.stat().st_mtime < newest(
+            ROOT / "nbs", ROOT / "tinytorch", ROOT / "_quarto.yml", ROOT / "settings.ini"):
+            try: build_site(ROOT)
+            except SiteError as error:
+                if sys.version_info < (3, 11): pytest.skip(str(error))
+                raise
     return home.parent
 
 

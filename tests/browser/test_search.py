@@ -2,6 +2,7 @@
 import pytest
 
 LESSON, REFERENCE = "04_losses/losses_dev.html", "reference/losses.html"
+USE = "04_losses/losses_use_dev.html"
 FIRST = {
     "cross entropy": f"{LESSON}#cross-entropy", "crossentropy": f"{LESSON}#cross-entropy",
     "cros entropy": f"{LESSON}#cross-entropy", "Cross-Entropy": f"{LESSON}#cross-entropy",
@@ -10,7 +11,7 @@ FIRST = {
     "CrossEntropyLoss": f"{REFERENCE}#CrossEntropyLoss", "nn.MSELoss": f"{REFERENCE}#MSELoss",
     "BCEWithLogitsLoss": f"{REFERENCE}#BCEWithLogitsLoss",
     "huber": f"{LESSON}#huber-loss", "hubber": f"{LESSON}#huber-loss",
-    "outliers": f"{LESSON}#huber-loss", "nan": f"{LESSON}#stability",
+    "outliers": f"{LESSON}#huber-loss", "nan": f"{USE}#stability",
     "pos_weight": LESSON, "class imbalance": LESSON, "class weights": LESSON,
     "how to install": "guide/students.html#install",
     "mse": f"{LESSON}#mean-squared-error", "mae": f"{LESSON}#absolute-error",
@@ -20,7 +21,7 @@ FIRST = {
     "label smoothing": f"{LESSON}#label-smoothing",
     "ignore_index": f"{LESSON}#weights-ignored-samples-and-which-mean",
     "reduction": f"{LESSON}#weights-ignored-samples-and-which-mean",
-    "perplexity": f"{LESSON}#the-next-character-a-small-language-model",
+    "perplexity": f"{USE}#the-next-character-a-small-language-model",
     "smooth l1": f"{REFERENCE}#SmoothL1Loss", "nll_loss": f"{REFERENCE}#NLLLoss",
     "kl divergence": "04_losses/likelihood_losses_dev.html#kullback-leibler-divergence",
     "poisson": "likelihood_losses", "dice": "segmentation_losses", "focal": "segmentation_losses",
@@ -30,7 +31,7 @@ FIRST = {
     "difference to pytorch": "04_losses/differences_dev.html",
     "mixed precision": "04_losses/half_precision_dev.html",
     "grading": "guide/instructors.html", "Dropout": "reference/layers.html#Dropout",
-    "tensor": "reference/tensor.html#Tensor", "language model": LESSON,
+    "tensor": "reference/tensor.html#Tensor", "language model": USE,
 }
 
 

@@ -47,7 +47,7 @@ def check_engine(name: str) -> None:
         raise ImportError("The engine 'numba' needs Numba. Install it with: pip install "
                           "'tinytorch-losses[fast]'")
 
-
+# %% ../../nbs/machinery/engine_dev.ipynb #560a8019
 class engine:
     """Choose who runs the formulas, from now on or in a `with` block, in this thread or `asyncio`
     task.
@@ -109,7 +109,7 @@ def run(problem: Problem, gradients=(), values=None, scale: float = 1.0,
             return part
     return run_numpy(problem, gradients, values, scale, threads)
 
-
+# %% ../../nbs/machinery/engine_dev.ipynb #89e16396
 def loop_of(problem: Problem, wanted):
     """Return the compiled loop of a small problem, for a caller that keeps it; None where there is
     none.

@@ -41,8 +41,12 @@ class Value:
         return Value(self.builder, code)
 
     def compare(self, sign, other):
-        return Value(self.builder, self.builder.fcmp_ordered(sign, self.value, self.operand(other), flags=["contract"])
-                     if self.is_float else self.builder.icmp_signed(sign, self.value, self.operand(other)))
+        return Value(
+            self.builder,
+            self.builder.fcmp_ordered(sign, self.value, self.operand(other), flags=["contract"])
+            if self.is_float
+            else self.builder.icmp_signed(sign, self.value, self.operand(other)),
+        )
 
     def __add__(self, other): return self.emit("add", self, other)
     def __sub__(self, other): return self.emit("sub", self, other)
@@ -81,7 +85,7 @@ def recast(x, letter):
 def bits(x): return recast(x, "i")
 def number(i): return recast(i, "f")
 
-
+# %% ../../nbs/machinery/fastmath_dev.ipynb #969f3eeb
 def compiled(formula):
     """Decorator: `formula(x)` for NumPy, and the same as instructions where Numba compiles a call
     with a float32 or float64.

@@ -53,7 +53,7 @@ def private(folder: Path) -> Path:
     with tempfile.TemporaryFile(dir=folder):
         return folder
 
-
+# %% ../../nbs/machinery/loops_dev.ipynb #aa953e41
 @lru_cache
 def cache_folder() -> Path:
     "Return the folder where loops are kept; a temporary one where the user's cannot be used."
@@ -143,7 +143,7 @@ class Refusal(str):
 
 LOOPS = WeakKeyDictionary()    # formula -> what is asked of it -> pairs (recording, loop)
 
-
+# %% ../../nbs/machinery/loops_dev.ipynb #ec490197
 def find(problem: Problem, wanted: tuple, values: bool, tiles: str = ""):
     "Return the loop for this problem, or the Refusal why the formula stays with NumPy."
     options, width = problem.options, problem.width
@@ -166,7 +166,7 @@ def kind_of(option):
     """
     return type(option) if trace.is_symbol(option) else repr(option)
 
-
+# %% ../../nbs/machinery/loops_dev.ipynb #46a171a3
 def build(problem, wanted, values, tiles) -> tuple:
     "A recording of the problem's formula, and its loop, or the reason why there is none."
     name = getattr(problem.formula, "__name__", "formula")
@@ -198,7 +198,7 @@ def build(problem, wanted, values, tiles) -> tuple:
         refusal.broken = not own
         return trace.Recording([], []), refusal
 
-
+# %% ../../nbs/machinery/loops_dev.ipynb #f9cc0f3b
 def compare(loop, problem, wanted, values) -> None:
     "Untraceable if the loop and the formula differ on the first samples."
     index = ((slice(0, 2),) + (slice(0, 1),) * (len(problem.samples) - 2)
@@ -254,7 +254,7 @@ def tiled(array):
     flags = front.flags
     return front.reshape(*front.shape[:2], -1) if flags.c_contiguous and flags.aligned else None
 
-
+# %% ../../nbs/machinery/loops_dev.ipynb #cfede7f2
 def in_pieces(run, count, cost, threads) -> float:
     """Return the sum of `run(first, last)` over pieces of `count` units, each of which costs
     `cost` operations.
@@ -284,7 +284,7 @@ def run_tiles(problem, gradients, values, loop, scale=1.0, threads=None) -> floa
     return in_pieces(lambda first, last: loop.run(*views, *rest, first, last, size), count,
                      size * classes * loop.cost, threads)
 
-
+# %% ../../nbs/machinery/loops_dev.ipynb #408df035
 def run_loop(problem, gradients, values, loop, scale=1.0, threads=None) -> float:
     "The sum of the losses, by the loop."
     if loop.tiles:
@@ -308,7 +308,7 @@ def run_loop(problem, gradients, values, loop, scale=1.0, threads=None) -> float
                                               rest),
                      problem.pieces(), threads))
 
-
+# %% ../../nbs/machinery/loops_dev.ipynb #194184b3
 def run_copied(arrays, kinds, read, loop, rest) -> float:
     """The sum of the losses of one block.
 
@@ -335,7 +335,7 @@ def small_loop(problem, wanted):
 
 warned = WeakKeyDictionary()       # formula -> what has been said of it
 
-
+# %% ../../nbs/machinery/loops_dev.ipynb #d8aa5c72
 def tile_order(problem, gradients, values) -> str:
     """How the tiles of a row formula's arrays lie in memory; empty if one row after the other is
     better.
@@ -356,7 +356,7 @@ def tile_order(problem, gradients, values) -> str:
     return "apart" if all(tiled(x) is not None for x in wide) and (
         values is None or values.flags.c_contiguous) else ""
 
-
+# %% ../../nbs/machinery/loops_dev.ipynb #3bb2e5c1
 def run(problem: Problem, gradients=(), values=None, scale: float = 1.0, threads: int | None = None,
         loud: bool = True) -> Part | None:
     """As `engine.run`, compiled; None if the formula cannot be.

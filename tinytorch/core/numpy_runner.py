@@ -53,7 +53,7 @@ def explained(error: ValueError, formula) -> ValueError:
     return ValueError(f"{formula.__name__} changes its input. Make a new array instead: "
                       "`a = a - b`, not `a -= b`.")
 
-
+# %% ../../nbs/machinery/numpy_runner_dev.ipynb #19f03a54
 def run_block(problem: Problem, index: tuple, gradients, values, scale: float) -> np.ndarray:
     "Run the formula on one block, fill its place in `gradients` and `values`, return the losses."
     samples = [cut(operand, index, problem) for operand in problem.operands]

@@ -40,6 +40,7 @@ def narrow(array, dtype) -> np.ndarray:
     "`array` in `dtype`, if that is a floating-point one."
     return to_dtype(array, dtype) if array.dtype != dtype and is_float(dtype) else array
 
+# %% ../../nbs/01_tensor/tensor_dev.ipynb #c841cf10
 def total(array, axis=None, keepdims=False, mean=False):
     """The sum or mean of `array` over `axis`, added in float64 and rounded once to the dtype of
     `array`.
@@ -73,6 +74,7 @@ def lost_from(data) -> str:
                 f"and pass the plain numbers, such as data.magnitude or data.value.")
     return ""
 
+# %% ../../nbs/01_tensor/tensor_dev.ipynb #5f7e465a
 def numbers_from(array) -> str:
     """Return how to make numbers of an `array` that holds others; an empty text if it holds real
     numbers or booleans.
@@ -174,6 +176,7 @@ def keep(value, done):
         return dict(zip(value, keep([*value.values()], done)))
     return value
 
+# %% ../../nbs/01_tensor/tensor_dev.ipynb #dcd7e8c4
 def keep_array(value):
     "A read-only copy of an array, or a Tensor of one."
     if isinstance(value, Tensor):
@@ -229,6 +232,7 @@ def quiet(cls):
             setattr(cls, name, np.errstate(all="ignore")(method))
     return cls
 
+# %% ../../nbs/01_tensor/tensor_dev.ipynb #ea5dd602
 @quiet
 class Sums:
     "Addition and subtraction: the gradient passes as it is, or with its sign changed."
@@ -278,6 +282,7 @@ def quotient(dividend, divisor):
     result = a / b
     return record(result, (dividend, lambda g: g / b), (divisor, lambda g: -g * result / b))
 
+# %% ../../nbs/01_tensor/tensor_dev.ipynb #2a0bd6ca
 def power(base, exponent):
     "`base ** exponent` as a Tensor."
     a, b = operand(base), operand(exponent)
@@ -317,6 +322,7 @@ def matrix_product(a, b):
     return record(multiply(x, y), (a, lambda g: multiply(g, y.mT)),
                   (b, lambda g: multiply(x.mT, g)))
 
+# %% ../../nbs/01_tensor/tensor_dev.ipynb #2340e2bc
 def multiply(x, y):
     """`x @ y`; matrices of 16-bit numbers are multiplied in float32, which is faster and rounds
     once.
@@ -413,6 +419,7 @@ class Reductions:
             return np.where(chosen, part.astype(x.dtype), 0)
         return record(x.max(axis=axis, keepdims=keepdims), (self, share))
 
+# %% ../../nbs/01_tensor/tensor_dev.ipynb #d4ba56d8
 def restore(gradient, axis, keepdims):
     "Give `gradient` back the axes of length 1 that a reduction over `axis` dropped."
     return gradient if keepdims or axis is None else np.expand_dims(gradient, axis)
@@ -452,6 +459,7 @@ class Shapes:
         index, shape = as_index(index), self.shape
         return record(self.data[index], (self, lambda g: put_back(g, index, shape)))
 
+# %% ../../nbs/01_tensor/tensor_dev.ipynb #1f0d5657
 def put_back(gradient, index, shape):
     """An array of `shape` with `gradient` at `index`, else 0.
 
@@ -471,6 +479,7 @@ def put_back(gradient, index, shape):
     result[rows] = narrow(sums, result.dtype)
     return result
 
+# %% ../../nbs/01_tensor/tensor_dev.ipynb #a23f329a
 def as_index(index):
     """`index` for NumPy: Tensors and lists become arrays. Whole numbers held as floats, such as
     `Tensor([0, 2])`, are accepted.
@@ -605,6 +614,7 @@ class NumpyFunctions:
             return OPERATIONS[function](*inputs, **options)
         return without_gradient(function, inputs, options)
 
+# %% ../../nbs/01_tensor/tensor_dev.ipynb #7fee9e4f
 def without_gradient(function, inputs, options):
     "What NumPy's `function` makes of the data. Raises TypeError if a gradient would be lost."
     tensors = []
@@ -677,6 +687,7 @@ def add_up(sum, part):
     """
     return np.asarray((sum.astype(np.float64) if sum.dtype.itemsize == 2 else sum) + part)
 
+# %% ../../nbs/01_tensor/tensor_dev.ipynb #0f18c0fe
 def keep_gradient(leaf, gradient):
     """Add `gradient` to `leaf.grad`, or rather, while nobody changed it, to the sum that it is the
     rounding of.
@@ -845,6 +856,7 @@ def cat(tensors, dim=0):
     part = lambda start, end: lambda g: g[(*before, slice(start, end))]
     return record(data, *[(x, part(end - x.shape[dim], end)) for x, end in zip(tensors, ends)])
 
+# %% ../../nbs/01_tensor/tensor_dev.ipynb #e27fa5ed
 def stack(tensors, dim=0):
     """Tensors of one shape along a new axis.
 

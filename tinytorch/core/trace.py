@@ -58,7 +58,7 @@ TRUTHS = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal"
 ALIASES = {"bitwise_and": "logical_and", "bitwise_or": "logical_or", "invert": "logical_not",
            "float_power": "power"}
 
-
+# %% ../../nbs/machinery/trace_dev.ipynb #012a5432
 class Recorder:
     "Makes the nodes of one recording, and notes which way it went where options decide."
 
@@ -88,7 +88,12 @@ class Recorder:
         op, args = ALIASES.get(op, op), [self.take(x) for x in args]
         if op not in NUMBERS | TRUTHS | {"where"}:
             raise Untraceable(f"uses np.{op}")
-        if op == "exp" and args[0].op == "subtract" and args[0].args[1].op == "log" and not args[0].args[1].wide:
+        if (
+            op == "exp"
+            and args[0].op == "subtract"
+            and args[0].args[1].op == "log"
+            and not args[0].args[1].wide
+        ):
             a, (b,) = args[0].args[0], args[0].args[1].args
             return Traced(self,
                           self.node("multiply", self.node("exp", a), self.node("reciprocal", b)))
@@ -97,7 +102,7 @@ class Recorder:
 # %% ../../nbs/machinery/trace_dev.ipynb #ce31d422
 SOME = 9973
 
-
+# %% ../../nbs/machinery/trace_dev.ipynb #43d638ba
 class Traced(NDArrayOperatorsMixin):
     "Stands for a block in a formula, and notes what is done with it."
 
@@ -199,7 +204,7 @@ def expand_dims(x, axis):
         raise Untraceable(f"adds axis {axis} to a block with axes {x.node.axes}")
     return x.note("same", x.node, axes=(ROWS, 1))
 
-
+# %% ../../nbs/machinery/trace_dev.ipynb #92f39c3a
 def squeeze(x, axis=None):
     if x.node.axes != (ROWS, 1):
         raise Untraceable(f"squeezes a block with axes {x.node.axes}")

@@ -138,7 +138,7 @@ def nodes(roots) -> list:
         queue += fresh
     return list(found)
 
-
+# %% ../../nbs/machinery/writer_dev.ipynb #886eaa48
 def plan(value, slopes) -> list:
     """For each pass over the classes: its reductions, the slopes it writes, and the nodes it keeps
     for later passes.
@@ -209,7 +209,7 @@ from tinytorch.core.fastmath import exp, expm1, larger, log, log1p, plus, smalle
 def loop({arguments}):
 '''
 
-
+# %% ../../nbs/machinery/writer_dev.ipynb #fd3733b3
 @dataclass(frozen=True)
 class Shape:
     "What a loop is given and asked for."
@@ -278,7 +278,7 @@ def write(recording, shape: Shape, name="formula", cache=False) -> tuple:
                            arguments=", ".join(kinds), cache=cache)
     return header + "".join(f"    {line}\n" for line in body), list(writer.options)
 
-
+# %% ../../nbs/machinery/writer_dev.ipynb #e5a42e33
 def indent(lines) -> list:
     return ["    " + line for line in lines]
 
@@ -306,7 +306,7 @@ def in_rows(writer, shape) -> list:
     return ["rows, classes = x0.shape" if classes else "rows = len(x0)", *kept,
             "for i in range(rows):", *indent(body)]
 
-
+# %% ../../nbs/machinery/writer_dev.ipynb #e5061856
 def in_tiles(writer, shape) -> list:
     """The loop over tiles of `size` samples that lie side by side in memory, a run of them for
     each class. Rows are turned first.
@@ -340,7 +340,7 @@ def in_tiles(writer, shape) -> list:
     before += [f"{kept} = np.empty((classes, size), np.{kind})" for kept in writer.stored.values()]
     return [*before, "for k in range(first, last):", *indent(body)]
 
-
+# %% ../../nbs/machinery/writer_dev.ipynb #ccdb165d
 def turn(line, x) -> list:
     "Copy between the rows of `x` and a tile of them that is turned: one row for each class."
     return ["for r in range(n):", f"    {x}_i = {x}[start + r]", "    for j in range(classes):",

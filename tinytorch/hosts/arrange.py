@@ -41,7 +41,7 @@ def count_slopes(loss, problem, slopes: int) -> int:
              for x, name in zip(problem.operands, loss.domain)]
     return min(slopes, *[i for i, constant in enumerate(whole) if constant], len(whole))
 
-
+# %% ../../nbs/hosts/arrange_dev.ipynb #da7888f1
 def state(loss, shapes: tuple, dtypes: tuple) -> Stated:
     """Return what a loss decides for arguments of these shapes and dtypes.
 
@@ -89,7 +89,7 @@ def class_weights(loss, target, weight, host):
     target = host.where(used, target, 0)
     return target, used if weight is None else host.where(used, weight[target], 0), used
 
-
+# %% ../../nbs/hosts/arrange_dev.ipynb #00929158
 def weigh(loss, stated: Stated, operands: list, arrays: dict, sample_weight, host):
     "Return the operands, the weight of each sample or None, and the divisor of a mean."
     dtype, weight, counts, divisor = stated.dtype, None, None, stated.divisor
@@ -114,7 +114,7 @@ def weigh(loss, stated: Stated, operands: list, arrays: dict, sample_weight, hos
         weight, divisor = given if weight is None else weight * given, (each * given).sum()
     return operands, weight, divisor
 
-
+# %% ../../nbs/hosts/arrange_dev.ipynb #f80896d3
 def arrange(loss, stated: Stated, inputs, arrays: dict, sample_weight, host) -> Arranged:
     "Lay out the arguments of a loss; samples of weight 0 become harmless numbers."
     operands = [lay_out(x, i, loss, stated, host) for i, x in enumerate(inputs)]
@@ -133,7 +133,7 @@ def arrange(loss, stated: Stated, inputs, arrays: dict, sample_weight, host) -> 
         stated.options[name], operands[0]), stated.dtype) for name in stated.value.arrays]
     return Arranged(tuple(operands), weight, divisor)
 
-
+# %% ../../nbs/hosts/arrange_dev.ipynb #2f4d0c39
 def reduce(loss, stated: Stated, values, arranged: Arranged, host):
     "Return the losses of samples as the loss's reduction says."
     if arranged.weight is not None:

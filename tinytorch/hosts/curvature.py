@@ -19,12 +19,14 @@ from ..nn.evaluation import Evaluation
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #015e3a47
 # name -> for each argument: (t, y, *arguments) -> t
-RULES = {"add": (lambda t, y, a, b: t, lambda t, y, a, b: t),
-         "subtract": (lambda t, y, a, b: t, lambda t, y, a, b: -t),
-         "multiply": (lambda t, y, a, b: t * b, lambda t, y, a, b: t * a),
-         "divide": (lambda t, y, a, b: t / b, lambda t, y, a, b: -t * y / b),
-         "power": (lambda t, y, a, b: t * power_slope(a, b), lambda t, y, a, b: t * y * np.log(a)),
-         "where": (None, lambda t, y, c, a, b: where(c, t, 0), lambda t, y, c, a, b: where(c, 0, t))}
+RULES = {
+    "add": (lambda t, y, a, b: t, lambda t, y, a, b: t),
+    "subtract": (lambda t, y, a, b: t, lambda t, y, a, b: -t),
+    "multiply": (lambda t, y, a, b: t * b, lambda t, y, a, b: t * a),
+    "divide": (lambda t, y, a, b: t / b, lambda t, y, a, b: -t * y / b),
+    "power": (lambda t, y, a, b: t * power_slope(a, b), lambda t, y, a, b: t * y * np.log(a)),
+    "where": (None, lambda t, y, c, a, b: where(c, t, 0), lambda t, y, c, a, b: where(c, 0, t)),
+}
 RULES |= {name: (rule,) for name, rule in {
     "negative": lambda t, y, a: -t, "positive": lambda t, y, a: t, "same": lambda t, y, a: t,
     "square": lambda t, y, a: 2 * t * a,
@@ -44,7 +46,7 @@ def where(condition, one, other):
     return recorder.call("where", condition, *[x if isinstance(x, Traced) else Traced(
         recorder, recorder.take(x)) for x in (one, other)])
 
-
+# %% ../../nbs/hosts/curvature_dev.ipynb #72118f40
 def power_slope(a, b):
     "Return the slope of a**b for a."
     return where(b == 0, 0, b * a ** where(b == 0, 1, b - 1)) if isinstance(b, Traced) else 0
@@ -76,7 +78,7 @@ def hot(target: Traced, like: Traced) -> Traced:
     rows[np.arange(len(target)), target] = 1
     return rows
 
-
+# %% ../../nbs/hosts/curvature_dev.ipynb #dc61a4d8
 def but_target(x: Traced, target: Traced) -> Traced:
     "Return rows with 0 at the class of the target."
     x = x.copy()
@@ -89,7 +91,7 @@ def chosen(y: Traced, x: Traced) -> Traced:
     equal = where(x == column(y), 1, 0)
     return equal / equal.sum(axis=-1, keepdims=True)
 
-
+# %% ../../nbs/hosts/curvature_dev.ipynb #c7781b05
 class Direction:
     "The changes of a graph's nodes if its arguments change in one direction."
 
@@ -293,7 +295,7 @@ def check_traceable(loss, problem=None) -> None:
         raise TypeError(f"{name} has no curvature: its formula {error}, so its graph is not "
                         "known.") from None
 
-
+# %% ../../nbs/hosts/curvature_dev.ipynb #0eced668
 class Second:
     "The second derivatives of one call of a loss."
 
@@ -334,9 +336,9 @@ class Second:
         v = self.loss.samples_first(v).reshape(problem.operands[0].shape)
         return self.run(product(problem.formula, 1, problem.rows), v, 0)
 
-
+# %% ../../nbs/hosts/curvature_dev.ipynb #e7038093
 def curvature(loss, *inputs, sample_weight=None, bound=False) -> np.ndarray:
-    "Return the diagonal of the Hessian of a loss; see `Loss.curvature`."
+    "Return the diagonal of the Hessian of a loss; see the method of that name."
     second = Second(loss, inputs, sample_weight)
     diagonal = second.diagonal()
     if not bound or not second.problem.rows:
@@ -346,6 +348,6 @@ def curvature(loss, *inputs, sample_weight=None, bound=False) -> np.ndarray:
 
 
 def hessian_product(loss, *inputs, sample_weight=None) -> np.ndarray:
-    "Return the product of the Hessian of a loss with a vector; see `Loss.hessian_product`."
+    "Return the product of the Hessian of a loss with a vector; see the method of that name."
     *inputs, v = inputs
     return Second(loss, tuple(inputs), sample_weight).product(v)

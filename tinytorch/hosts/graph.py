@@ -120,7 +120,7 @@ def write(results: list, operands: int, arrays: tuple, rows: bool) -> str:
     lines = [f"def formula({', '.join(arguments)}):", *writer.lines, f"return {', '.join(names)}"]
     return "\n    ".join(lines) + "\n"
 
-
+# %% ../../nbs/hosts/graph_dev.ipynb #ecb9e0c9
 @lru_cache(maxsize=1000)
 def graph(formula, axes: tuple, dtype, options: tuple = (), arrays: tuple = (), width=None,
           part=(0, None)) -> Graph:
@@ -185,7 +185,7 @@ def numpy_names() -> dict:
         pick=lambda x, t: np.take_along_axis(x, t[..., None], -1)[..., 0],
         at=lambda t, like: t[..., None] == np.arange(like.shape[-1]))
 
-
+# %% ../../nbs/hosts/graph_dev.ipynb #46302c0a
 def call_numpy(formula, blocks: tuple, options: dict, rows: bool) -> tuple:
     "Return what a formula that is known as a graph only gives for NumPy's blocks."
     width = blocks[0].shape[-1] if rows else None

@@ -52,7 +52,7 @@ class Program:
             function(graph.source, torch_names)
             for graph in (stated.value, stated.slopes, stated.product)]
 
-
+# %% ../../nbs/hosts/torch_host_dev.ipynb #56fdd400
 def run(function, operands) -> tuple:
     "Return the results of a graph's function, as a tuple."
     results = function(*operands)
@@ -75,7 +75,7 @@ def push(program, operands, changes) -> tuple:
     own = operands[:len(operands) - len(program.stated.value.arrays)]
     return run(program.product, (*own, *changes, *operands[len(own):]))
 
-
+# %% ../../nbs/hosts/torch_host_dev.ipynb #930a6f99
 class Slopes(torch.autograd.Function):
     "The slopes of a formula, whose derivative is the Hessian's product."
     generate_vmap_rule = True
@@ -101,7 +101,7 @@ class Slopes(torch.autograd.Function):
         operands, count = ctx.saved_tensors, ctx.program.stated.count
         return push(ctx.program, operands, direction(changes[:count], operands[:count]))
 
-
+# %% ../../nbs/hosts/torch_host_dev.ipynb #3809ea57
 class Value(torch.autograd.Function):
     "The value of a formula, whose derivative is its slope."
     generate_vmap_rule = True
@@ -125,7 +125,10 @@ class Value(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx, _, *changes):
-        slopes, samples = Slopes.apply(ctx.program, *ctx.saved_tensors), len(ctx.program.stated.samples)
+        slopes, samples = (
+            Slopes.apply(ctx.program, *ctx.saved_tensors),
+            len(ctx.program.stated.samples),
+        )
         parts = [(slope * t).sum(-1) if slope.ndim > samples else slope * t
                  for slope, t in zip(slopes, direction(changes, slopes))]
         return sum(parts[1:], parts[0])
@@ -145,7 +148,7 @@ def evaluate(host, weight, tensors, wanted) -> tuple:
     inputs = [Tensor(x, requires_grad=want) for x, want in zip(arrays, wanted)]
     return host.loss(*inputs, **{} if weight is None else {"sample_weight": weight}), inputs
 
-
+# %% ../../nbs/hosts/torch_host_dev.ipynb #17eeeb40
 class Engine(torch.autograd.Function):
     "A loss of tensors in this machine's memory."
 
@@ -198,7 +201,7 @@ def common(tensors) -> torch.dtype:
         result = torch.promote_types(result, dtype)
     return result
 
-
+# %% ../../nbs/hosts/torch_host_dev.ipynb #e1166967
 class TorchLoss(torch.nn.Module):
     "A loss of TinyTorch as a module of PyTorch; made by `to_torch`."
 
@@ -239,7 +242,7 @@ class TorchLoss(torch.nn.Module):
         values = Value.apply(program, *arranged.operands)
         return reduce(self.loss, stated, values, arranged, Host).to(common(inputs))
 
-
+# %% ../../nbs/hosts/torch_host_dev.ipynb #6dbeecda
 def to_torch(loss) -> TorchLoss:
     """Return a loss as a module of PyTorch: `criterion(input, target)` is a tensor.
 

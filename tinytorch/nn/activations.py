@@ -119,6 +119,7 @@ def gelu_tanh(x):
     return (np.maximum(x, -50) * value,
             value + near * slope * scale * (1 + 3 * 0.044715 * near * near))
 
+# %% ../../nbs/02_activations/activations_dev.ipynb #ca7c3c62
 class GELU(Activation):
     """x times the probability that a standard normal number is below x.
 
@@ -169,6 +170,7 @@ class Softmax(Activation):
     def __repr__(self):
         return f"{type(self).__name__}(dim={self.dim})"
 
+# %% ../../nbs/02_activations/activations_dev.ipynb #d760ede1
 class LogSoftmax(Softmax):
     """Logarithm of the softmax, from the logits: right also where a probability is too small for
     its dtype.

@@ -78,7 +78,7 @@ def increasing(name: str, cutoffs, n_classes: int) -> list:
             f"{f'Pass {right}.' if right else 'Without clusters use Linear and CrossEntropyLoss.'}")
     return right
 
-
+# %% ../../nbs/04_losses/adaptive_softmax_dev.ipynb #e5c5e862
 def hidden_sizes(name: str, in_features: int, clusters: int, div_value: float) -> list:
     "The length of each cluster's hidden states; an error for one without numbers."
     check_number(name, "div_value", div_value, low=0, open=True)
@@ -107,7 +107,7 @@ def features(name: str, input, in_features: int, dimensions=(2,)) -> Tensor:
                          "axis is in_features.")
     return input
 
-
+# %% ../../nbs/04_losses/adaptive_softmax_dev.ipynb #36eeb66f
 def classes_of(name: str, target, shape: tuple, n_classes: int) -> np.ndarray:
     """`target`, of one class for each row of an input of `shape`, as indices (N,); errors name
     what is no class.

@@ -102,7 +102,7 @@ def spread(name: str, option: str, array: np.ndarray, shape: tuple) -> np.ndarra
                          "Give one number for each element, or for each of the last "
                          "axis.") from None
 
-
+# %% ../../nbs/machinery/arguments_dev.ipynb #5138c6d2
 def sample_weights(name: str, value, shape: tuple) -> np.ndarray:
     """Return one weight for each sample.
 
@@ -324,8 +324,10 @@ def check_classes(name: str, shape: tuple, axis: int, least: int = 2) -> None:
         raise ValueError(f"{name}: input has shape {shape}, but it needs a class axis: (C,), (N, "
                          "C) or (N, C, d1, ...).")
     if shape[axis] < least:
-        raise ValueError(f"{name}: input has shape {shape}, so there is one class, whose probability is always 1: nothing "
-                         f"can be learned. For one score for each sample, and targets of 0 and 1, use BCEWithLogitsLoss.")
+        raise ValueError(
+            f"{name}: input has shape {shape}, so there is one class, whose probability is always 1: nothing "
+            f"can be learned. For one score for each sample, and targets of 0 and 1, use BCEWithLogitsLoss."
+        )
 
 
 def check_whole(name: str, target: np.ndarray) -> None:
@@ -364,7 +366,7 @@ def outside_classes(name: str, target, shape: tuple, classes: int, ignored, igno
                               f"{shape} has "
                               f"classes 0..{classes - 1}. {fix}")
 
-
+# %% ../../nbs/machinery/arguments_dev.ipynb #f146f95e
 def class_indices(name: str, target: np.ndarray, shape: tuple, ignore_index: int | None = None):
     """Return `target` as indices into the classes of an input of `shape`, and a mask of the ignored
     samples or None.

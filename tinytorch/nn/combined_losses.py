@@ -132,7 +132,7 @@ def is_zero(value) -> bool:
     "Whether `value` is the number 0, with which `sum()` starts."
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0
 
-
+# %% ../../nbs/04_losses/combined_losses_dev.ipynb #b881574c
 class Combining:
     "The operators of losses: `0.7 * loss + 0.3 * other`, `loss / 2`, `sum([loss, other])`."
     __array_ufunc__ = None                # so that `np.float32(2) * loss` asks the loss
@@ -276,7 +276,7 @@ def learned_part(value: Tensor, log_variance: Tensor, kind: str) -> Tensor:
 def quoted(names) -> str:
     return ", ".join(map(repr, names)) or "none"
 
-
+# %% ../../nbs/04_losses/combined_losses_dev.ipynb #b5d59429
 def check_names(what: str, given, expected, every: bool = True) -> None:
     """A TypeError unless `given` is a dictionary, a ValueError unless it has the names `expected`,
     or with `every=False` some of them.

@@ -52,7 +52,7 @@ def by_shapes(method):
     method.by_shapes = True
     return method
 
-
+# %% ../../nbs/machinery/criterion_dev.ipynb #6f06d430
 def states_by_shapes(cls) -> bool:
     "Return whether all methods that state the problem of a loss are the criterion's, or marked."
     methods = [getattr(cls, name) for name in STATING if hasattr(cls, name)]
@@ -82,7 +82,7 @@ def lazily(loss, what: str, *arguments):
     from tinytorch import scale
     return getattr(scale.dask, what)(loss, *arguments)
 
-
+# %% ../../nbs/machinery/criterion_dev.ipynb #7db45c96
 def combining(name: str):
     "Return the operator `name` of `Combining`, which is imported when it is first used."
     def operator(self, other):
@@ -363,7 +363,7 @@ def split_dim(array, args, options) -> tuple:
     dim = args[0] if args else named.pop("dim", -1)
     return (-1 if dim == array.ndim - 1 else dim), args[1:], named
 
-
+# %% ../../nbs/machinery/criterion_dev.ipynb #d66a1449
 def differentiable(backward):
     """Decorator for a function of one array: given a Tensor it returns a Tensor. 16-bit numbers are
     computed in float32.

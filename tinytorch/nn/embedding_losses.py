@@ -113,7 +113,7 @@ def vectors(*tensors):
     "Tensors with at least one axis, as which a single number has a vector of length 1."
     return [x if x.ndim else x.reshape(1) for x in tensors]
 
-
+# %% ../../nbs/04_losses/embedding_losses_dev.ipynb #7def77a6
 def pairwise_distance(x1, x2, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False):
     """The p-norm of `x1 - x2 + eps` along the last axis.
 
@@ -135,7 +135,7 @@ def pairwise_distance(x1, x2, p: float = 2.0, eps: float = 1e-6, keepdim: bool =
     x1, x2 = vectors(*together("pairwise_distance", x1, x2))
     return norm(x1 - x2 + eps, p, keepdim)
 
-
+# %% ../../nbs/04_losses/embedding_losses_dev.ipynb #76bf4610
 def cosine_similarity(x1, x2, dim: int = 1, eps: float = 1e-8):
     """The cosine of the angle between vectors along an axis; 0 if one has no length.
 
@@ -176,7 +176,7 @@ class PairwiseDistance(Module):
     def forward(self, x1, x2):
         return pairwise_distance(x1, x2, self.p, self.eps, self.keepdim)
 
-
+# %% ../../nbs/04_losses/embedding_losses_dev.ipynb #0be4546b
 class CosineSimilarity(Module):
     """`cosine_similarity` with its options as a module.
 
@@ -343,7 +343,7 @@ def smaller(a, b):
     return record(np.minimum(a.data, b.data), (a, lambda gradient: gradient * share),
                   (b, lambda gradient: gradient * (1 - share)))
 
-
+# %% ../../nbs/04_losses/embedding_losses_dev.ipynb #3b640fef
 class TripletMarginWithDistanceLoss(Loss):
     """Triplets with a distance of your own: the mean of `max(0, d(anchor, positive) - d(anchor,
     negative) + margin)`.
@@ -438,7 +438,7 @@ def placed(values, places, length: int):
     data[places] = values.data
     return Tensor.from_op(data, (values,), lambda gradient: (gradient[places],))
 
-
+# %% ../../nbs/04_losses/embedding_losses_dev.ipynb #b4eefb6e
 class BatchLoss(Loss):
     """A loss that compares the rows of embeddings (N, D), some with labels (N,), with each other:
 

@@ -21,7 +21,7 @@ def cast(value, dtype) -> np.ndarray:
     with np.errstate(all="ignore"):
         return np.asarray(value).astype(dtype, copy=False)
 
-
+# %% ../../nbs/machinery/evaluation_dev.ipynb #c27c58e4
 class CompiledCall:
     "A compiled loop for arrays of known shapes and dtypes."
 
@@ -82,7 +82,7 @@ def handed_over(loss) -> RuntimeError:
                         "loss, whose gradient is not kept. Call the loss again, and backward() "
                         "once.")
 
-
+# %% ../../nbs/machinery/evaluation_dev.ipynb #5b6ea700
 class Evaluation:
     "One call of a loss: runs its problem, and has the gradients for `backward`."
 

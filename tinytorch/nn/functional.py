@@ -118,7 +118,7 @@ def _attribute(name):
     globals()[name] = make(*arguments)
     return globals()[name]
 
-
+# %% ../../nbs/04_losses/functional_dev.ipynb #3c7bfbb2
 def _names() -> list:
     return sorted(_functions())
 

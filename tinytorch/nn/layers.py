@@ -118,6 +118,7 @@ class Module:
     def __repr__(self):
         return describe(self, vars(self))
 
+# %% ../../nbs/03_layers/layers_dev.ipynb #d9c70efe
 def describe(module, parts) -> str:
     """Text for `module`: its class, and indented the layers and functions among `parts` (a dict),
     lists of them included.

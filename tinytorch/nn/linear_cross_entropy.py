@@ -117,7 +117,7 @@ def aspect_ratio(method: str, samples: int, width: int, features: int) -> int:
     target = ceil(samples / ceil(width / max(1, features)))
     return max(1, (1 << (target - 1).bit_length()) // int(method.partition(":")[2] or 1))
 
-
+# %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #36933643
 @dataclass(frozen=True)
 class LinearCrossEntropyOptions:
     """How linear cross-entropy cuts its samples; as in PyTorch.

@@ -324,7 +324,7 @@ def categorical_hinge(input, target):
     "`best_rival` with a margin of 1."
     return best_rival(input, target, 1)
 
-
+# %% ../../nbs/04_losses/margin_losses_dev.ipynb #aa92a8d8
 class CategoricalHingeLoss(RowLoss):
     """A margin over the best other class: the mean of `max(0, 1 - input[target] + max(input[i]))`
     over the rivals i.
@@ -350,7 +350,7 @@ def multiclass_perceptron(input, target):
     "`best_rival` without a margin."
     return best_rival(input, target, 0)
 
-
+# %% ../../nbs/04_losses/margin_losses_dev.ipynb #74d5b477
 class MulticlassPerceptronLoss(CategoricalHingeLoss):
     """The perceptron's loss of several classes: the mean of `max(0, max(input[i]) - input[target])`
     over the rivals i.

@@ -170,7 +170,7 @@ def ranking_softmax(input, target):
     return (np.where(goal == 0, 0, goal * surprise).sum(axis=-1),
             np.where(absent, 0, part * goal.sum(axis=-1, keepdims=True) - goal))
 
-
+# %% ../../nbs/04_losses/ranking_losses_dev.ipynb #eb0f69f1
 class RankingSoftmaxLoss(RowLoss):
     """The cross-entropy of a list with relevances as weights: for each list `-sum(target *
     log_softmax(input))`.

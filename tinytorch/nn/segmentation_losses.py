@@ -154,7 +154,7 @@ def through_softmax(share, slope, shape):
     "Return the slope for the logits of shares with this slope."
     return (share * (slope - (slope * share).sum(axis=1, keepdims=True))).reshape(shape)
 
-
+# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #79d89bdd
 def class_tversky(input, target, *, classes, alpha, beta, smooth, ignore_index):
     """1 minus the mean Tversky index of the classes of each row, and its slope.
 

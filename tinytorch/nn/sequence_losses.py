@@ -184,7 +184,7 @@ def check_log_probs(name: str, log_probs: np.ndarray, blank: int) -> None:
                          "The blank needs a class of its own: give the model one more output "
                          "than there are labels.")
 
-
+# %% ../../nbs/04_losses/sequence_losses_dev.ipynb #538b14f3
 def check_lengths(name: str, argument: str, value, samples: int, most: int,
                   source: str) -> np.ndarray:
     """The lengths of all samples as an integer array; a ValueError unless there is one for each,
@@ -218,7 +218,7 @@ def check_labels(name: str, labels: np.ndarray, places: np.ndarray, classes: int
             raise error(f"{name}: label {position} of sample {sample} in targets is "
                         f"{labels[wrong][0]:.0f}, but {what}. {fix}")
 
-
+# %% ../../nbs/04_losses/sequence_losses_dev.ipynb #f94e75ca
 def padded_labels(name: str, targets, target_lengths, samples: int, classes: int,
                   blank: int) -> tuple:
     """The labels of all samples, (S, N), with blanks behind the shorter ones, and their lengths,

@@ -115,7 +115,7 @@ def unwrap(block):
         block = block[0]
     return block
 
-
+# %% ../../nbs/scale/dask_dev.ipynb #d1964d83
 @dataclass(frozen=True)
 class Task:
     "What is done to a chunk: `step(loss, arrays, weight, ...)`, with the array options of the loss."
@@ -230,11 +230,13 @@ def finish(pair, averages: bool, dtype) -> np.ndarray:
 
 def reduced(loss, parts, dtype):
     "Return the lazy scalar that an array of pairs (total, divisor) gives."
-    pair = parts.sum(axis=tuple(range(parts.ndim - 1)), split_every=TREE) if parts.ndim > 1 else parts
+    pair = (
+        parts.sum(axis=tuple(range(parts.ndim - 1)), split_every=TREE) if parts.ndim > 1 else parts
+    )
     return pair.map_blocks(finish, loss.averages, dtype, drop_axis=0, dtype=dtype,
                            meta=np.empty((), dtype))
 
-
+# %% ../../nbs/scale/dask_dev.ipynb #25673ff2
 def value(loss, inputs, sample_weight=None):
     "Return the lazy loss of Dask arrays: a scalar, or an array of the samples."
     if isinstance(loss, LinearCrossEntropy):
@@ -263,7 +265,7 @@ def divisor_step(loss, arrays, weight, where, marks, chunks, given) -> np.ndarra
     samples = len(loss.problem(*stands).samples) if loss.rows else len(marks[0])
     return np.reshape(divisor_of(loss, *stands, sample_weight=weight), (1,) * max(samples, 1))
 
-
+# %% ../../nbs/scale/dask_dev.ipynb #d0a0207e
 def lazy_divisor(call: Lazy):
     "Return the divisor of a call: a number where shapes give it, or a lazy scalar."
     loss, first = call.loss, call.arrays[0]
@@ -313,7 +315,7 @@ def value_and_gradient(loss, inputs, sample_weight=None, wrt=None) -> tuple:
         scalar, gradients = whole_rows(Lazy(loss, inputs, sample_weight), names)
     return scalar, gradients if isinstance(wrt, tuple) else gradients[0]
 
-
+# %% ../../nbs/scale/dask_dev.ipynb #7c5740f0
 def whole_rows(call: Lazy, names) -> tuple:
     "Return the lazy loss and gradients of a call whose chunks hold whole rows."
     divisor, known = lazy_divisor(call), None
@@ -430,7 +432,7 @@ def rows_step(loss, arrays, weight, where, classes, dtype, each: bool) -> np.nda
     pair = np.array([values.sum(dtype=np.float64), problem.divisor])
     return pair.reshape((1,) * len(problem.samples) + (2,))
 
-
+# %% ../../nbs/scale/dask_dev.ipynb #55e214b0
 def slope_step(loss, arrays, weight, where, starts, classes, known, dtype) -> np.ndarray:
     "Return the gradient of a chunk of logits, given the numbers of its whole rows."
     *arrays, divisor = arrays if known is None else (*arrays, known)
@@ -461,7 +463,7 @@ def by_class(loss, inputs) -> bool:
     return (type(loss).formula is cross_entropy and isinstance(logits, da.Array)
             and logits.ndim > 1 and logits.numblocks[1] > 1)
 
-
+# %% ../../nbs/scale/dask_dev.ipynb #2345af79
 class ByClass(Lazy):
     "A call of cross-entropy whose logits are cut along the classes; `again` are the same logits."
 
@@ -476,9 +478,14 @@ class ByClass(Lazy):
         self.starts = tuple(np.cumsum([0, *logits.chunks[1]])[:-1].tolist())
         self.weights = list(zip(self.arrays, self.marks))[2:]
         count = 4 if self.soft else 3
-        self.pieces = pieces = self.run(stats_step, self.samples + "az", [self.starts, self.classes],
-                                        list(zip(self.arrays, self.marks)), new_axes={"z": count},
-                                        adjust_chunks={"a": 1})
+        self.pieces = pieces = self.run(
+            stats_step,
+            self.samples + "az",
+            [self.starts, self.classes],
+            list(zip(self.arrays, self.marks)),
+            new_axes={"z": count},
+            adjust_chunks={"a": 1},
+        )
         self.stats = da.reduction(pieces, keep_stats, merge, axis=pieces.ndim - 2, keepdims=True,
                                   combine=merge, dtype=float, split_every=TREE,
                                   concatenate=True, meta=np.empty((0,) * pieces.ndim))
@@ -554,7 +561,7 @@ def lazy_scores(arrays, time: str, dtype):
     return da.blockwise(scores_of, "na", *pairs, time=time, dtype=dtype,
                         meta=np.empty((0, 0), dtype))
 
-
+# %% ../../nbs/scale/dask_dev.ipynb #95bd6135
 class LinearCall:
     "A call of linear cross-entropy with Dask arrays."
 

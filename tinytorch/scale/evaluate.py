@@ -51,7 +51,7 @@ def matrix(table) -> np.ndarray:
                        if hasattr(column.type, "value_type") else column.to_numpy())
     return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
 
-
+# %% ../../nbs/scale/evaluate_dev.ipynb #79b1c8e2
 class Parquet:
     "A Parquet file whose rows are read by groups."
 
@@ -116,7 +116,7 @@ def chunks_of(source, rows: int | None = None) -> list:
     return [Chunk(k, start, min(start + rows, length))
             for k, start in enumerate(range(0, length, rows))]
 
-
+# %% ../../nbs/scale/evaluate_dev.ipynb #cc95bc0e
 def run_chunk(loss, input, target, keep: int, chunk: Chunk) -> Summary:
     "Return the Summary of a chunk of two files. Raise DataError that names the chunk."
     arrays = []
@@ -154,7 +154,7 @@ def from_json(fields: dict) -> Summary:
     worst = tuple([tuple(pair) for pair in fields["worst"]])
     return Summary(**fields | {"classes": classes, "worst": worst})
 
-
+# %% ../../nbs/scale/evaluate_dev.ipynb #bb22c490
 def read_progress(path: Path, key: str) -> dict:
     "Return the summaries of the chunks that are done, by number."
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []

@@ -106,8 +106,10 @@ def run_call(loss, inputs, sample_weight=None, wrt=(), scale: float = 1.0) -> tu
     factor = divisor if loss.averages else 1.0
     if wrt:
         result.backward()
-    return (Part(result.item() * factor, divisor),
-            [x.grad * (factor * scale) for x in inputs if isinstance(x, Tensor) and x.requires_grad])
+    return (
+        Part(result.item() * factor, divisor),
+        [x.grad * (factor * scale) for x in inputs if isinstance(x, Tensor) and x.requires_grad],
+    )
 
 # %% ../../nbs/scale/partial_dev.ipynb #d461eaee
 def runner_of(loss):
@@ -184,7 +186,7 @@ def divisor_of(loss, *inputs, sample_weight=None) -> float:
         return run_call(loss, inputs, sample_weight)[0].divisor
     return float(Evaluation(loss, loss.prepare(*inputs), sample_weight).state().divisor)
 
-
+# %% ../../nbs/scale/partial_dev.ipynb #e1db6fdc
 def accumulate(loss, total):
     """Return the loss of a micro-batch whose mean divides by that of the whole batch.
 

@@ -112,7 +112,7 @@ def answer(function, arguments: list, options: dict, outputs=()) -> dict:
         changed = [i for i, x in enumerate(arguments) if isinstance(x, np.ndarray)][:1]
     return returned | {"changed": changed}
 
-
+# %% ../../nbs/tito/answers_dev.ipynb #1f74ae88
 def packed(result) -> list:
     "What a function returned, as a list of packed arrays; None stays."
     parts = list(result[:17]) if isinstance(result, (tuple, list)) else [result]
@@ -185,7 +185,7 @@ def read_error(data) -> dict:
         raise ValueError("no line of a cell")
     return {name: clean(data[name]) for name in texts} | {"line": data["line"]}
 
-
+# %% ../../nbs/tito/answers_dev.ipynb #fa7077a4
 def read_answer(data: dict, arguments: int) -> dict:
     "Return the answer of a call with so many arguments. Raise ValueError if it is none."
     changed = data.get("changed")
@@ -228,7 +228,7 @@ def end(process) -> None:
     with contextlib.suppress(OSError):
         process.kill()
 
-
+# %% ../../nbs/tito/answers_dev.ipynb #0bbc6c51
 def started_by(pid: int) -> list:
     "The processes that a process started, directly or not, where the system tells."
     try:
@@ -254,7 +254,7 @@ def read_lines(stream, lines) -> None:
             lines.put(line)
     lines.put(None)
 
-
+# %% ../../nbs/tito/answers_dev.ipynb #7b474723
 def receive(lines, until: float, timeout: float) -> dict:
     "The next event."
     try:
@@ -272,7 +272,7 @@ def receive(lines, until: float, timeout: float) -> dict:
         raise Stopped("it wrote something that is no answer")
     return event
 
-
+# %% ../../nbs/tito/answers_dev.ipynb #37c57d9e
 def ask(command: list, plan: dict, timeout: float, told=lambda name, answers: None,
         **options) -> tuple:
     """The answers of one process by exercise, the exercise that was running at the end (None if all
@@ -308,7 +308,7 @@ def ask(command: list, plan: dict, timeout: float, told=lambda name, answers: No
         end(process)
         process.wait()
 
-
+# %% ../../nbs/tito/answers_dev.ipynb #c725cacf
 def read_answers(name: str, calls: list, following) -> list:
     "The answers to all calls of an exercise, or the one that says why there are none."
     answers = []

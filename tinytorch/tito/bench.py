@@ -116,7 +116,7 @@ class Torch:
     def function(self, criterion):
         return criterion
 
-
+# %% ../../nbs/tito/bench_dev.ipynb #ff6d86cb
 class Compiled(Torch):
     "PyTorch through torch.compile."
     name = "compile"
@@ -126,14 +126,17 @@ class Compiled(Torch):
         return self.torch.compile(lambda input, *rest: criterion(input, *rest), dynamic=False)
 
 # %% ../../nbs/tito/bench_dev.ipynb #97ad26ce
-OPTAX = {       # our name: optax's losses, arguments -> the loss of each sample
+OPTAX = {  # our name: optax's losses, arguments -> the loss of each sample
     "MSELoss": lambda losses, x, t: losses.squared_error(x, t),
     "HuberLoss": lambda losses, x, t: losses.huber_loss(x, t),
     "SmoothL1Loss": lambda losses, x, t: losses.huber_loss(x, t),
     "BCEWithLogitsLoss": lambda losses, x, t: losses.sigmoid_binary_cross_entropy(x, t),
-    "CrossEntropyLoss": lambda losses, x, t: losses.softmax_cross_entropy_with_integer_labels(x, t, axis=class_axis(x.shape))}
+    "CrossEntropyLoss": lambda losses, x, t: losses.softmax_cross_entropy_with_integer_labels(
+        x, t, axis=class_axis(x.shape)
+    ),
+}
 
-
+# %% ../../nbs/tito/bench_dev.ipynb #a6595bad
 class Jax:
     "JAX's jit of optax's losses."
     name, packages = "jax", ("jax", "optax")
@@ -253,7 +256,7 @@ def calibrate(session, call) -> tuple:
     repeats = max(1, round(SAMPLE / seconds))
     return repeats, seconds * (repeats + (repeats > 1)) + 0.003
 
-
+# %% ../../nbs/tito/bench_dev.ipynb #057f98bd
 def race(racers: dict, budget: float) -> tuple:
     """For each name in `racers`, a dictionary of pairs (session, call), the quartiles of the
     seconds per call.
@@ -290,7 +293,7 @@ def enter(racer, name: str, arrays: list, gradient: bool, expected: tuple):
         except Exception as error:
             return None, 0.0, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
-
+# %% ../../nbs/tito/bench_dev.ipynb #e92f4290
 def measure(name: str, shape: tuple, gradient: bool, racers: list, budget: float = 1.0) -> dict:
     "Time a loss at one shape: quartiles and first calls by contender, and who was left out."
     arrays = arguments(name, shape)
@@ -349,7 +352,7 @@ def high_water(reset: bool = False) -> int:
         return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
                 * (1 if sys.platform == "darwin" else 1 << 10))
 
-
+# %% ../../nbs/tito/bench_dev.ipynb #55132fda
 def peak_here(racer, name: str, shape: tuple) -> int:
     "Bytes that this process needs beyond the inputs to compute a loss and its gradient."
     with racer.session():
@@ -461,7 +464,7 @@ def run_all(pairs: list, racers: list, quick: bool = False, memory: bool = True,
                                          if racer.name in IMPORTS and racer.name != "numpy"])
     yield results
 
-
+# %% ../../nbs/tito/bench_dev.ipynb #4bf9e0b6
 def size(shape) -> str:
     "A shape as the tables show it: `10`, `1e6`, `32×10`."
     short = f"{shape[0]:.0e}".replace("e+0", "e")
@@ -509,7 +512,7 @@ def time_text(seconds: float) -> str:
                        if seconds * scale >= 1 or unit == "µs")
     return f"{seconds * scale:.3g} {unit}"
 
-
+# %% ../../nbs/tito/bench_dev.ipynb #601cf60a
 def raced(results: dict) -> tuple:
     "The names of our engines and of the peers in the results."
     names = list(dict.fromkeys(name for cell in results["cells"] for name in cell["times"]))
@@ -571,7 +574,7 @@ def first_sheet(results: dict) -> Sheet:
     return Sheet("first call, beyond a later one (the slowest shape; caches on disk as they were)",
                  ["loss", *names], rows)
 
-
+# %% ../../nbs/tito/bench_dev.ipynb #f1318a08
 def memory_sheet(results: dict) -> Sheet:
     "Peak memory beyond the inputs, by contender."
     names = list(dict.fromkeys(name for row in results["memory"] for name in row["peak"]))
@@ -602,7 +605,7 @@ def left_out(results: dict) -> dict:
             found.setdefault((name, reason), {})[f"{cell['loss']} {size(cell['shape'])}"] = None
     return found
 
-
+# %% ../../nbs/tito/bench_dev.ipynb #3f4ea08d
 def sheets(results: dict) -> list:
     "All tables of the results that have a row."
     ours, _ = raced(results)
@@ -635,7 +638,7 @@ def show_sheet(console, sheet: Sheet):
     console.print(table)
     console.print("".join(f"  {note}\n" for note in sheet.notes))
 
-
+# %% ../../nbs/tito/bench_dev.ipynb #c4dd6dd6
 def show(console, results: dict):
     "Print all tables."
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
@@ -686,7 +689,7 @@ def bench(console, *, quick=False, only=(), ours=(), peers=(), memory=True, out=
         console.print(f"\nThe figures are in {out}; see them again: tito bench --show {out}")
     return results
 
-
+# %% ../../nbs/tito/bench_dev.ipynb #c9c6b590
 def keep_to(cores: int):
     "Let this process use only so many cores, where the system allows it."
     if hasattr(os, "sched_setaffinity"):
@@ -734,7 +737,7 @@ def plot_by_size(ax, values: dict):
             ax.plot([x] * len(points[x]), points[x], ".", color=colour(name), markersize=4,
                     alpha=0.6)
 
-
+# %% ../../nbs/tito/bench_dev.ipynb #187a4e76
 def collect(cells: list, place, value, names: list) -> dict:
     """For each name a dictionary from `place(cell)` to the list of `value(cell, name)`, where
     there is one.
@@ -754,7 +757,7 @@ def ratio_axes(ax, title: str, values: dict):
     ax.yaxis.set_major_formatter("{x:g}×")
     ax.yaxis.set_minor_formatter("")
 
-
+# %% ../../nbs/tito/bench_dev.ipynb #5116e3ab
 def draw(results: dict):
     """A figure of the results with a gradient: ratios by size, ratios by shape, the distance to
     the limit; a row for each engine.
@@ -782,6 +785,6 @@ def draw(results: dict):
                 ax.legend(frameon=False, fontsize=8)
     return axes[0, 0].figure
 
-
+# %% ../../nbs/tito/bench_dev.ipynb #ef823d34
 def elements(cell: dict) -> int:
     return math.prod(cell["shape"])

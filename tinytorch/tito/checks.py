@@ -28,7 +28,7 @@ class Mistake:
     results: list
     fix: str = ""
 
-
+# %% ../../nbs/tito/checks_dev.ipynb #7698b727
 @dataclass
 class Check:
     """What is known about an exercise: for each call the arguments by name, the options and the
@@ -82,7 +82,7 @@ def wrong_results(function, call, outputs=()):
         except Exception as error:
             return type(error).__name__
 
-
+# %% ../../nbs/tito/checks_dev.ipynb #92ca84c7
 def no_numbers(expected: list) -> bool:
     "Whether a call is one without samples."
     return any(x is not None and x.size == 0 for x in expected)
@@ -129,7 +129,7 @@ def same(one, other, call) -> bool:
         return bool(np.allclose(one, other, rtol, atol * max(size, largest([other]), 1e-300),
                                 equal_nan=True))
 
-
+# %% ../../nbs/tito/checks_dev.ipynb #06d02910
 def same_results(some, others, call) -> bool:
     "Whether all results of a call are equal but for rounding."
     if isinstance(some, str) or isinstance(others, str):
@@ -176,7 +176,7 @@ def to_data(check: Check) -> dict:
             "outputs": check.outputs, "mistakes": [mistake(m) for m in check.mistakes],
             "found": [mistake(m) for m in check.found]}
 
-
+# %% ../../nbs/tito/checks_dev.ipynb #3542dca2
 def from_data(data: dict) -> Check:
     "The check of `to_data`. The mistakes that a machine found are read when they are needed."
     def read(results):

@@ -115,8 +115,9 @@ EXAMPLES = """[bold]Examples[/]
   [cyan]tito export losses[/]      write their exported cells to the package
   [cyan]tito test --all --slow[/]  run every notebook, measurements included"""
 
-app = typer.Typer(help="Work with the notebooks of TinyTorch. A module is named by its folder, its name or its number: "
-                       "04_losses, losses, 04 or 4.", epilog=EXAMPLES, no_args_is_help=True, add_completion=False,
+app = typer.Typer(help="Work with the notebooks of TinyTorch. A module is named by its folder, "
+                       "its name or its number: 04_losses, losses, 04 or 4.",
+                  epilog=EXAMPLES, no_args_is_help=True, add_completion=False,
                   rich_markup_mode="rich", pretty_exceptions_enable=False,
                   context_settings=dict(help_option_names=["-h", "--help"]))
 
@@ -239,7 +240,7 @@ def with_exercise(project, name, unknown):
     if not close or "did you mean" in str(unknown): raise unknown
     raise TitoError(f"There is no module or exercise '{name}'; did you mean '{close[0]}'?", 2)
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #2d423cd7
 def to_check(project, paths, picked):
     """Of each module with exercises: itself, the names of its notebooks that are meant, and the
     exercises that are.
@@ -347,14 +348,15 @@ def check_exercises(project, module, names=None, timeout=EXERCISE, only=None):
     if text := next_step(project, module, results, every): console.print(text, style="dim")
     return all(said.mark == "✅" for _, said in results)
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #cbaf57f6
 def next_step(project, module, results, every):
     """What to do now: look at a hint, export a notebook that is complete, or begin with another
     exercise.
     """
     number = module.number or module.folder.name
     for exercise, said in results:
-        if said.mark == "❌": return f"A hint: tito hint {number} {exercise.name}" if exercise.hints else ""
+        if said.mark == "❌":
+            return f"A hint: tito hint {number} {exercise.name}" if exercise.hints else ""
     right = [exercise for exercise, said in results if said.mark == "✅"]
     for name in dict.fromkeys(exercise.notebook for exercise in right):
         whole = [exercise for exercise in every if exercise.notebook == name]
@@ -377,7 +379,7 @@ def times_saved(todo):
     "When each notebook of the modules was saved."
     return {path: path.stat().st_mtime_ns for module, _, _ in todo for path in module.notebooks}
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #0429973f
 def watch_exercises(project, todo, timeout, seen):
     "Check the exercises of a notebook whenever it is saved at another time than was seen."
     console.print("Watching. Save the notebook to check it again; Ctrl-C ends.", style="dim")
@@ -420,7 +422,7 @@ def hint(names: Exercise):
         console.print(part if "```" in part
                       else textwrap.fill(part, min(console.width, 100), break_long_words=False))
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #d33255c3
 @app.command(rich_help_panel="Students")
 def reset(names: Exercise):
     "Put the blank of one exercise back, after a copy of the notebook; nothing else changes."
@@ -442,7 +444,7 @@ def free_port(wanted: int) -> int:
             free.bind(("127.0.0.1", port))
             return free.getsockname()[1]
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #4cf05c56
 @app.command(rich_help_panel="Students")
 def start(module: Annotated[str,
                             typer.Argument(metavar="MODULE", help="04_losses, losses, 04 or 4.")],
@@ -479,7 +481,8 @@ def solution(names: Exercise):
 def release(dest: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
             notebook: Annotated[Optional[list[str]], typer.Option(
                 "--notebook", metavar="NAME", show_default=False,
-                help="Of the notebooks with exercises only this, e.g. losses_dev; may be repeated.")] = None):
+                help="Of the notebooks with exercises only this, e.g. losses_dev; may be "
+                     "repeated.")] = None):
     "Make the student's edition: a repository of its own, with blanks for solutions."
     from tinytorch.tito.release import release
     found = release(find_project(), dest, notebook or ())
@@ -487,12 +490,13 @@ def release(dest: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new o
                   f"{sum(e.points for e in found)} points, "
                   "no line of a solution.")
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #9042dd90
 @app.command(rich_help_panel="Instructors")
 def grade(
         folder: Annotated[Path, typer.Argument(
             metavar="SUBMISSIONS",
-            help="A folder of notebooks, zip files or folders, one for each student, or a single one.")],
+            help="A folder of notebooks, zip files or folders, one for each student, or a single "
+                 "one.")],
         out: Annotated[Path, typer.Option(
             "--out", metavar="FOLDER", help="Where marks and feedback go.")],
         module: Annotated[str, typer.Option(
@@ -613,7 +617,7 @@ def show_points(project):
         console.print(f"{module.folder.name}  {bar(got, of)}  {got} of {of} points"
                       + ("" if got else f"; tito test {module.number} checks"))
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #72d565b8
 def mark(good, text): return Text(f"✓ {text}", "green") if good else Text(f"✗ {text}", "red")
 
 # %% ../../nbs/tito/cli_dev.ipynb #a129b602
@@ -622,7 +626,8 @@ def check_home(project, must=False):
     `must` be the project's.
     """
     home = Path(nbs.__file__).resolve().parents[2]
-    if home == project.root or not must and project.lib.name != __package__.partition(".")[0]: return
+    if home == project.root: return
+    if not must and project.lib.name != __package__.partition(".")[0]: return
     text = f"This tito belongs to {home}, not to {project.root}: run {INSTALL} there."
     if must: raise TitoError(text)
     console.print(f"Note: Python imports another tinytorch than this project's. {text}",
@@ -646,10 +651,10 @@ def demo(out: Folder = None):
     from tinytorch.tito.demo import show_off
     show_off(console, out or project.root / "_demo")
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #166297c3
 Names = Optional[list[str]]
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #44fbe643
 @app.command(rich_help_panel="Project")
 def bench(
     quick: Annotated[
@@ -680,17 +685,27 @@ def bench(
     bench(console, quick=quick, only=only or (), ours=engine or (), peers=peer or (), memory=memory,
           out=out, show_file=show)
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #88595769
 @app.command(rich_help_panel="Project")
 def evaluate(
-    loss: Annotated[str, typer.Option("--loss", metavar="NAME", help="CrossEntropyLoss, or another loss of an input and a target.")],
-    input: Annotated[Path, typer.Option("--input", metavar="FILE", help="A .zarr, .npy or .parquet file.")],
-    target: Annotated[Path, typer.Option("--target", metavar="FILE", help="The same for the targets.")],
-    option: Annotated[Optional[list[str]], typer.Option("--option", "-o", metavar="NAME=VALUE", show_default=False, help="An option of the loss, as in label_smoothing=0.1; may be repeated.")] = None,
-    scheduler: Annotated[Optional[str], typer.Option("--scheduler", metavar="ADDRESS", show_default=False, help="A Dask cluster, as in tcp://host:8786; else threads.")] = None,
-    rows: Annotated[Optional[int], typer.Option("--rows", min=1, metavar="N", show_default=False, help="Samples in a chunk.")] = None,
-    worst: Annotated[int, typer.Option("--worst", min=0, metavar="K", help="How many of the worst samples to name.")] = 10,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the result goes.")] = Path("evaluation.json")):
+    loss: Annotated[str, typer.Option(
+        "--loss", metavar="NAME", help="CrossEntropyLoss, or another loss of an input and a target.")],
+    input: Annotated[Path, typer.Option(
+        "--input", metavar="FILE", help="A .zarr, .npy or .parquet file.")],
+    target: Annotated[Path, typer.Option(
+        "--target", metavar="FILE", help="The same for the targets.")],
+    option: Annotated[Optional[list[str]], typer.Option(
+        "--option", "-o", metavar="NAME=VALUE", show_default=False,
+        help="An option of the loss, as in label_smoothing=0.1; may be repeated.")] = None,
+    scheduler: Annotated[Optional[str], typer.Option(
+        "--scheduler", metavar="ADDRESS", show_default=False,
+        help="A Dask cluster, as in tcp://host:8786; else threads.")] = None,
+    rows: Annotated[Optional[int], typer.Option(
+        "--rows", min=1, metavar="N", show_default=False, help="Samples in a chunk.")] = None,
+    worst: Annotated[int, typer.Option(
+        "--worst", min=0, metavar="K", help="How many of the worst samples to name.")] = 10,
+    out: Annotated[Path, typer.Option(
+        "--out", metavar="FILE", help="Where the result goes.")] = Path("evaluation.json")):
     """Print the loss of a data set on disk, chunk by chunk, as JSON.
 
     A run that broke off goes on where it stood, from the file FILE.partial.
@@ -714,10 +729,13 @@ def evaluate(
     out.write_text(text + "\n", encoding="utf-8")
     console.print(text)
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #aca69a5c
 @app.command(rich_help_panel="Project")
-def docs(preview: Annotated[bool, typer.Option("--preview", help="Show it at an address on this machine and build it again when a file changes, until Ctrl-C.")] = False,
-         browser: Annotated[bool, typer.Option(" /--no-browser", help="Only print the address.", show_default=False)] = True):
+def docs(preview: Annotated[bool, typer.Option(
+             "--preview", help="Show it at an address on this machine and build it again when a "
+                               "file changes, until Ctrl-C.")] = False,
+         browser: Annotated[bool, typer.Option(" /--no-browser", help="Only print the address.",
+                                               show_default=False)] = True):
     "Build the site."
     from tinytorch.tito import site
     root = find_project().root
@@ -771,7 +789,8 @@ def check_python(project):
 def check_packages(project):
     "A row for each package that settings.ini names, and one for PyTorch, which is not needed."
     settings = project.settings
-    for requirement in f"{settings.get('requirements', '')} {settings.get('dev_requirements', '')}".split():
+    lists = settings.get("requirements", ""), settings.get("dev_requirements", "")
+    for requirement in " ".join(lists).split():
         if not applies(requirement): continue
         version, good = found(requirement)
         yield requirement, good, version or "missing", INSTALL
@@ -821,7 +840,8 @@ def check_import(project):
         return (f"import {lib}", False, last,
                 INSTALL if f"named '{lib}'" in last else "tito export --all")
     home = Path(done.stdout.strip().splitlines()[-1]).resolve()
-    if home != project.lib.resolve(): return f"import {lib}", False, f"is another one, {home}", INSTALL
+    if home != project.lib.resolve():
+        return f"import {lib}", False, f"is another one, {home}", INSTALL
     return f"import {lib}", True, "works", ""
 
 
@@ -830,7 +850,8 @@ def check_sync(project):
     name = "package in step"
     try: apart = [project.show(path) for path in project.notebooks()
                   if nbs.state(project, path).sync != "in step"]
-    except ModuleNotFoundError as error: return name, False, f"cannot tell without {error.name}", INSTALL
+    except ModuleNotFoundError as error:
+        return name, False, f"cannot tell without {error.name}", INSTALL
     return (name, not apart, "differs: " + ", ".join(apart) if apart else "with every notebook",
             "tito export --all")
 

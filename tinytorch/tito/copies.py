@@ -25,7 +25,7 @@ def shape(source: str, name: str) -> str:
     except RecursionError:
         return ""
 
-
+# %% ../../nbs/tito/copies_dev.ipynb #b0016070
 def nameless(tree):
     """The syntax tree with numbers for its own names, without docstrings and annotations; it is
     changed.
@@ -71,7 +71,7 @@ def common(shapes: list) -> set:
             count[item] = count.get(item, 0) + 1
     return {item for item, number in count.items() if number > max(4, len(shapes) / 3)}
 
-
+# %% ../../nbs/tito/copies_dev.ipynb #5d4892f4
 def alike(answers: dict, known: dict, files: dict) -> list:
     """Return (student, student, answers alike, of how many, the same file) for submissions to look
     at.

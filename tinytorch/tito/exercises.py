@@ -103,7 +103,7 @@ def function_names(source: str) -> list:
                 if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
     return re.findall(r"^(?:def|class)\s+(\w+)", source, re.M)
 
-
+# %% ../../nbs/tito/exercises_dev.ipynb #dedced1f
 def above(nb: dict, index: int) -> str:
     "The Markdown between a cell and the code cell before it."
     texts = []
@@ -171,7 +171,7 @@ def annotate(nb: dict) -> None:
         before = marks.get("nbgrader", {}).get("points", 0)
         marks["nbgrader"] = nbgrader(test, grade=True, locked=True) | {"points": before + worth}
 
-
+# %% ../../nbs/tito/exercises_dev.ipynb #d9473bab
 def test_of(name: str, tests: list, graph: dict) -> str:
     "The first test that calls a function, else the first that reaches it through what it calls."
     for found in (lambda test: graph[test]), (lambda test: reached(test, graph)):
@@ -213,7 +213,7 @@ def exercises(project, module, rng=None) -> list:
             exercise.check = to_data(check)
     return found
 
-
+# %% ../../nbs/tito/exercises_dev.ipynb #70c6c783
 def listed(project, module) -> list:
     "The exercises of a module, without checks where they would have to be made."
     file = module.folder / FILE
@@ -285,7 +285,7 @@ def uses(source: str) -> set:
     tree = parse(source)
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} if tree else set()
 
-
+# %% ../../nbs/tito/exercises_dev.ipynb #cf91814c
 class Source:
     """The code of a notebook by name: what its exported cells define, and where the other names
     come from.
@@ -323,7 +323,7 @@ class Source:
                     return cell, "", ""
         return None, "", ""
 
-
+# %% ../../nbs/tito/exercises_dev.ipynb #d2f57dc3
 def outside_functions(tree):
     "The nodes of a syntax tree that are in no function or class, and these themselves."
     todo = list(getattr(tree, "body", []))
@@ -361,7 +361,7 @@ def blame(exercise, answers: list, source: Source) -> Verdict | None:
     module = re.search(r"No module named '(\w+)", str(error.get("message")))
     return beside(module[1], source) if module else None
 
-
+# %% ../../nbs/tito/exercises_dev.ipynb #3e1bad88
 def answered(exercise, source: Source) -> bool:
     "Whether the function of an exercise has a statement that its blank has not."
     def body(code):
@@ -390,7 +390,7 @@ def lost_cell(exercise, source: Source) -> Verdict | None:
                 WRONG, f"its cell defines `{names[0]}`, but the function must be called `{name}`.")
     return Verdict(WRONG, f"no cell defines `{name}`. A function of another name does not count.")
 
-
+# %% ../../nbs/tito/exercises_dev.ipynb #8f4c5dfc
 def unseen_name(name: str, source: Source) -> Verdict | None:
     "Why a name that the notebook knows is unknown to the checked code."
     cell, how, module = source.origin(name)
@@ -463,7 +463,7 @@ def check_notebook(project, path, chosen: list, timeout: float = 20.0, run=run_p
                              lost[name]))) if name in lost else hear(name, found.get(name, []))
     return {exercise.name: verdicts[exercise.name] for exercise in chosen}
 
-
+# %% ../../nbs/tito/exercises_dev.ipynb #ed9a6641
 def untouched(exercise, source: Source) -> bool:
     "Whether the cell of an exercise is as it was handed out."
     return source.text.get(exercise.name, "").strip() == exercise.source.strip()
@@ -494,7 +494,7 @@ def waits(exercise, said: Verdict, verdicts: dict, source: Source, every) -> Ver
                 "package: write and export it")
         return Verdict(WAITING, text, waits_for=other.name)
 
-
+# %% ../../nbs/tito/exercises_dev.ipynb #7e08468f
 def judge(check: Check, answers: list) -> Verdict:
     "The verdict on what came back, which need not be what was asked for."
     try:
@@ -538,7 +538,7 @@ def check_module(project, module, chosen: list | None = None, timeout: float = 2
         pool.shutdown(cancel_futures=True)
         ENDING.clear()
 
-
+# %% ../../nbs/tito/exercises_dev.ipynb #86ddb8ce
 def received(inbox):
     "The next event, waited for in short steps: a signal may not wake the main thread."
     while True:
@@ -587,7 +587,7 @@ def stamps(project, module, names) -> dict:
     return {name: hashlib.sha256(source.encode()).hexdigest()[:16]
             for name, source in found.items()}
 
-
+# %% ../../nbs/tito/exercises_dev.ipynb #ce72d193
 def remember(project, module, results) -> None:
     "Keep the verdicts of a check for `tito status`."
     stamp = stamps(project, module, {exercise.name for exercise, _ in results})
@@ -680,14 +680,18 @@ def reset(project, module, name: str) -> Path:
         stamp = f"{time.strftime('%Y-%m-%d-%H%M%S')}-{hashlib.sha256(before).hexdigest()[:6]}"
         copy = project.root / ".tito" / "backups" / f"{path.stem}-{stamp}.ipynb"
         write_file(copy, before)
-        cell["source"], cell["outputs"], cell["execution_count"] = exercise.source.splitlines(True), [], None
+        cell["source"], cell["outputs"], cell["execution_count"] = (
+            exercise.source.splitlines(True),
+            [],
+            None,
+        )
         if path.read_bytes() != before:
             raise TitoError(f"{project.show(path)} was saved by another program just now; run the "
                             "command again.")
         write_file(path, (json.dumps(nb, ensure_ascii=False, indent=1) + "\n").encode())
     return copy
 
-
+# %% ../../nbs/tito/exercises_dev.ipynb #600a4e31
 def cell_of(project, module, nb: dict, exercise) -> dict:
     "The cell of an exercise: the one that defines it, or, under another name, the one with its id."
     others = {e.name for e in listed(project, module)} - {exercise.name}

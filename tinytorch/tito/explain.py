@@ -43,7 +43,7 @@ def show_call(name: str, call) -> str:
     text = f"{name}({', '.join(f'{k}={show(v)}' for k, v in (arguments | options).items())})"
     return text if len(text) <= LONGEST else text[:LONGEST - 3] + "..."
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #caee0031
 def apart(one, other) -> tuple:
     """Two arrays as texts that differ, with more digits, the shape or the type where that is what
     differs.
@@ -76,7 +76,7 @@ def ordinary(call, right) -> bool:
     return (moderate and all(x.dtype != np.float32 for x in floats) and right is not None
             and right.size > 0)
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #871bd05f
 @dataclass
 class Case:
     "A wrong part of an answer: what was found and what is right, for each call."
@@ -181,7 +181,7 @@ def matches(case: Case, mistake) -> bool:
     return not any(differs(case.mine[i], case.right[i] if theirs[i] is None else theirs[i],
                            case.calls[i]).any() for i in case.usual)
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #06ea5b54
 def proven(case: Case, mistake) -> Found | None:
     "The mistake with a call that shows it: one with NaN for a sentence that says NaN."
     theirs = part_of(mistake, case)
@@ -202,7 +202,7 @@ def reduced(y):
             for keep in False, True:
                 yield f"a {what} {words}", function(y, axis=axis, keepdims=keep)
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #28dad028
 def shaped(case: Case) -> Found | None:
     "A wrong shape, and which sum, mean or kept axis explains it; from the largest call."
     odd = [i for i in case.bad if case.mine[i].shape != case.right[i].shape]
@@ -265,7 +265,7 @@ def amounts(case: Case, i: int):
             and stretched(value, shape) is not None):
             yield f"`{name}`", stretched(value, shape).astype(float)
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #c64ca09b
 def fitting(case: Case, change) -> bool:
     """Whether a change of the right result gives what was found, in all ordinary calls and enough
     numbers.
@@ -315,7 +315,7 @@ def changed(case: Case) -> Found | None:
                          "Are two results exchanged, or is one returned twice?")
     return None
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #bc255880
 def constant(case: Case, operation) -> float | None:
     """The number that two results differ by, in all ordinary calls, if it is one number;
     `operation`: divide or subtract.
@@ -345,7 +345,7 @@ def times(size: float) -> str:
     "`2 times too large`."
     return f"{size:.6g} times too large" if size > 1 else f"{1 / size:.6g} times too small"
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #bd0c1a9c
 def scaled(case: Case) -> Found | None:
     "A factor: a number, an option, a count, an argument."
     number = constant(case, np.divide)
@@ -379,7 +379,7 @@ def scaled(case: Case) -> Found | None:
             return Found(f"is divided by {name} less 1.", f"Divide by {name}.")
     return None
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #c42bbdff
 def shifted(case: Case) -> Found | None:
     "Something added or left out."
     number = constant(case, np.subtract)
@@ -417,7 +417,7 @@ def conditions(case: Case, i: int):
         yield "the numbers are float32", np.full(shape, True)
     yield from along(arguments, shape)
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #8dd7eda9
 def about(name, x):
     "Conditions on one argument."
     if x.dtype.kind in "fi":
@@ -436,7 +436,7 @@ def about(name, x):
         yield f"`{name}` is true", x
         yield f"`{name}` is false", ~x
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #fa949bc9
 def between(fields, options):
     "Conditions on two arguments, or on an argument and an option."
     names = list(fields)
@@ -466,7 +466,7 @@ def between(fields, options):
                 yield f"the product of `{a}` and `{b}` is less than {o}", one * fields[b] < value
                 yield f"the product of `{a}` and `{b}` is {o}", one * fields[b] == value
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #6d6ca16e
 def along(arguments, shape):
     "Conditions on the row or the place of a number."
     for name, value in arguments.items():
@@ -520,7 +520,7 @@ def narrowest(wrong, held):
             covers, best = pairs, pair
     return best if wrong.sum() >= 0.6 * covers[best].sum() else None
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #addfe9c5
 def region(mine, right) -> str:
     "What a result is where it is wrong; empty where nothing can be said."
     if not np.isfinite(mine).any():
@@ -571,7 +571,7 @@ def integers(case: Case) -> Found | None:
                          "Keep the dtype of the input.", i)
     return None
 
-
+# %% ../../nbs/tito/explain_dev.ipynb #0ae43522
 def not_finite(case: Case) -> Found | None:
     "NaN or infinities where they do not belong, when ordinary calls are right."
     if set(case.bad) & set(case.usual):

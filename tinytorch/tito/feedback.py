@@ -49,7 +49,7 @@ class Comment:
     points: float | None = None
     line: int = 0
 
-
+# %% ../../nbs/tito/feedback_dev.ipynb #f0e15eea
 def read_comments(file, points: dict) -> dict:
     """Return the comments by (student, exercise). `points`: the most for each exercise.
 
@@ -76,7 +76,7 @@ def read_comments(file, points: dict) -> dict:
     except (ValueError, csv.Error) as error:
         raise TitoError(f"{file}: {error}.", 2) from None
 
-
+# %% ../../nbs/tito/feedback_dev.ipynb #10272bdf
 def add_comment(found: dict, row: dict, line: int, points: dict) -> None:
     "Add one row of the file; ValueError if it cannot be understood."
     if not any(row.values()):
@@ -140,7 +140,7 @@ def total(marked, todo: list) -> str:
 def shown_points(number: float) -> str:
     return f"{number:.10g}"
 
-
+# %% ../../nbs/tito/feedback_dev.ipynb #8b8bb09c
 def remarks(marked) -> str:
     "The comments on a submission in one line."
     said = {name: " ".join(comment.text.split()) for name, comment in marked.comments.items()

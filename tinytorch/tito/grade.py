@@ -40,7 +40,10 @@ from .answers import ask, clean, end_all
 from .copies import alike, shape
 from .exercises import (BEGIN, END, FILE, REGION, blank, collect,
                                       function_names, judge, listed, parse, plan_for)
-from .feedback import as_csv, harmless, misnamed, name_of, read_comments, write_marks, write_text
+
+# %% ../../nbs/tito/grade_dev.ipynb #011f3041
+from .feedback import as_csv, harmless, misnamed
+from .feedback import name_of, read_comments, write_marks, write_text
 from .judge import BLANK, RIGHT, WRONG, Verdict
 from .notebooks import EXPORTS, TitoError, code_cells, read_notebook, write_file
 
@@ -91,7 +94,7 @@ def read_names(paths: list, pattern: str = "") -> dict:
     doubtful = {file for file in files if files.count(file) > 1}      # Canvas numbers every file
     return {path: {} if said.get("file") in doubtful else said for path, said in found.items()}
 
-
+# %% ../../nbs/tito/grade_dev.ipynb #a6e36b75
 def submissions(folder, pattern: str = "") -> list:
     "The submissions in a folder, or the one in a file, by name."
     folder, found = Path(folder), {}
@@ -142,7 +145,7 @@ def read_regular(path: Path) -> Handed:
             raise ValueError(f"is larger than {SIZE >> 20} MB")
         return Handed(path.name, about.st_mtime, opened.read(SIZE))
 
-
+# %% ../../nbs/tito/grade_dev.ipynb #424d1fdd
 def read_zip(path: Path, problems: list) -> list:
     "The notebooks in a zip file."
     found = []
@@ -186,7 +189,7 @@ def inside(folder: Path, problems: list) -> list:
                   if wanted([name]) or name.lower().endswith(".zip")]
     return found
 
-
+# %% ../../nbs/tito/grade_dev.ipynb #2c636e2f
 def gather(submission: Submission, problems: list) -> list:
     "The notebooks of a submission; why others are not among them is added to `problems`."
     found = []
@@ -294,7 +297,7 @@ def reached(graph: dict, name: str) -> set:
         ahead += new
     return found
 
-
+# %% ../../nbs/tito/grade_dev.ipynb #b3ff703a
 def solutions_of(project, module, todo: list) -> dict:
     "The cells of the exercises with their solutions, by name."
     names = {exercise.name for exercise in todo}
@@ -323,7 +326,7 @@ def fresh_check(name: str, seed: int):
                         "nbs/tito/mistakes_dev.ipynb.")
     return check
 
-
+# %% ../../nbs/tito/grade_dev.ipynb #192e7946
 @dataclass
 class Course:
     "What marks are made of: the exercises with their checks, and how they are run."
@@ -403,7 +406,7 @@ def ask_for(course: Course, plan: dict, folder: Path, kept=()) -> dict:
     return {name: Verdict(WRONG, lost[name]) if name in lost
             else course.judge(name, found.get(name, [])) for name in plan["calls"]}
 
-
+# %% ../../nbs/tito/grade_dev.ipynb #db85da56
 def built_on_wrong(course: Course, chosen: list, verdicts: dict, code: dict) -> dict:
     "The exercises to mark once more, by those that are to be the course's then."
     again, right = {}, {name for name, verdict in verdicts.items() if verdict.mark == RIGHT}
@@ -431,7 +434,7 @@ def mark_again(course: Course, plan: dict, path, names: list, kept: frozenset,
     return {name: without_their_texts(verdict, course.checks[name], " and ".join(sorted(wrong)))
             for name, verdict in ask_for(course, asked, path.parent, kept).items()}
 
-
+# %% ../../nbs/tito/grade_dev.ipynb #8b0707b3
 def without_their_texts(verdict: Verdict, check, theirs: str) -> Verdict:
     "The verdict of a process that has solutions, in words of ours."
     if (verdict.mark in (RIGHT, BLANK)
@@ -462,7 +465,7 @@ class Mark:
     comments: dict = field(default_factory=dict)     # of the instructor, not kept here
     partial: bool = False      # whether parts of an answer count, not kept here
 
-
+# %% ../../nbs/tito/grade_dev.ipynb #8e2e6007
 def mark(submission: Submission, handed: list, problems: list, course: Course) -> Mark:
     """The marks of a submission, whose notebooks are `handed`.
 
@@ -480,7 +483,7 @@ def mark(submission: Submission, handed: list, problems: list, course: Course) -
     result.problem, result.marked = (clean("; ".join(texts), 2000) for texts in (problems, marked))
     return result
 
-
+# %% ../../nbs/tito/grade_dev.ipynb #3c15c0fb
 def mark_lessons(result: Mark, marked: list, handed: list, problems: list, course: Course,
                  folder: Path) -> None:
     "Mark one notebook for each lesson among those handed in; the verdicts go to `result`."
@@ -510,7 +513,7 @@ def mark_lessons(result: Mark, marked: list, handed: list, problems: list, cours
         result.code |= code
         result.files[lesson] = hashlib.sha256(best[0].data).hexdigest()
 
-
+# %% ../../nbs/tito/grade_dev.ipynb #b34926c9
 def told(lesson: str, best: tuple, others: list, count: int) -> str:
     "Which notebook was marked for a lesson, and why."
     reasons = [f"{best[1]} of the {count} exercises of {Path(lesson).stem}"] * (best[1] < count)
@@ -560,7 +563,7 @@ def grade(project, module, folder, out, *, notebooks=None, students=None, names:
     (out / ".state" / "seed").unlink(missing_ok=True)
     return marks
 
-
+# %% ../../nbs/tito/grade_dev.ipynb #820c06a9
 def write_out(out: Path, module, todo: list, marks: list, comments: dict, solutions: dict,
               note) -> None:
     "Write all that is made of the marks."
@@ -583,7 +586,7 @@ def write_copies(file: Path, marks: list, known: dict) -> list:
     write_text(file, as_csv([["student", "other", "answers alike", "of", "same file"], *rows]))
     return found
 
-
+# %% ../../nbs/tito/grade_dev.ipynb #2fc77309
 def check_place(module, protected: bool) -> None:
     "Refuse to mark where marks would be worth nothing."
     if (module.folder / FILE).exists():
@@ -665,7 +668,7 @@ def mark_all(course: Course, handed_in: list, state: Path, seed: int, fixed: boo
             time.sleep(0.02)
     return marks
 
-
+# %% ../../nbs/tito/grade_dev.ipynb #517bb28f
 def started(state: Path) -> int:
     "The seed of an interrupted run, or a new one."
     try:
@@ -704,7 +707,7 @@ def load(file: Path) -> Mark | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
-
+# %% ../../nbs/tito/grade_dev.ipynb #7e11fbcc
 def earlier(state: Path, students: set, names: list) -> list:
     """The marks of other students that are kept from earlier runs; they must be for the same
     exercises.

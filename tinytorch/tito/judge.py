@@ -76,7 +76,7 @@ NUMPY = [
      "something is None that should be numbers.",
      "Is there a `return` missing in a helper, or an option that may be None?")]
 
-
+# %% ../../nbs/tito/judge_dev.ipynb #efffb1e8
 def translated(error: dict) -> tuple:
     """An error as a student reads it, and the way out.
 
@@ -112,7 +112,7 @@ def not_written(check: Check, error: dict) -> Verdict | None:
         return Verdict(WAITING, f"waits for {other}", waits_for=other)
     return None
 
-
+# %% ../../nbs/tito/judge_dev.ipynb #ee210223
 def raised(error: dict, call: str) -> Verdict:
     "The verdict on an error."
     text, fix = translated(error)
@@ -151,7 +151,7 @@ def miscounted(parts: list, said: dict) -> str:
     returned = len(said["result"]) if said["many"] else "one"
     return f"it should return {wanted}, but returns {returned}."
 
-
+# %% ../../nbs/tito/judge_dev.ipynb #306a280f
 def some_calls(check: Check, chosen: list) -> Check:
     "A check with these calls only."
     def cut(mistakes):
@@ -187,7 +187,7 @@ def changes(check: Check, answers: list) -> Verdict | None:
             return Verdict(WRONG, f"it changes its input `{argument}`.", shown, fix=fix)
     return None
 
-
+# %% ../../nbs/tito/judge_dev.ipynb #523a816c
 def compare(check: Check, answers: list) -> Verdict:
     "The verdict on results."
     found = [[None if x is None else unpack(x) for x in said["result"]] for said in answers]

@@ -15,7 +15,8 @@ from itertools import combinations
 
 import numpy as np
 
-from .checks import Check, Mistake, make_check, no_numbers, same_results, wrong_results
+from .checks import Check, Mistake, make_check
+from .checks import no_numbers, same_results, wrong_results
 
 # %% ../../nbs/tito/mutants_dev.ipynb #e547e319
 SIGNS = "Compare the signs with those of the formula."
@@ -92,7 +93,7 @@ OTHERS = {"log": [("log2", "a logarithm has base 2.", BASES),
           "cos": [("sin", "sine and cosine are exchanged.", "")],
           "sin": [("cos", "sine and cosine are exchanged.", "")]}
 
-
+# %% ../../nbs/tito/mutants_dev.ipynb #9b34635f
 def of_call(node):
     "Calls of NumPy's functions that are missing, or of a similar one."
     if not isinstance(node.func, ast.Attribute):
@@ -171,7 +172,7 @@ def changed_code(function):
             text, fix, new = list(of_node(twin))[number]
             yield text, fix, from_tree(Exchange(twin, new).visit(tree), function)
 
-
+# %% ../../nbs/tito/mutants_dev.ipynb #260dc80b
 def from_tree(tree, function):
     "The function of a syntax tree, with the names that `function` knows."
     names = dict(inspect.unwrap(function).__globals__)
@@ -199,7 +200,7 @@ def exchanged_arguments(function, calls: list):
 
         yield f"`{names[i]}` and `{names[j]}` are exchanged.", "", exchanged
 
-
+# %% ../../nbs/tito/mutants_dev.ipynb #33ade447
 def changed_arguments(function, calls: list):
     "The mutants of a function with one argument changed: triples (text, fix, function)."
     floats = [name for name, x in calls[0][0].items() if getattr(x, "dtype", None) == np.float64]

@@ -185,15 +185,18 @@ def read_notebook(project, path):
     try:
         text = Path(path).read_text(encoding="utf-8")
         nb = json.loads(text)
-    except OSError as error: raise TitoError(f"{name} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError: raise TitoError(f"{name} is no valid notebook: it is not UTF-8 text.") from None
+    except OSError as error:
+        raise TitoError(f"{name} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise TitoError(f"{name} is no valid notebook: it is not UTF-8 text.") from None
     except json.JSONDecodeError as error:
         hint = " It holds a merge conflict: `nbdev_fix` can mend it." if "\n<<<<<<<" in text else ""
         where = f"line {error.lineno}, column {error.colno}"
         raise TitoError(f"{name} is no valid notebook: {where}: {error.msg}.{hint}") from None
-    except ValueError as error: raise TitoError(f"{name} is no valid notebook: {error}.") from None
-    except RecursionError: raise TitoError(f"{name} is no valid notebook: its brackets "
-                                           "are nested too deep.") from None
+    except ValueError as error:
+        raise TitoError(f"{name} is no valid notebook: {error}.") from None
+    except RecursionError:
+        raise TitoError(f"{name} is no valid notebook: its brackets are nested too deep.") from None
     if not isinstance(nb, dict) or nb.get("nbformat") != 4 or not isinstance(nb.get("cells"), list):
         raise TitoError(f"{name} is no valid notebook: it has no list of cells in Jupyter's "
                         "format 4.")
@@ -207,7 +210,7 @@ def read_notebook(project, path):
     check_characters(name, text, nb)
     return nb
 
-
+# %% ../../nbs/tito/notebooks_dev.ipynb #fb1e3fee
 def check_characters(name, text, nb):
     "Raise a TitoError if the notebook holds half of a character, `\\ud83d` without what follows it: no file can."
     if "\\ud" not in text.lower(): return

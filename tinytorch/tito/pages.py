@@ -77,7 +77,7 @@ def folded(cell) -> list:
     exercise = nbformat.from_dict(cell | {"source": bare + blank(code), "outputs": []})
     return [exercise, solution]
 
-
+# %% ../../nbs/tito/pages_dev.ipynb #90d7459f
 def unmarked(source: str) -> str:
     "The source with its solution, without the markers."
     return REGION.sub(lambda region: region[2].rstrip(), source)
@@ -88,7 +88,7 @@ def markdown(output) -> dict:
     if output.output_type != "stream": return output
     return nbformat.v4.new_output("display_data", data={"text/markdown": "".join(output.text)})
 
-
+# %% ../../nbs/tito/pages_dev.ipynb #76a439de
 def document(notebook, source) -> None:
     """Show each docstring and signature once: where the code follows, only the heading and the
     link to the source stay of what nbdev shows; else the signature is Python's.
@@ -114,14 +114,16 @@ def document(notebook, source) -> None:
 # what Python says of a method without a docstring
 UNSAID = re.compile(r"^\*(Call self as a function|Initialize self)\b.*\n?", re.M)
 
-
+# %% ../../nbs/tito/pages_dev.ipynb #377bde04
 def signatures_in(code: str):
     "The names of the functions and classes that a cell defines, each with its signature."
     for node in getattr(parse(re.sub(r"^[%!].*", "", code, flags=re.M)), "body", ()):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             made = next((part for part in node.body if isinstance(node, ast.ClassDef)
                          and getattr(part, "name", "") == "__init__"), node)
-            arguments = ast.unparse(getattr(made, "args", ast.arguments([], [], None, [], [], None, [])))
+            arguments = ast.unparse(
+                getattr(made, "args", ast.arguments([], [], None, [], [], None, []))
+            )
             kind = "class" if isinstance(node, ast.ClassDef) else "def"
             returns = getattr(node, "returns", None)
             line = (f"{kind} {node.name}({arguments.removeprefix('self, ').removeprefix('self')})"
@@ -260,15 +262,28 @@ def own_pictures(page: str, site: Path, up: str) -> str:
 LESSON = re.compile(r"\d\d_")           # folders whose notebooks run anywhere, also in the page
 TITLE = re.compile(r'<header id="title-block-header".*?</header>', re.S)
 
-
+# %% ../../nbs/tito/pages_dev.ipynb #8bde83fa
 def launch(notebook: str, up: str, settings) -> str:
     "The links that open `notebook`, a path below `nbs/`, elsewhere."
     repository = f"{settings['user']}/{settings['repo']}"
-    places = {
-        "JupyterLab": (f"http://localhost:8888/lab/tree/nbs/{notebook}", "on this machine, where tito start has opened it"),
-        "Colab": (f"https://colab.research.google.com/github/{repository}/blob/{settings['branch']}/nbs/{notebook}", "in Google Colab"),
-        "Binder": (f"https://mybinder.org/v2/gh/{repository}/{settings['branch']}?labpath=nbs/{notebook}", "in JupyterLab on mybinder.org"),
-    } if LESSON.match(notebook) else {}
+    places = (
+        {
+            "JupyterLab": (
+                f"http://localhost:8888/lab/tree/nbs/{notebook}",
+                "on this machine, where tito start has opened it",
+            ),
+            "Colab": (
+                f"https://colab.research.google.com/github/{repository}/blob/{settings['branch']}/nbs/{notebook}",
+                "in Google Colab",
+            ),
+            "Binder": (
+                f"https://mybinder.org/v2/gh/{repository}/{settings['branch']}?labpath=nbs/{notebook}",
+                "in JupyterLab on mybinder.org",
+            ),
+        }
+        if LESSON.match(notebook)
+        else {}
+    )
     links = [f'<a href="{address}" title="Open this notebook {where}">{name}</a>'
              for name, (address, where) in places.items()]
     links.append(f'<a href="{up}notebooks/{notebook}" download title="This page as a '
@@ -299,7 +314,7 @@ def exercise_of(cell, source: str) -> "dict | None":
         return {"name": solved_function(None, Path(), source), "cell": cell.get("id", ""),
                 "blank": DIRECTIVES.sub("", blank(source)).strip()}
 
-
+# %% ../../nbs/tito/pages_dev.ipynb #948b9c54
 def drawn(source: str, package: Path) -> list:
     "`matplotlib` if a module that the cell imports from `package` needs it, in a list."
     names = re.findall(rf"^ *(?:from|import) {package.name}\.([\w.]+)", source, re.M)
@@ -336,6 +351,7 @@ def finish(page: str, place: str, site: Path, root: Path, settings, vega: list, 
         if LESSON.match(source) and settings.get("pyodide") and runs(root / "nbs" / source):
             head.append(f'<meta name="pyodide" content="{html.escape(settings["pyodide"])}" '
                         f'data-cells="{up}notebooks/{source}.json" data-limit="60">')
+    head.append(f'<script src="{up}web/site.js" data-up="{up}" defer></script>')
     return page.replace("</head>", "".join(head) + "</head>", 1)
 
 # %% ../../nbs/tito/pages_dev.ipynb #bf2cb7d9
@@ -364,7 +380,7 @@ def make_independent(site: Path, root: Path, settings, cache: Path, public) -> N
     pack(root / settings["lib_path"], site / "web/package.zip")
     write_checks(root, site / "checks")
 
-
+# %% ../../nbs/tito/pages_dev.ipynb #0209e08b
 def write_checks(root: Path, folder: Path) -> None:
     "Write the check of each exercise to a file of its own, which *Check* reads."
     project = Project(root)

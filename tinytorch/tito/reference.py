@@ -61,7 +61,7 @@ def forms() -> dict:
     return {functional._name(loss): loss for loss in LOSSES.values()
             if loss.__module__.startswith("tinytorch.")}
 
-
+# %% ../../nbs/tito/reference_dev.ipynb #93d88b42
 @lru_cache
 def names(module: str) -> dict:
     """The public names of a module of `MODULES`, in the order of its source, and what they stand
@@ -311,7 +311,13 @@ def linked(text: str, itself: str = "") -> str:
     "`text` with links to papers and to other entries."
     for pattern, address in PAPERS.items():
         text = re.sub(pattern, lambda found: f"[{found[0]}]({address}{found[1]})", text)
-    return re.sub(r"`(\w+)`", lambda found: found[0] if found[1] == itself or found[1] not in places() else entry_link(found[1]), text)
+    return re.sub(
+        r"`(\w+)`",
+        lambda found: (
+            found[0] if found[1] == itself or found[1] not in places() else entry_link(found[1])
+        ),
+        text,
+    )
 
 
 def entry_link(name: str) -> str:
@@ -351,7 +357,7 @@ VARIANTS = {
 def cells(notebook: Path) -> list:
     return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
 
-
+# %% ../../nbs/tito/reference_dev.ipynb #c6494358
 def formulas(root: Path, loss_class) -> list:
     "The formulas of a loss, in LaTeX: those that its lesson shows between the loss before and it."
     module, name, found = loss_class.__module__, loss_class.__name__, []
@@ -394,7 +400,7 @@ def reduced(loss_class) -> str:
             + r"\sum_i s_i \ell_i & \texttt{sum} \\ (s_1 \ell_1,\ s_2 \ell_2,\ \dots) "
             r"& \texttt{none} \end{cases}")
 
-
+# %% ../../nbs/tito/reference_dev.ipynb #41980c7a
 def mathematics(root: Path, loss_class) -> str:
     "The formulas and the reductions of a loss, as Markdown."
     text = "".join(f"$$\n{formula}\n$$\n\n"
@@ -514,7 +520,11 @@ def shown(steps: list) -> str:
     for source, got in steps:
         waiting.append(source)
         if got:
-            text += "\n```python\n" + "\n".join(waiting) + f"\n```\n\n::: {{.cell-output .cell-output-display}}\n<pre><code>{html.escape(got, quote=False)}</code></pre>\n:::\n"
+            text += (
+                "\n```python\n"
+                + "\n".join(waiting)
+                + f"\n```\n\n::: {{.cell-output .cell-output-display}}\n<pre><code>{html.escape(got, quote=False)}</code></pre>\n:::\n"
+            )
             waiting = []
     return text + ("\n```python\n" + "\n".join(waiting) + "\n```\n" if waiting else "")
 
@@ -550,8 +560,10 @@ def parameters(thing, itself: str) -> str:
 def facts(thing) -> str:
     "What the registry says of a loss."
     function = next(name for name, loss in forms().items() if loss is thing)
-    return (table(("Argument", "Holds", "Gradient"), arguments(thing))
-            + f"\n**Task:** {thing.task}. **Compiled:** {compiled(thing)}. **Function:** [`F.{function}`](functional.qmd#{function}).\n")
+    return (
+        table(("Argument", "Holds", "Gradient"), arguments(thing))
+        + f"\n**Task:** {thing.task}. **Compiled:** {compiled(thing)}. **Function:** [`F.{function}`](functional.qmd#{function}).\n"
+    )
 
 
 def described(root: Path, thing, name: str, module: str) -> str:
@@ -633,9 +645,11 @@ OWN = """
 def index_page() -> str:
     "The list of all public names, and how a formula becomes a loss."
     text = front("Reference", "Every public name of TinyTorch in one line, by module")
-    text += ("## A loss of your own\n\nA formula returns the loss of each sample and its slope. Two "
-             "lines make it a loss with reductions, weights, checks and a gradient:\n"
-             f"{shown(run_example('index', OWN, 'core.tensor'))}\n")
+    text += (
+        "## A loss of your own\n\nA formula returns the loss of each sample and its slope. Two "
+        "lines make it a loss with reductions, weights, checks and a gradient:\n"
+        f"{shown(run_example('index', OWN, 'core.tensor'))}\n"
+    )
     for module in MODULES:
         text += f"## {title(module)}\n\n[`tinytorch.{module}`]({page(module)})\n\n"
         for name, thing in names(module).items():

@@ -52,6 +52,7 @@ Stuck? `tito hint {number} squared_error` gives a hint, and then another. `tito 
 {table}
 """
 
+# %% ../../nbs/tito/release_dev.ipynb #84f756ae
 TEST = '''"""Every exercise of the course, as `tito test` checks it."""
 from pathlib import Path
 
@@ -130,10 +131,12 @@ def blanked(project, path) -> dict:
     nb["cells"].insert(first, new_notebook(LOADS)["cells"][0])
     return nb
 
-
+# %% ../../nbs/tito/release_dev.ipynb #82ff2b57
 def goes_in(project, path) -> bool:
     "Whether a notebook is a lesson that exports a module."
-    return any("default_exp" in cell.directives for cell in code_cells(read_notebook(project, path)))
+    return any(
+        "default_exp" in cell.directives for cell in code_cells(read_notebook(project, path))
+    )
 
 # %% ../../nbs/tito/release_dev.ipynb #b125d6ca
 def telling(line: str) -> bool:
@@ -163,7 +166,7 @@ def solved(source: str) -> set:
     last = lines[-1] if len(lines) > 1 else float("inf")
     return statements(source, lines[0], last) if lines else set()
 
-
+# %% ../../nbs/tito/release_dev.ipynb #8d9a4fae
 def leaks(folder: Path, solutions: set) -> list:
     """Pairs (file, statement) for each statement of a solution in the tree: in Python code, or
     written out in a text.
@@ -213,7 +216,7 @@ def release(project, dest, notebooks=()) -> list:
         tree.rename(dest)
     return found
 
-
+# %% ../../nbs/tito/release_dev.ipynb #9abe5004
 def first_commit(tree: Path) -> None:
     "Make the tree a Git repository with one commit, where Git is installed."
     if shutil.which("git"):
@@ -253,7 +256,7 @@ def build(project, tree: Path, chosen=frozenset()) -> list:
                         + "\n".join(f"  {file}: {line}" for file, line in told))
     return found
 
-
+# %% ../../nbs/tito/release_dev.ipynb #166bc811
 def copy_package(project, lessons: list, tree: Path) -> None:
     "Copy the package, except what the lessons export, and the files around it."
     names = [check_exports(project, path, code_cells(read_notebook(project, path)))
@@ -270,7 +273,7 @@ def copy_package(project, lessons: list, tree: Path) -> None:
             (tree / name).parent.mkdir(exist_ok=True)
             shutil.copy(project.root / name, tree / name)
 
-
+# %% ../../nbs/tito/release_dev.ipynb #9a331efc
 def copy_module(project, module, lessons: list, tree: Path, chosen) -> list:
     """Copy a module's data and its checks, and take out what is not handed out; returns its
     exercises.
@@ -291,7 +294,7 @@ def copy_module(project, module, lessons: list, tree: Path, chosen) -> list:
                    json.dumps({"exercises": [asdict(exercise) for exercise in kept]}).encode())
     return kept
 
-
+# %% ../../nbs/tito/release_dev.ipynb #ae83abf0
 def write_pages(project, tree: Path, found: list) -> None:
     "Write the page that says how to begin, and the test of the exercises."
     number = next(

@@ -36,13 +36,40 @@ ENVIRONMENT = {"PATH": "/nowhere", "LANG": "C.UTF-8", "HOME": "/tmp",
                "TINYTORCH_ENGINE": "numpy"}
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #286a607f
-CALLS = {     # name: number on x86_64, on aarch64
-    "fork": (57, None), "vfork": (58, None), "clone": (56, 220), "clone3": (435, 435), "execve": (59, 221), "execveat": (322, 281),
-    "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "unshare": (272, 97), "setns": (308, 268),
-    "mount": (165, 40), "open_tree": (428, 428), "fsopen": (430, 430), "socket": (41, 198), "socketpair": (53, 199), "syslog": (103, 116),
-    "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180),
-    "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219), "bpf": (321, 280), "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282), "io_uring_setup": (425, 425)}
+CALLS = {  # name: number on x86_64, on aarch64
+    "fork": (57, None),
+    "vfork": (58, None),
+    "clone": (56, 220),
+    "clone3": (435, 435),
+    "execve": (59, 221),
+    "execveat": (322, 281),
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "mount": (165, 40),
+    "open_tree": (428, 428),
+    "fsopen": (430, 430),
+    "socket": (41, 198),
+    "socketpair": (53, 199),
+    "syslog": (103, 116),
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
+    "shmget": (29, 194),
+    "semget": (64, 190),
+    "msgget": (68, 186),
+    "mq_open": (240, 180),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "io_uring_setup": (425, 425),
+}
+
+# %% ../../nbs/tito/sandbox_dev.ipynb #9a0c15e3
 PROCESSORS = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
@@ -60,7 +87,7 @@ def call_filter(machine: str) -> bytes:
                         2, sys.byteorder) + bytes([yes, no]) + value.to_bytes(4, sys.byteorder)
                     for code, yes, no, value in steps)
 
-
+# %% ../../nbs/tito/sandbox_dev.ipynb #93dc1a35
 def refuse_calls() -> None:
     "Put the filter in force, for good, where there is one."
     machine = platform.machine()
@@ -116,7 +143,7 @@ def libraries(programs: list) -> list:
                           errors="replace", timeout=60).stdout
     return sorted(set(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", told, re.M)))
 
-
+# %% ../../nbs/tito/sandbox_dev.ipynb #4b805339
 @functools.lru_cache(maxsize=1)
 def shown() -> tuple:
     "Python and NumPy: the paths that are shown, and those in them that are not."
@@ -126,8 +153,13 @@ def shown() -> tuple:
     programs = [python, *dynamic.glob("*.so"),
                 *(file for folder in packages for file in folder.rglob("*.so"))]
     known = {*sys.stdlib_module_names, "lib-dynload", "__pycache__"}
-    others = [path for path in library.iterdir() if not path.is_symlink() and path.name.partition(".")[0] not in known
-              and not path.name.startswith(("_sysconfigdata", "LICENSE"))]
+    others = [
+        path
+        for path in library.iterdir()
+        if not path.is_symlink()
+        and path.name.partition(".")[0] not in known
+        and not path.name.startswith(("_sysconfigdata", "LICENSE"))
+    ]
     paths = [python, library, dynamic, *packages, *libraries(programs), Path("/etc/ld.so.cache")]
     paths = [Path(path) for path in paths
              if Path(path).exists() and not any(Path(path) != other and other in Path(path).parents
@@ -163,7 +195,7 @@ def package_paths() -> list:
     "Where Python finds the packages."
     return list(dict.fromkeys(str(folder.parent) for folder in package_folders()))
 
-
+# %% ../../nbs/tito/sandbox_dev.ipynb #a6798979
 def python_command(folder: str, arguments: list, limits: dict, paths: list, program: str) -> list:
     plan = {"limits": limits, "paths": paths, "program": os.path.join(folder, arguments[0]),
             "arguments": arguments[1:]}
@@ -175,7 +207,7 @@ def unprotected(folder, arguments: list, limits: dict = LIMITS) -> list:
     return python_command(str(Path(folder).resolve()), arguments, limits, package_paths(),
                           str(Path(__file__).resolve()))
 
-
+# %% ../../nbs/tito/sandbox_dev.ipynb #34fe9c6e
 @functools.lru_cache(maxsize=1)
 def protection() -> str:
     "Why no sandbox can be made here, and what to do; empty if it works."
@@ -196,7 +228,10 @@ def protection() -> str:
                    else (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
     except (OSError, subprocess.SubprocessError) as error:
         problem = str(error)
-    return problem and f"bubblewrap does not work here ({problem[:200]}). Mark on a machine, or in a container, that allows user namespaces"
+    return (
+        problem
+        and f"bubblewrap does not work here ({problem[:200]}). Mark on a machine, or in a container, that allows user namespaces"
+    )
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #61b021dc
 def enter(plan: dict) -> None:

@@ -96,7 +96,7 @@ def is_method(value) -> bool:
     function = inspect.isfunction(value) or value is object.__hash__
     return function and "self" in inspect.signature(value).parameters
 
-
+# %% ../../nbs/tito/stubs_dev.ipynb #472c37cf
 def set_in_init(cls) -> dict:
     "Return the public attributes that `__init__` sets, with their types: `Any`, or an option's."
     try:
@@ -144,7 +144,7 @@ def method(name: str, value, otherwise: str, data=()) -> list:
     signature = open_to_all(inspect.signature(getattr(value, "__func__", value)))
     return [*mark, declared(name, signature, returned(name, signature, otherwise), data)]
 
-
+# %% ../../nbs/tito/stubs_dev.ipynb #3407b041
 def call(cls) -> list:
     "Return the line that says how the objects of a layer or a loss are called."
     if not issubclass(cls, nn.Module) or cls is nn.Module:
@@ -213,7 +213,7 @@ def nn_stub() -> str:
     return "\n\n".join([HEAD + "\n".join(["", "from ..core.tensor import Tensor", *modules]),
                         *parts]) + "\n"
 
-
+# %% ../../nbs/tito/stubs_dev.ipynb #04a75337
 def functional_stub() -> str:
     "Return the stub of `tinytorch.nn.functional`."
     arguments = {name for loss in nn.criterion.LOSSES.values() for name in loss.domain}
