@@ -2,6 +2,7 @@
 import gc
 import os
 import pickle
+import platform
 import subprocess
 import sys
 import threading
@@ -11,15 +12,16 @@ import pytest
 
 import tinytorch
 from tinytorch.core import memory
-from tinytorch.core.memory import HUGE, LEAST, empty, release
+from tinytorch.core.memory import HUGE, empty, release
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import MSELoss
 
-SMALL, LARGE = (LEAST // 4,), (HUGE + 3,)       # floats: from the C library, from the system
+SMALL, LARGE = (3 * HUGE // 16,), (HUGE + 3,)       # floats: less than a huge page, several
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept():
+def nothing_kept(monkeypatch):
+    monkeypatch.setattr(memory, "LEAST", 2**17)               # so that the tests need little memory
     release()
     yield
     release()
@@ -192,6 +194,27 @@ def test_memory_that_another_thread_took_first_is_left(monkeypatch):
     assert len(held) == 1 and address(array) != place
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.parametrize("numbers", [100_000, 1_000_000])
+def test_temporaries_have_memory_that_was_used_before(numbers):
+    "In a new process, which has freed nothing large before."
+    code = (f"import numpy as np, resource, tinytorch.nn as nn, tinytorch\n"
+            "from tinytorch.core.tensor import Tensor\n"
+            "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+            f"x = Tensor(np.ones({numbers}, np.float32), requires_grad=True)\n"
+            "def step():\n    x.grad = None\n    nn.BCEWithLogitsLoss()(x, x.detach()).backward()\n"
+            "with tinytorch.engine('numpy'):\n    step(), step()\n    before = faults()\n"
+            "    step(), step()\n    print(faults() - before)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100
+
+
+def test_an_array_that_the_c_library_keeps_is_numpys(monkeypatch):
+    monkeypatch.setattr(memory, "LEAST", 2**25)
+    assert empty((2**23 - 1,), np.float32).base is None
+    assert isinstance(empty((2**23,), np.float32).base, memory.Lease)
+
+
 def test_a_gradient_is_copied_and_pickled_as_any_array():
     gradient = gradient_of(np.ones(LARGE, np.float32))
     again = pickle.loads(pickle.dumps(gradient))
@@ -202,6 +225,7 @@ def test_a_gradient_is_copied_and_pickled_as_any_array():
 def test_a_program_ends_without_a_word():
     code = ("import numpy as np, tinytorch.nn as nn\nfrom tinytorch.core import memory, engine\n"
             "from tinytorch.core.tensor import Tensor\n"
+            "memory.LEAST = 2**17\n"
             f"x = Tensor(np.ones({LARGE}, np.float32), requires_grad=True)\n"
             "nn.MSELoss()(x, x.detach()).backward()\n"
             f"engine.kept = memory.empty({LARGE}, np.float32)\n"

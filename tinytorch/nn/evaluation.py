@@ -29,12 +29,11 @@ class CompiledCall:
         self.loop, self.made, self.divisor, self.result = loop, made, divisor, result
         self.dtype, self.classes = problem.dtype, problem.width
         self.flat = loop.rows or arrays[0].ndim == 1
-        self.new = np.empty if arrays[0].size <= KEPT else empty
 
     def run(self, loss, arrays) -> tuple:
         "Return the loss, or None if the loop met NaN or a number out of bounds, and the gradients."
         loop, dtype = self.loop, self.dtype
-        gradients = [self.new(x.shape, dtype) if make else None
+        gradients = [np.empty(x.shape, dtype) if make else None
                      for x, make in zip(arrays, self.made)]
         if loop.recording.conditions:
             options = {name: getattr(loss, name) for name in loss.options}
@@ -105,12 +104,11 @@ class Evaluation:
         self.wanted = [want and x.dtype.kind != "i"              # indices have no slope
                        for want, x in zip(self.wanted, problem.operands)]
         made = [any(self.wanted), False] if loss.difference else self.wanted
-        new = np.empty if self.arrays[0].size <= KEPT else empty
-        self.gradients = [new(x.shape, problem.dtype) if make else None
+        self.gradients = [empty(x.shape, problem.dtype) if make else None
                           for x, make in zip(self.arrays, made)]
         views = [x if x is None else loss.samples_first(x, wide)
                  for x, wide in zip(self.gradients, self.wide)]
-        values = new(problem.samples, problem.dtype) if loss.reduction == "none" else None
+        values = empty(problem.samples, problem.dtype) if loss.reduction == "none" else None
         divisor = 1.0 if loss.reduction in ("none", "sum") else problem.divisor or 1.0
         total = engine.run(problem, views, values, 1 / divisor).total
         if total != total:                       # NaN, or a number outside its domain
