@@ -676,7 +676,8 @@ def send_back(tensor, gradient, gradients):
         if x in gradients:
             gradients[x] = add_up(gradients[x], part)
         else:                            # a leaf keeps an array of its own, which may be changed
-            shared = id(part) in held or part.base is not None or not part.flags.writeable
+            shared = (id(part) in held or not part.flags.writeable
+                      or not (part.base is None or getattr(part.base, "one_array", False)))
             gradients[x] = part.copy() if x._backward is None and shared else part
         held.add(id(part))
 

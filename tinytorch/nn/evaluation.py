@@ -9,6 +9,7 @@ __all__ = ['KEPT', 'in_dtype', 'CompiledCall', 'situation', 'as_stated', 'compil
 import numpy as np
 
 from ..core import engine
+from ..core.memory import empty
 from ..core.tensor import Tensor, sum_to
 from .arguments import real_array, float_dtype, sample_weights
 
@@ -103,11 +104,12 @@ class Evaluation:
         self.wanted = [want and x.dtype.kind != "i"              # indices have no slope
                        for want, x in zip(self.wanted, problem.operands)]
         made = [any(self.wanted), False] if loss.difference else self.wanted
-        self.gradients = [np.empty(x.shape, problem.dtype) if make else None
+        new = np.empty if self.arrays[0].size <= KEPT else empty
+        self.gradients = [new(x.shape, problem.dtype) if make else None
                           for x, make in zip(self.arrays, made)]
         views = [x if x is None else loss.samples_first(x, wide)
                  for x, wide in zip(self.gradients, self.wide)]
-        values = np.empty(problem.samples, problem.dtype) if loss.reduction == "none" else None
+        values = new(problem.samples, problem.dtype) if loss.reduction == "none" else None
         divisor = 1.0 if loss.reduction in ("none", "sum") else problem.divisor or 1.0
         total = engine.run(problem, views, values, 1 / divisor).total
         if total != total:                       # NaN, or a number outside its domain
