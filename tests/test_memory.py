@@ -12,7 +12,7 @@ import pytest
 
 import tinytorch
 from tinytorch.core import memory
-from tinytorch.core.memory import HUGE, empty, release
+from tinytorch.core.memory import HUGE, empty, release_memory
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import MSELoss
 
@@ -21,10 +21,10 @@ SMALL, LARGE = (3 * HUGE // 16,), (HUGE + 3,)       # floats: less than a huge p
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
-    monkeypatch.setattr(memory, "LEAST", 2**17)               # so that the tests need little memory
-    release()
+    monkeypatch.setattr(memory, "LARGE_BYTES", 2**17)               # so that the tests need little memory
+    release_memory()
     yield
-    release()
+    release_memory()
 
 
 def address(array):
@@ -113,8 +113,8 @@ def test_what_is_kept_is_bounded(monkeypatch):
     arrays = [empty(SMALL, np.float32) for _ in range(memory.MOST + 9)]
     del arrays
     assert len(memory.unused) == memory.MOST
-    release()
-    monkeypatch.setattr(memory, "UNUSED", 12 * HUGE)
+    release_memory()
+    monkeypatch.setattr(memory, "MOST_BYTES", 12 * HUGE)
     arrays = [empty(LARGE, np.float32) for _ in range(9)]
     newest = address(arrays[-1])
     while arrays:
@@ -210,7 +210,7 @@ def test_temporaries_have_memory_that_was_used_before(numbers):
 
 
 def test_an_array_that_the_c_library_keeps_is_numpys(monkeypatch):
-    monkeypatch.setattr(memory, "LEAST", 2**25)
+    monkeypatch.setattr(memory, "LARGE_BYTES", 2**25)
     assert empty((2**23 - 1,), np.float32).base is None
     assert isinstance(empty((2**23,), np.float32).base, memory.Lease)
 
