@@ -125,7 +125,7 @@ def test_no_file_names_a_machine():
                for path in (ROOT / name).rglob("*")]
     texts = {".ipynb", ".py", ".md", ".yml", ".ini", ".json", ".css", ".txt", ".in", ""}
     for path in [*folders, *ROOT.iterdir()]:
-        if (path.is_file() and path.suffix in texts
+        if (path.is_file() and path.suffix in texts and path.name != ".git"
             and not {".ipynb_checkpoints", "__pycache__"} & set(path.parts)):
             found = paths.search(path.read_text(encoding="utf-8"))
             assert not found, f"{path.relative_to(ROOT)} has the path of one machine: {found[0]}"
