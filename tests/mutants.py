@@ -2,20 +2,25 @@
 
     python tests/mutants.py --count 100 --seed 0 --only core/ nn/
 
-A fault meets the tests that enter its function, first those of the files that speak of it. Which
-functions a test enters is seen when its file is first run; `.cache/mutants` keeps that until the
-file or the package changes.
+A fault meets the tests that speak of its function, then the others of the files that speak of its
+module. A test that fails without the fault counts as none. What has become of each is kept in
+`.cache/mutants`, so that a sample can be run in parts: `--numbers 1 2 3`. Faults that change
+nothing that anybody could see stand in `equivalent_mutants.json`, each with the reason.
 
 Neither mutmut nor cosmic-ray draws a sample by seed and chooses tests by function, and mutmut
 wraps each function in another, which the recorder of formulas cannot follow."""
-import argparse, ast, contextlib, copy, difflib, hashlib, inspect, json, multiprocessing, os, random
-import re, shutil, signal, sys, tempfile, time
-from itertools import islice
+import argparse, ast, contextlib, copy, hashlib, importlib, inspect, json
+import multiprocessing, os, re, shutil, signal, sys, tempfile, time
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import groupby, islice
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+WORDS = "caught", "equivalent", "survived", "undecided", "not run"
+EQUIVALENT = ROOT / "tests/equivalent_mutants.json"
 OTHER = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
          ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn,
          ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And, ast.Add: ast.Sub, ast.Sub: ast.Add,
@@ -84,82 +89,61 @@ def replaced(source, node, text):
     return (whole[:start] + (text or "").encode() + whole[end:]).decode()
 
 
+@dataclass
+class Fault:
+    "A small change of the package: where, by what words it is known, and the module with it."
+    path: Path
+    function: str
+    text: str
+    source: str = field(repr=False)
+
+    def __str__(self):
+        return f"{self.path.relative_to(ROOT / 'tinytorch').as_posix()} {self.function}: {self.text}"
+
+    @property
+    def basis(self) -> str:
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
+
+
 def places(path):
-    "Yield (path, method or function, node, its new text) for the faults of a module."
-    for top in ast.parse(path.read_text(encoding="utf-8")).body:
+    "Yield (function, line and change in words, node, its new text) for the faults of a module."
+    source = path.read_text(encoding="utf-8")
+    lines, seen = source.split("\n"), Counter()
+    for top in ast.parse(source).body:
         if isinstance(top, (ast.FunctionDef, ast.ClassDef)):
             for node, name in nodes(top, top.name):
-                yield from ((path, name, *fault) for fault in faults(node))
+                for old, new in faults(node):
+                    text = f"{lines[old.lineno - 1].strip()} | {ast.unparse(old)} -> {new}"
+                    seen[name, text] += 1
+                    number = seen[name, text]
+                    yield name, text + f" ({number})" * (number > 1), old, new
 
 
-def mutants(every):
-    "Yield (path, method or function, source with a fault in it) for those that are Python."
-    for path, name, node, text in every:
-        made = replaced(path.read_text(encoding="utf-8"), node, text)
+def sample(paths: list, seed: int):
+    """Yield the faults of these modules that are Python, in an order that the seed and the words
+    of each fault give: an edit elsewhere in the package leaves the others in their order.
+    """
+    every = [(path, *place) for path in paths for place in places(path)]
+
+    def rank(place):
+        return hashlib.sha256(f"{seed} {place[0].stem} {place[1]} {place[2]}".encode()).digest()
+
+    for path, name, text, node, new in sorted(every, key=rank):
+        made = replaced(path.read_text(encoding="utf-8"), node, new)
         with contextlib.suppress(SyntaxError):
             compile(made, path.name, "exec")
-            yield path, name, made
+            yield Fault(path, name, text, made)
 
 
-def watch() -> set:
-    """Append each function of the package that this process enters to the file named in the
-    environment; return the code that is done with.
-    """
-    import os, sys, threading
-    seen, file = set(), open(os.environ["ENTERED"], "ab", buffering=0)
-
-    def profile(frame, event, _):
-        code = frame.f_code
-        if event == "call" and code not in seen:
-            seen.add(code)
-            _, ours, name = code.co_filename.rpartition("/tinytorch/")
-            if ours:
-                file.write(f"{name} {code.co_qualname}\n".encode())
-    threading.setprofile(profile)
-    sys.setprofile(profile)
-    return seen
-
-
-class Recorder:
-    """Record which functions of the package each test enters: itself, in the programs that it
-    starts, or in a fixture that it shares.
-    """
+class Collector:
+    "Collect the tests, each with the text in which names are looked for."
     def __init__(self):
-        self.file, self.seen = Path(os.environ["ENTERED"]), watch()
-        self.failed, self.shared, self.found = set(), {}, {}
+        self.found = []
 
-    def since(self, place=0) -> set:
-        "Return the functions entered since the file had that length."
-        self.seen.clear()
-        return set(self.file.read_bytes()[place:].decode().splitlines())
-
-    def pytest_collection_finish(self):
-        self.found[""] = 0, sorted(self.since())     # what every test of the file relies on
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(self, fixturedef):
-        self.seen.clear()
-        place = self.file.stat().st_size
-        try:
-            return (yield)
-        finally:
-            if fixturedef.scope != "function":
-                self.shared[fixturedef] = self.since(place)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item):
-        os.truncate(self.file, 0)
-        self.seen.clear()
-        began, result = time.monotonic(), (yield)
-        fixtures = sum(map(list, item._fixtureinfo.name2fixturedefs.values()), [])
-        names = self.since().union(*[self.shared.get(fixture, ()) for fixture in fixtures])
-        if item.nodeid not in self.failed:
-            self.found[item.nodeid] = time.monotonic() - began, sorted(names)
-        return result
-
-    def pytest_runtest_logreport(self, report):
-        if not report.passed:
-            self.failed.add(report.nodeid)
+    def pytest_collection_finish(self, session):
+        for item in session.items:
+            code = inspect.getsource(item.function) if hasattr(item, "function") else ""
+            self.found.append((item.nodeid, squeezed(item.nodeid + code)))
 
 
 class Chosen:
@@ -183,22 +167,21 @@ class Chosen:
             self.tell((f"the import of {report.nodeid}", True))
 
 
-def run(folder, cache, file, tests, pipe):
-    """Run these tests of a file, or all of them and record them, in a copy of the project, in a
+def run(folder, cache, tests, pipe):
+    """Run these tests, all of one file, or collect all tests, in a copy of the project, in a
     process forked from one that has imported pytest and Numba.
     """
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.chdir(folder)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1), os.dup2(1, 2)
-    os.environ.update(PYTHONPATH=os.pathsep.join([str(folder), str(cache)]),
-                      PYTHONDONTWRITEBYTECODE="1", TINYTORCH_CACHE=str(cache / "loops"),
-                      ENTERED=str(cache / "entered"))
+    os.environ.update(PYTHONPATH=str(folder), PYTHONDONTWRITEBYTECODE="1",
+                      TINYTORCH_CACHE=str(cache), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True
-    plugin = Chosen(tests, pipe.send) if tests else Recorder()
-    code = pytest.main(["-q", "-p", "no:cacheprovider", *["-x"] * bool(tests), f"tests/{file}"],
-                       plugins=[plugin])
+    plugin = Chosen(tests, pipe.send) if tests else Collector()
+    what = ["-x", tests[0].partition("::")[0]] if tests else ["--collect-only", "tests"]
+    code = pytest.main(["-q", "-p", "no:cacheprovider", *what], plugins=[plugin])
     pipe.send((f"pytest, which ends with {code}" if code else "", True) if tests
               else plugin.found)
 
@@ -218,123 +201,164 @@ def process(*arguments):
         child.join()
 
 
-def recorded(folder, cache, file) -> dict:
-    "Return the seconds and the functions of each test of a file that passes."
-    package = b"".join(x.read_bytes() for x in sorted((ROOT / "tinytorch").rglob("*.py")))
-    name = hashlib.sha256(package + file.read_bytes()).hexdigest()[:20]
-    kept, hook = ROOT / f".cache/mutants/{name}.json", cache / "sitecustomize.py"
-    if not kept.exists():
-        hook.write_text(inspect.getsource(watch) + "\n\nwatch()\n")
-        with process(folder, cache, file.name, []) as pipe:
-            found = pipe.recv()
-        hook.unlink()
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(found))
-    return json.loads(kept.read_text())
+def squeezed(name: str) -> str:
+    "Return a name as it is compared: HuberLoss and huber_loss are the same."
+    return name.replace("_", "").lower()
 
 
-def near(path, name) -> list:
-    """Return the test files that speak of a module or of this function, the nearest first: its
-    own, then those that name the function most often, then those that name most of the module.
+def near(path, name, found) -> list:
+    """Return the tests for a function, those of a file together, the nearest file first: of the
+    files that speak of its module all, those that name the function, its class or its method first;
+    of other files only those. Where that is none, the tests for the modules that import this one.
     """
     names = {x.name for x in ast.parse(path.read_text(encoding="utf-8")).body if hasattr(x, "name")}
-    module, top = f"{path.parent.name}.{path.stem} ", name.split(".")[0]
+    words, ranked = {squeezed(x) for x in name.split(".") if not x.startswith("__")}, []
+    for file, tests in groupby(found, key=lambda test: test[0].partition("::")[0]):
+        text, tests = (ROOT / file).read_text(encoding="utf-8"), list(tests)
+        naming = {test: sum(word in said for word in words) for test, said in tests}
+        nearness = (Path(file).stem == f"test_{path.stem}",
+                    f"{path.parent.name}.{path.stem} " in text,
+                    len(names & set(re.findall(r"\w+", text))), sum(map(bool, naming.values())))
+        chosen = sorted((test for test in naming if naming[test] or any(nearness[:3])),
+                        key=lambda test: -naming[test])
+        ranked += [(nearness, chosen)] if chosen else []
+    if not ranked:
+        using = [x for x in path.parent.glob("*.py") if f".{path.stem} import" in x.read_text()]
+        return [tests for x in using for tests in near(x, x.stem, found)]
+    return [chosen for _, chosen in sorted(ranked, reverse=True)]
 
-    def nearness(file):
-        text = file.read_text(encoding="utf-8")
-        words = re.findall(r"\w+", text)
-        return (file.stem == f"test_{path.stem}", words.count(top), module in text,
-                len(names & set(words)))
-    ranked = sorted(((nearness(x), x) for x in ROOT.glob("tests/test_*.py")), reverse=True)
-    return [file for (*speaks, _), file in ranked if any(speaks)]
 
+def outcome(folder, cache, tests, until) -> tuple:
+    """Return the test of these that fails, or nothing, and whether the time has sufficed.
 
-def choose(found, path, name) -> dict:
-    """Return the tests, with their seconds, that enter a function or, where none enters it, its
-    module; the quick ones first.
+    No word for five minutes means that a test hangs.
     """
-    module, entering = path.relative_to(ROOT / "tinytorch").as_posix(), {}
-    _, imported = found[""]
-    for test, (took, names) in list(found.items())[1:]:
-        here = [x.partition(" ")[2] for x in [*names, *imported] if x.startswith(f"{module} ")]
-        if here:
-            entering[test] = took, any(f"{x}.".startswith(f"{name}.") for x in here)
-    quick = sorted(entering, key=entering.get)
-    mine = [test for test in quick if entering[test][1]]
-    return {test: entering[test][0] for test in mine or quick}
-
-
-def outcome(folder, cache, file, tests) -> str:
-    "Return the test of these that fails, or nothing."
     test, failed = "", False
-    with process(folder, cache, file.name, list(tests)) as pipe:
+    with process(folder, cache, tests) as pipe:
         while not failed:
-            if not pipe.poll(60 + 10 * tests.get(test, 0)):
-                return f"{test or file.name}, which hangs"
+            if not pipe.poll(min(300, until - time.monotonic() + 1)):
+                late = time.monotonic() > until
+                return ("", False) if late else (f"{test}, which hangs", True)
             try:
                 test, failed = pipe.recv()
             except EOFError:
-                return f"{test or file.name}, whose process ends"
-    return test
+                return f"{test}, whose process ends", True
+    return test, True
 
 
-def caught(folder, cache, path, name, made, seconds) -> tuple:
-    "Return the test that notices a fault, or nothing, and how many were run."
-    place, source, count, began = folder / path.relative_to(ROOT), path.read_bytes(), 0, 0.0
-    for file in near(path, name):
-        if began and time.monotonic() - began > seconds:
-            break
-        tests = choose(recorded(folder, cache, file), path, name)
-        began = began or time.monotonic()
-        place.write_text(made, encoding="utf-8")
+class Planted:
+    "The copy of the project that faults are planted in, one at a time."
+    def __init__(self, home: Path):
+        skip = shutil.ignore_patterns(".*", "__pycache__", "_*s", "*.egg-info")
+        self.folder, self.cache = Path(shutil.copytree(ROOT, home / "copy", ignore=skip)), home / "loops"
+        with process(self.folder, self.cache, []) as pipe:
+            self.tests = pipe.recv()
+
+    @contextlib.contextmanager
+    def fault(self, fault):
+        place = self.folder / fault.path.relative_to(ROOT)
+        before = place.read_bytes()
+        place.write_text(fault.source, encoding="utf-8")
         try:
-            test = outcome(folder, cache, file, tests) if tests else ""
+            yield
         finally:
-            place.write_bytes(source)
-            if path.stem in COMPILER:
-                shutil.rmtree(cache / "loops", ignore_errors=True)
-        count += len(tests)
-        if test:
-            return test, count
-    return "", count
+            place.write_bytes(before)
+            if fault.path.stem in COMPILER:
+                shutil.rmtree(self.cache, ignore_errors=True)
+
+    def met(self, fault, seconds: float) -> str:
+        "Return what became of a fault."
+        until, count = time.monotonic() + seconds, 0
+        for tests in near(fault.path, fault.function, self.tests):
+            with self.fault(fault):
+                test, enough = outcome(self.folder, self.cache, tests, until)
+            if test:
+                return f"caught by {test}"
+            if not enough:
+                return f"undecided after more than {count} tests"
+            count += len(tests)
+        return f"survived {count} tests"
+
+    def fails(self, tests: list) -> set:
+        "Return which of these tests fail, or bring no other news, without any fault."
+        found = set()
+        for _, group in groupby(sorted(tests), key=lambda test: test.partition("::")[0]):
+            group = list(group)
+            while group:
+                said, _ = outcome(self.folder, self.cache, group, time.monotonic() + 3600)
+                test = said.partition(",")[0]
+                found |= {test} if test in group else set(group) if said else set()
+                group = group[group.index(test) + 1:] if test in group else []
+        return found
 
 
-def report(number, path, name, made, test, count) -> list:
-    "Lines about a mutant: the test that caught it, or the fault."
-    title = f"{number:4} {path.relative_to(ROOT / 'tinytorch')} {name}: "
-    if test:
-        return [f"{title}caught by {test}"]
-    diff = difflib.unified_diff(path.read_text(encoding="utf-8").splitlines(), made.splitlines(),
-                                lineterm="", n=0)
-    return [f"{title}SURVIVED {count} tests", *list(diff)[2:]]
+class Kept:
+    "What became of faults in earlier runs, as long as the module and the test stay as they are."
+    file = ROOT / ".cache/mutants/outcomes.json"
+
+    def __init__(self):
+        self.all = json.loads(self.file.read_text()) if self.file.exists() else {}
+
+    def basis(self, fault, said: str) -> list:
+        test = ROOT / said.rpartition(" ")[2].partition("::")[0]
+        return [fault.basis, hashlib.sha256(test.read_bytes()).hexdigest()[:16]
+                if said.startswith("caught by tests/") and test.is_file() else ""]
+
+    def get(self, fault) -> str:
+        said, *basis = self.all.get(str(fault), [""])
+        return said if said and basis == self.basis(fault, said) else ""
+
+    def put(self, fault, said: str) -> None:
+        self.all[str(fault)] = [said, *self.basis(fault, said)]
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(json.dumps(self.all, indent=1, ensure_ascii=False))
+
+
+def settled(chosen: list, options) -> list:
+    "Return what has become of each fault; run those that are asked for, or are not caught so far."
+    equivalent, kept = json.loads(EQUIVALENT.read_text(encoding="utf-8")), Kept()
+    outcomes = [f"equivalent: {equivalent[str(fault)]}" if str(fault) in equivalent
+                else kept.get(fault) or "not run" for fault in chosen]
+    todo = [i for i, said in enumerate(outcomes) if (
+        i + 1 in options.numbers if options.numbers is not None
+        else not said.startswith(("caught", "equivalent")))]
+    if todo:
+        for name in "numba", "torch", "hypothesis", "matplotlib.pyplot":       # each child has them
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+        with tempfile.TemporaryDirectory() as temporary:
+            planted = Planted(Path(temporary))
+            for i in todo:
+                outcomes[i] = planted.met(chosen[i], options.seconds)
+                print(f"{i + 1:4} {outcomes[i]}", flush=True)
+            caught = {i: outcomes[i].removeprefix("caught by ").partition(",")[0] for i in todo
+                      if outcomes[i].startswith("caught by tests/")}
+            fails = planted.fails(list(set(caught.values())))
+            for i in todo:
+                if caught.get(i) in fails:
+                    outcomes[i] = f"undecided: {caught[i]} fails without it, too"
+                kept.put(chosen[i], outcomes[i])
+    return outcomes
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in ("count", 100), ("seed", 0), ("seconds", 100):
+    for name, default in ("count", 100), ("seed", 0), ("seconds", 300):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--only", nargs="*", default=JUDGED, help="parts of paths in tinytorch/")
-    parser.add_argument("--numbers", nargs="*", type=int, help="only these of the sample")
+    parser.add_argument("--numbers", nargs="*", type=int,
+                        help="run only these of the sample; the default is those not caught so far")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     paths = [x for x in sorted((ROOT / "tinytorch").rglob("*.py"))
              if any(part in x.relative_to(ROOT / "tinytorch").as_posix() for part in options.only)]
-    every = [x for path in paths for x in places(path)]
-    random.Random(options.seed).shuffle(every)
-    chosen = list(islice(mutants(every), options.count))
-    import numba, numpy  # noqa: F401 - each child has them
-    with tempfile.TemporaryDirectory() as temporary:
-        began, survived, cache = time.monotonic(), 0, Path(temporary) / "caches"
-        cache.mkdir(0o700)
-        skip = shutil.ignore_patterns(".*", "__pycache__", "_*s", "*.egg-info")
-        folder = Path(shutil.copytree(ROOT, Path(temporary) / "copy", ignore=skip))
-        for number, mutant in enumerate(chosen, 1):
-            if not options.numbers or number in options.numbers:
-                test, count = caught(folder, cache, *mutant, options.seconds)
-                survived += not test
-                print("\n     ".join(report(number, *mutant, test, count)), flush=True)
-        print(f"{len(chosen) - survived} of {len(chosen)} caught, of {len(every)} possible; "
-              f"seed {options.seed}, {time.monotonic() - began:.0f} s")
+    chosen = list(islice(sample(paths, options.seed), options.count))
+    outcomes = settled(chosen, options)
+    for number, (fault, said) in enumerate(zip(chosen, outcomes), 1):
+        print(f"{number:4} {fault}\n     {said}")
+    score = Counter(re.match(r"not run|\w+", said)[0] for said in outcomes)
+    print(f"{len(chosen)} faults of seed {options.seed}: "
+          + ", ".join(f"{score[word]} {word}" for word in WORDS))
 
 
 if __name__ == "__main__":

@@ -186,7 +186,11 @@ def from_data(data: dict) -> Check:
         return [Mistake(m["text"], [read(x) for x in m["results"]], m["fix"]) for m in entries]
 
     expected = [read(results) for results in data["expected"]]
-    calls = [tuple({k: decode(v) for k, v in group.items()} for group in call)
-             for call in data["calls"]]
-    return Check(data["name"], data["parts"], calls, expected, mistakes(data["mistakes"]),
-                 data["outputs"], lambda: mistakes(data["found"]))
+    calls = [({name: decode(x) for name, x in arguments.items()},
+              {name: decode(x) for name, x in options.items()})
+             for arguments, options in data["calls"]]
+    check = Check(data["name"], data["parts"], calls, expected, mistakes(data["mistakes"]),
+                  data["outputs"], lambda: mistakes(data["found"]))
+    if len(check.positions) > len(calls[0][0]) or len(expected) != len(calls):
+        raise ValueError("its calls and results do not fit")
+    return check

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['BEGIN', 'END', 'MARKER', 'REGION', 'PARSING', 'ENDING', 'SYMBOLS', 'misspelled', 'blank', 'solution_lines',
            'Exercise', 'parse', 'function_names', 'above', 'hints_in', 'points_in', 'find_exercises', 'solved_function',
-           'annotate', 'test_of', 'reached', 'nbgrader', 'exercises', 'listed', 'plan_for', 'run_plan', 'collect',
-           'uses', 'Source', 'outside_functions', 'sources', 'blame', 'answered', 'lost_cell', 'unseen_name', 'beside',
-           'check_notebook', 'untouched', 'check_from', 'waits', 'judge', 'check_module', 'received', 'post',
+           'annotate', 'test_of', 'reached', 'nbgrader', 'exercises', 'listed', 'read_exercise', 'plan_for', 'run_plan',
+           'collect', 'uses', 'Source', 'outside_functions', 'sources', 'blame', 'answered', 'lost_cell', 'unseen_name',
+           'beside', 'check_notebook', 'untouched', 'check_from', 'waits', 'judge', 'check_module', 'received', 'post',
            'marks_file', 'kept', 'marks_of', 'stamps', 'remember', 'points', 'plain_text', 'plain_formula',
            'exercise_named', 'next_hint', 'solution', 'reset', 'cell_of']
 
@@ -220,17 +220,25 @@ def listed(project, module) -> list:
     if not file.exists():
         return [exercise for path in module.notebooks for exercise in find_exercises(project, path)]
     try:
-        found = [Exercise(**entry)
-                 for entry in json.loads(file.read_text(encoding="utf-8"))["exercises"]]
-        if not all(isinstance(e.name, str) and isinstance(
-                       e.source, str) and isinstance(e.points, int) and isinstance(
-                       e.hints, list) and isinstance(e.check, dict) for e in found):
-            raise TypeError("an entry is incomplete")
-        return found
+        data = json.loads(file.read_text(encoding="utf-8"))
+        json.dumps(data, ensure_ascii=False).encode()       # no half of a character
+        return [read_exercise(entry) for entry in data["exercises"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = str(error) or type(error).__name__
         raise TitoError(f"{project.show(file)} is damaged ({why}). Copy it again from "
                         "the course.") from None
+
+
+def read_exercise(entry: dict) -> Exercise:
+    "Return the exercise of an entry; raise TypeError if it is none."
+    found = Exercise(**entry)
+    texts = [found.name, found.notebook, found.cell, found.source, *found.hints]
+    if not (all(isinstance(text, str) for text in texts) and isinstance(found.check, dict)
+            and isinstance(found.hints, list) and type(found.points) is int
+            and found.points >= 0 and found.name.isidentifier()
+            and re.fullmatch(r"[^/\\\0]+\.ipynb", found.notebook)):
+        raise TypeError("an entry is incomplete")
+    return found
 
 # %% ../../nbs/tito/exercises_dev.ipynb #5620c933
 def plan_for(project, path, checks: list) -> dict:
@@ -472,7 +480,10 @@ def untouched(exercise, source: Source) -> bool:
 def check_from(project, exercise) -> Check:
     "The check of an exercise; a TitoError if the file that it came from is damaged."
     try:
-        return from_data(exercise.check)
+        check = from_data(exercise.check)
+        if check.name != exercise.name:
+            raise ValueError("it is of another exercise")
+        return check
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise TitoError(f"{FILE} is damaged: the check of {exercise.name} cannot be read "
                         f"({error}). "
@@ -594,7 +605,7 @@ def remember(project, module, results) -> None:
     new = {exercise.name: [said.mark, stamp.get(exercise.name, "")] for exercise, said in results}
     with locked(project):
         marks = kept(marks_file(project)) | {module.folder.name: marks_of(project, module) | new}
-        write_file(marks_file(project), json.dumps(marks, ensure_ascii=False).encode())
+        write_file(marks_file(project), json.dumps(marks).encode())
 
 
 def points(project, module) -> tuple:

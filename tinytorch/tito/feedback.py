@@ -131,7 +131,7 @@ def worth(marked, exercise) -> float:
 def share_of(parts: str) -> float:
     "The share of the parts of an answer that are right: half of `value ✅, slope ❌`."
     right, wrong = parts.count(RIGHT), parts.count(WRONG)
-    return round(right / (right + wrong), 2)
+    return round(right / max(1, right + wrong), 2)
 
 
 def total_points(marked, todo: list) -> str:

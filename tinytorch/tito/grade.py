@@ -627,7 +627,8 @@ def mark_all(course: Course, handed_in: list, state: Path, seed: int, fixed: boo
                                               x.modified,
                                               x.name))])).encode("utf-8", "replace")).hexdigest()
         kept = load_marks(file)
-        if kept is None or kept.stamp != stamp or fixed and kept.seed != seed:
+        if (kept is None or (kept.student, kept.stamp) != (submission.student, stamp)
+            or fixed and kept.seed != seed):
             kept = mark(submission, handed, problems, course)
             kept.stamp, kept.seed, kept.exercises = (stamp, seed,
                                                      [exercise.name for exercise in course.todo])
@@ -665,7 +666,7 @@ def mark_all(course: Course, handed_in: list, state: Path, seed: int, fixed: boo
 def started(state: Path) -> int:
     "The seed of an interrupted run, or a new one."
     try:
-        return int((state / "seed").read_text())
+        return abs(int((state / "seed").read_text(encoding="utf-8")))
     except (OSError, ValueError):
         seed = secrets.randbits(63)
         write_file(state / "seed", str(seed).encode())
@@ -691,12 +692,13 @@ def load_marks(file: Path) -> Mark | None:
         marked = Mark(**data
                       | {"verdicts": {name: Verdict(**verdict)
                                       for name, verdict in data["verdicts"].items()}})
-        texts = (marked.student, marked.marked, marked.problem, marked.stamp, marked.id,
-                 marked.platform)
-        sound = all(isinstance(text, str)
-                    for text in [*texts, *marked.code.values(), *marked.files.values()])
-        return marked if sound and isinstance(marked.exercises,
-                                              list) and type(marked.protected) is bool else None
+        texts = [marked.student, marked.marked, marked.problem, marked.stamp, marked.id,
+                 marked.platform, *marked.code.values(), *marked.files.values(), *marked.exercises]
+        for verdict in marked.verdicts.values():
+            texts += asdict(verdict).values()
+        sound = (all(isinstance(text, str) for text in texts) and type(marked.protected) is bool
+                 and {v.mark for v in marked.verdicts.values()} <= {BLANK, WRONG, RIGHT})
+        return marked if sound else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

@@ -244,7 +244,7 @@ def code_cells(nb):
 # %% ../../nbs/tito/notebooks_dev.ipynb #877c5c40
 def write_file(path, data):
     "Make `data` (bytes) the content of the file `path` in one step."
-    path = Path(path).resolve()
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -141,7 +141,7 @@ def libraries(programs: list) -> list:
     "The shared libraries that these programs load, as the system's loader names them."
     told = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True,
                           errors="replace", timeout=60).stdout
-    return sorted(set(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", told, re.M)))
+    return sorted(set(re.findall(r"(?:=> |^\s+)(/.+) \(0x", told, re.M)))
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #4b805339
 @functools.lru_cache(maxsize=1)

@@ -1,0 +1,159 @@
+"""Files of ours that were cut, edited or replaced: each is told in a sentence or made anew, whatever
+stands in it.
+"""
+import copy
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinytorch.checking import check_of
+from tinytorch.tito import exercises as ex
+from tinytorch.tito.checks import to_data
+from tinytorch.tito.grade import Mark, load_marks, save_marks, started, write_out
+from tinytorch.tito.judge import RIGHT, WRONG, Verdict
+from tinytorch.tito.notebooks import Project, TitoError, new_notebook, write_file
+from tinytorch.tito.sandbox import libraries
+
+ODD = [None, True, -1, 10**400, float("nan"), "", "\ud800", "../../x.ipynb", "\0", [1], [[]], {},
+       {"a": 1}]
+BLANK_CELL = ("#| exports\ndef squared_error(input, target):\n    # YOUR CODE HERE\n"
+              "    raise NotImplementedError()")
+ENTRY = asdict(ex.Exercise("squared_error", "a_dev.ipynb", "00000001", BLANK_CELL, 2, ["Try."],
+                           to_data(check_of("squared_error", np.random.default_rng(0)))))
+
+
+def places(value, at=(), deep=5):
+    "Yield the way to everything in data, of long lists to the first two entries."
+    if at:
+        yield at
+    entries = (value.items() if isinstance(value, dict)
+               else list(enumerate(value))[:2] if isinstance(value, list) else ())
+    for key, entry in entries if deep else ():
+        yield from places(entry, (*at, key), deep - 1)
+
+
+def damaged(data):
+    "Yield the data with one odd value in each place, or without what is there."
+    for way in places(data):
+        for odd in [*ODD, ...]:
+            made = copy.deepcopy(data)
+            folder = made
+            for key in way[:-1]:
+                folder = folder[key]
+            if odd is ...:
+                del folder[way[-1]]
+            else:
+                folder[way[-1]] = odd
+            yield way, odd, made
+
+
+@pytest.fixture
+def edition(tmp_path):
+    "A student's edition with one exercise, answered."
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nlib_name = tinytorch\n")
+    nb = new_notebook("#| default_exp nn.a", BLANK_CELL.replace("raise NotImplementedError()",
+                                                               "return 1, 2"))
+    write_file(tmp_path / "nbs/04_a/a_dev.ipynb", json.dumps(nb).encode())
+    write_file(tmp_path / "nbs/04_a/exercises.json", json.dumps({"exercises": [ENTRY]}).encode())
+    project = Project(tmp_path)
+    return project, project.find("04")
+
+
+def answers(plan, folder, timeout):
+    "Answer every call with nothing, as a function without a return would."
+    return {name: [{"many": False, "result": [None], "changed": []} for _ in calls]
+            for name, calls in json.loads(json.dumps(plan))["calls"].items()}, None, ""
+
+
+def everything(project, module):
+    "Do what reads the exercises of an edition: status, hint, check, reset."
+    ex.points(project, module)
+    ex.next_hint(project, module, "squared_error")
+    every = ex.exercises(project, module)
+    found = ex.check_notebook(project, module.folder / "a_dev.ipynb", every, run=answers)
+    ex.remember(project, module, [(exercise, found[exercise.name]) for exercise in every])
+    ex.reset(project, module, "squared_error")
+
+
+def test_exercises_of_any_kind_are_read_or_told(edition):
+    project, module = edition
+    notebook, told = module.folder / "a_dev.ipynb", 0
+    before = notebook.read_bytes()
+    everything(project, module)
+    for way, odd, data in damaged({"exercises": [ENTRY]}):
+        notebook.write_bytes(before)
+        (module.folder / "exercises.json").write_text(json.dumps(data))
+        try:
+            everything(project, module)
+        except TitoError as error:
+            told += "damaged" in str(error) or "no exercise" in str(error)
+        except Exception as error:
+            raise AssertionError(f"{way}: {odd!r:.50}") from error
+    assert told > 200
+
+
+@pytest.mark.parametrize("text", ['{"\\ud800": 1}', "[" * 10**5, "[]", '{"04_a": 1}', '{"04_a": {"squared_error": {}}}', "\0", '{"04', "9" * 5000])
+@pytest.mark.parametrize("name", ["marks.json", "hints.json"])
+def test_what_tito_keeps_is_made_anew(edition, name, text):
+    project, module = edition
+    (project.root / ".tito").mkdir()
+    (project.root / ".tito" / name).write_text(text)
+    everything(project, module)
+    ex.points(project, module)
+    assert json.loads((project.root / ".tito" / name).read_text())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links")
+def test_a_link_to_itself_is_replaced(edition):
+    project, module = edition
+    (project.root / ".tito").mkdir()
+    for name in "marks.json", "hints.json":
+        (project.root / ".tito" / name).symlink_to(name)
+    everything(project, module)
+    assert not (project.root / ".tito/marks.json").is_symlink()
+
+
+def test_kept_marks_of_any_kind_are_read_or_made_again(tmp_path):
+    todo, file = [ex.Exercise(**ENTRY)], tmp_path / ".state/ann.json"
+    solutions = {"squared_error": BLANK_CELL}
+    whole = Mark("ann", {"squared_error": Verdict(WRONG, "is wrong", parts=f"value {RIGHT}, slope {WRONG}")},
+                 {"squared_error": "x"}, {"a_dev.ipynb": "1"}, exercises=["squared_error"])
+    save_marks(file, whole)
+    assert load_marks(file) == whole
+    again = 0
+    for way, odd, data in damaged(asdict(whole)):
+        file.write_text(json.dumps(data))
+        mark = load_marks(file)
+        again += mark is None
+        if mark is not None:
+            mark.partial = True
+            try:
+                write_out(tmp_path / "out", Folder, todo, [mark], {}, solutions, print)
+            except Exception as error:
+                raise AssertionError(f"{way}: {odd!r:.50}") from error
+    assert again > 100
+
+
+class Folder:
+    folder = Path("04_a")
+
+
+@pytest.mark.parametrize("text", ["-5", "9" * 5000, "\0", "", "1.5"])
+def test_an_odd_seed_is_one_or_another_is_drawn(tmp_path, text):
+    (tmp_path / "seed").write_text(text)
+    assert started(tmp_path) >= 0 and np.random.default_rng([started(tmp_path), 1])
+
+
+@pytest.mark.skipif(not shutil.which("ldd"), reason="needs ldd")
+def test_a_library_in_a_folder_with_spaces_is_shown(tmp_path, monkeypatch):
+    "As the interpreter's own is, of a user whose name has one."
+    (tmp_path / "ldd").write_text("#!/bin/sh\nprintf '\\tliba.so => /opt/Ann Lee/liba.so (0x0001)\\n"
+                                  "\\t/lib64/ld.so (0x0002)\\n\\tlinux-vdso.so.1 (0x0003)\\n'\n")
+    (tmp_path / "ldd").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert libraries(["/bin/true"]) == ["/opt/Ann Lee/liba.so", "/lib64/ld.so"]
