@@ -235,3 +235,20 @@ def test_weights_of_classes_are_added_in_float64():
     weight, count = np.array([0.1], np.float32), 100_003
     _, total = class_weights(np.zeros(count, int), weight, np.zeros(count, bool))
     assert total == pytest.approx(count * float(weight[0]), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_zero_where_is_numpys_where_to_the_bit(dtype):
+    numbers = np.array([[1, -1, 0.5], [np.inf, -np.inf, np.nan], [-0.0, 0.0, 1e-7]], dtype)
+    for array in (numbers, numbers.T, np.asfortranarray(numbers), numbers[::2, ::-1], numbers[0, 0]):
+        for condition in (array > 0, array != array, np.bool_(True), np.bool_(False),
+                          np.atleast_1d(array[..., 0] == 1)[:, None] if array.ndim else True):
+            found = numpy_runner.zero_where(condition, array)
+            expected = np.where(condition, 0, array)
+            assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+            assert found.tobytes() == expected.tobytes()
+
+
+def test_zero_where_takes_what_it_has_no_bits_of():
+    assert numpy_runner.zero_where(np.array([True, False]), np.array([3, 4])).tolist() == [0, 4]
+    assert numpy_runner.zero_where(False, 2.5) == 2.5

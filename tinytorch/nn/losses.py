@@ -12,6 +12,7 @@ __all__ = ['squared_error', 'MSELoss', 'absolute_error', 'L1Loss', 'huber', 'Hub
 # %% ../../nbs/04_losses/losses_dev.ipynb #3d9284bd
 import numpy as np
 
+from ..core.numpy_runner import zero_where
 from .arguments import (CLASS_INDEX, CLASS_PROBABILITIES, LOG_PROBABILITY, PROBABILITY,
                                     REAL, TARGET_PROBABILITY, check_number, option_array)
 from .criterion import ClassLoss, Loss, differentiable
@@ -211,7 +212,7 @@ class BCELoss(Loss):
 # %% ../../nbs/04_losses/losses_dev.ipynb #4c2ae282
 def times(probability, value):
     "`probability * value`, and 0 where the probability is 0 even if the value is infinite."
-    return np.where(probability == 0, 0, probability * value)
+    return zero_where(probability == 0, probability * value)
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #45a99a08
 def binary_cross_entropy_with_logits(logits, target, pos_weight=1.0):
