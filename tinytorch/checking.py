@@ -903,9 +903,11 @@ def formula_calls(loss_class, rng) -> list:
 def solution_of(name: str):
     "Return the package's own function of this name, None if it has none."
     import tinytorch.amp
+    import tinytorch.hosts.elsewhere
     import tinytorch.nn
     tinytorch.nn.__all__                       # loads the modules
-    modules = [tinytorch.amp, *(x for x in vars(tinytorch.nn).values() if hasattr(x, "__all__"))]
+    modules = [tinytorch.amp, tinytorch.hosts.elsewhere,
+               *(x for x in vars(tinytorch.nn).values() if hasattr(x, "__all__"))]
     return next((getattr(module, name) for module in modules if name in module.__all__), None)
 
 # %% ../nbs/machinery/checking_dev.ipynb #a893e377
