@@ -46,7 +46,7 @@ class Notebook(pytest.Item):
             problem = run_notebook(find_project(NOTEBOOKS), self.path,
                                    slow=self.config.getoption("slow")).problem
         except TitoError as error:
-            problem = Problem(str(error))
+            problem = Failure(str(error))
         if problem:
             raise NotebookFailed(problem)
 
@@ -67,4 +67,4 @@ class Notebook(pytest.Item):
 
 
 class NotebookFailed(Exception):
-    "A cell of a notebook failed; its argument is the `Problem`."
+    "A cell of a notebook failed; its argument is the `Failure`."

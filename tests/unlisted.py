@@ -5,6 +5,7 @@ says to them.
 tuned on.
 """
 import collections
+import inspect
 import re
 import sys
 from functools import cache
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinytorch.checking import check_of
+from tinytorch.checking import check_of, solution_of
 from tinytorch.tito.exercises import REGION, find_exercises, solution
 from tinytorch.tito import judge
 from tinytorch.tito.judge import RIGHT, from_data, to_data
@@ -26,17 +27,10 @@ LESSON = PROJECT.find("04")
 @cache
 def solutions() -> dict:
     "The cell of each exercise with its solution, and the names that its module has."
-    import tinytorch.amp
-    import tinytorch.nn
-    tinytorch.nn.__all__
-    modules = [tinytorch.amp,
-               *[module for module in vars(tinytorch.nn).values() if hasattr(module, "__all__")]]
-    found = {}
-    for path in LESSON.notebooks:
-        for exercise in find_exercises(PROJECT, path):
-            module = next(module for module in modules if exercise.name in module.__all__)
-            found[exercise.name] = solution(PROJECT, LESSON, exercise.name), vars(module)
-    return found
+    names = [exercise.name for path in LESSON.notebooks
+             for exercise in find_exercises(PROJECT, path)]
+    return {name: (solution(PROJECT, LESSON, name), vars(inspect.getmodule(solution_of(name))))
+            for name in names}
 
 
 def function(name: str, text: str):

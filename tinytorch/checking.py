@@ -894,10 +894,12 @@ def formula_calls(loss_class, rng) -> list:
 def solution_of(name: str):
     "Return the package's own function of this name, None if it has none."
     import tinytorch.amp
+    import tinytorch.hosts.elsewhere
     import tinytorch.nn
     import tinytorch.scale.merging
     tinytorch.nn.__all__                       # loads the modules
-    modules = [tinytorch.amp, tinytorch.scale.merging, *(x for x in vars(tinytorch.nn).values() if hasattr(x, "__all__"))]
+    modules = [tinytorch.amp, tinytorch.hosts.elsewhere, tinytorch.scale.merging,
+               *(x for x in vars(tinytorch.nn).values() if hasattr(x, "__all__"))]
     return next((getattr(module, name) for module in modules if name in module.__all__), None)
 
 # %% ../nbs/machinery/checking_dev.ipynb #a893e377

@@ -12,7 +12,8 @@ __all__ = ['inf', 'MISTAKES_BY_NAME', 'FIXED', 'LARGE_SCORES', 'ZEROS', 'MASKED'
            'fill', 'chunk', 'added', 'place_values', 'interleaved', 'transcripts', 'extended_labels_calls', 'skips',
            'may_skip_calls', 'sums', 'class_scores', 'ways', 'state_scores', 'softmax_share', 'found_cluster',
            'locate_calls', 'tau_of', 'threshold_calls', 'ranked', 'rank', 'terms', 'terms_used', 'variances', 'task',
-           'pairs', 'in_order', 'always', 'totals', 'row_pieces', 'no_samples', 'with_nan', 'calls_of']
+           'pairs', 'in_order', 'always', 'totals', 'row_pieces', 'no_samples', 'with_nan', 'calls_of', 'leaves',
+           'errors_of']
 
 # %% ../nbs/tito/mistakes_dev.ipynb #1aec3cc6
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .amp import next_scale
+from .hosts.elsewhere import leaf_value, pseudo_huber_curvature
 from .nn.adaptive_softmax import locate
 from .nn.classification_losses import generalized_cross_entropy, threshold
 from .nn.combined_losses import uncertainty, weighted_sum
@@ -2871,3 +2873,111 @@ def calls_of(name: str, drawn: list, formula: bool) -> list:
     batch = max(plain[:12],
                 key=lambda call: len(next(iter(call[0].values())))) if formula and plain else None
     return [*calls, no_samples(batch), with_nan(batch)] if batch else calls
+
+# %% ../nbs/tito/mistakes_dev.ipynb #864d6154
+def leaves(rng) -> list:
+    "Slopes and curvatures of leaves of several sizes, also with no ridge."
+    calls = []
+    for size, ridge in (1, 1.0), (2, 0.0), (5, 1.0), (8, 3.5), (3, 0.1):
+        calls.append(({"gradient": rng.normal(0, 3, size), "curvature": rng.uniform(0.1, 4, size)},
+                      {"ridge": ridge}))
+    calls.append(({"gradient": np.array([2.0**24, 1, 1], np.float32),
+                   "curvature": np.array([1, 1, 1], np.float32)}, {"ridge": 0.0}))
+    return calls
+
+
+exercise(leaf_value)(leaves)
+always("leaf_value", gradient=[2.0, 4.0], curvature=[2.0, 1.0])
+always("leaf_value", {"ridge": 0.0}, gradient=[3.0], curvature=[2.0])
+
+
+@mistake(leaf_value, "the sign is exchanged: the step goes uphill.",
+         "Where the losses grow with the score, the score must go down.")
+def _(gradient, curvature, ridge=1.0):
+    return float(np.sum(gradient, dtype=float) / (np.sum(curvature, dtype=float) + ridge))
+
+
+@mistake(leaf_value, "the ridge is left out.", "Add it to the sum of the curvatures.")
+def _(gradient, curvature, ridge=1.0):
+    return float(-np.sum(gradient, dtype=float) / np.sum(curvature, dtype=float))
+
+# %% ../nbs/tito/mistakes_dev.ipynb #a5ec3669
+@mistake(leaf_value, "it divides means, so the ridge counts once a sample.",
+         "Add the slopes and the curvatures; the ridge counts once a leaf.")
+def _(gradient, curvature, ridge=1.0):
+    return float(-np.mean(gradient, dtype=float) / (np.mean(curvature, dtype=float) + ridge))
+
+
+@mistake(leaf_value, "it is the mean of the samples' own steps.",
+         "Add the slopes and the curvatures first, then divide once.")
+def _(gradient, curvature, ridge=1.0):
+    return float(-np.mean(np.asarray(gradient, float) / (curvature + ridge)))
+
+
+@mistake(leaf_value, "the curvature is not used: each sample counts as 1.",
+         "Divide by the sum of the curvatures and the ridge.")
+def _(gradient, curvature, ridge=1.0):
+    return float(-np.sum(gradient, dtype=float) / (len(gradient) + ridge))
+
+
+@mistake(leaf_value, "the ridge is added to the slopes.", "It belongs to the curvatures.")
+def _(gradient, curvature, ridge=1.0):
+    return float(-(np.sum(gradient, dtype=float) + ridge) / np.sum(curvature, dtype=float))
+
+# %% ../nbs/tito/mistakes_dev.ipynb #a3f85673
+def errors_of(rng) -> list:
+    "Predictions and targets, near and far, with several deltas."
+    calls = []
+    for shape, scale, delta in ((3,), 1, 1.0), ((2, 3), 5, 0.5), ((4,), 5, 3.0), ((2,), 1e4, 1.0):
+        input, target = rng.normal(0, scale, (2, *shape))
+        calls.append(({"input": input, "target": target}, {"delta": delta}))
+    return both(*calls)
+
+
+exercise(pseudo_huber_curvature)(errors_of)
+always("pseudo_huber_curvature", input=[0.0, 1.0, -1.0], target=[0.0, 0.0, 0.0])
+always("pseudo_huber_curvature", {"delta": 3.0}, input=[3.0, 7.0], target=[0.0, 1.0])
+
+
+@mistake(pseudo_huber_curvature, "it is Huber's curvature: 1 near the target, 0 beyond.",
+         "Pseudo-Huber bends everywhere. Differentiate its slope.")
+def _(input, target, delta=1.0):
+    return np.where(np.abs(input - target) <= delta, 1.0, 0.0)
+
+# %% ../nbs/tito/mistakes_dev.ipynb #1eba91c0
+@mistake(pseudo_huber_curvature, "it is the slope.", "Differentiate it once more.")
+def _(input, target, delta=1.0):
+    error = input - target
+    return error / np.sqrt(1 + (error / delta) ** 2)
+
+
+@mistake(pseudo_huber_curvature, "the root stands there once, not three times.",
+         "The root depends on the error as well, which takes away two more: the power is -3/2.")
+def _(input, target, delta=1.0):
+    return (1 + ((input - target) / delta) ** 2) ** -0.5
+
+
+@mistake(pseudo_huber_curvature, "the power is -3, but the root is a power of 1/2 already.",
+         "Three roots are the power 3/2.")
+def _(input, target, delta=1.0):
+    return (1 + ((input - target) / delta) ** 2) ** -3.0
+
+# %% ../nbs/tito/mistakes_dev.ipynb #98dd2ff4
+@mistake(pseudo_huber_curvature, "the error is not divided by delta.")
+def _(input, target, delta=1.0):
+    return (1 + (input - target) ** 2) ** -1.5
+
+
+@mistake(pseudo_huber_curvature, "the error is multiplied by delta.", "Divide it.")
+def _(input, target, delta=1.0):
+    return (1 + ((input - target) * delta) ** 2) ** -1.5
+
+
+@mistake(pseudo_huber_curvature, "delta**2 is left over: it cancels against the inner derivatives.")
+def _(input, target, delta=1.0):
+    return delta**2 * (1 + ((input - target) / delta) ** 2) ** -1.5
+
+
+@mistake(pseudo_huber_curvature, "the error is not squared, so half of the numbers are no roots.")
+def _(input, target, delta=1.0):
+    return (1 + (input - target) / delta) ** -1.5

@@ -2,7 +2,7 @@
 from importlib import import_module
 from importlib.util import find_spec
 
-_FUNCTIONS = {"to_torch": "torch_host", "to_jax": "jax_host",
+_FUNCTIONS = {"to_torch": "torch_host", "to_jax": "jax_host", "to_keras": "keras_host",
               "objective": "boosting", "metric": "boosting", "scorer": "sklearn_host",
               "value_and_grad": "optimise"}
 

@@ -359,8 +359,8 @@ LANDMARKS = {'<nav class="navbar': "Site", '<nav class="quarto-secondary-nav': "
 
 
 def runs(notebook: Path) -> bool:
-    "Whether the cells of a notebook run in a page; Numba, which some import, does not."
-    return not re.search(r'"(?:from|import) numba\b', notebook.read_text(encoding="utf-8"))
+    "Return whether the cells of a notebook run in a page; Numba, XGBoost and JAX do not."
+    return not re.search(r'"(?:from|import) (?:numba|xgboost|jax)\b', notebook.read_text(encoding="utf-8"))
 
 
 def finish_page(page: str, place: str, site: Path, root: Path, settings, vega: list, cache: Path,
