@@ -91,7 +91,7 @@ def huber(input, target, *, delta):
     """
     ### BEGIN SOLUTION
     error = input - target
-    clipped = np.minimum(np.maximum(error, -delta), delta)
+    clipped = np.clip(error, -delta, delta)
     return clipped * (error - 0.5 * clipped), clipped
     ### END SOLUTION
 
@@ -131,7 +131,7 @@ def smooth_l1(input, target, *, beta):
     """
     ### BEGIN SOLUTION
     error = input - target
-    clipped = np.minimum(np.maximum(error, -beta), beta)
+    clipped = np.clip(error, -beta, beta)
     slope = clipped / beta if beta > 0 else np.sign(error)
     return slope * (error - 0.5 * clipped), slope
     ### END SOLUTION
