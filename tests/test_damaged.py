@@ -159,7 +159,7 @@ def test_a_library_in_a_folder_with_spaces_is_shown(tmp_path, monkeypatch):
                                   "\\t/lib64/ld.so (0x0002)\\n\\tlinux-vdso.so.1 (0x0003)\\n'\n")
     (tmp_path / "ldd").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert libraries(["/bin/true"]) == ["/opt/Ann Lee/liba.so", "/lib64/ld.so"]
+    assert libraries(["/bin/true"]) == ["/lib64/ld.so", "/opt/Ann Lee/liba.so"]
 
 
 def tito(line, folder):
