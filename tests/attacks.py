@@ -134,8 +134,8 @@ def reads_the_environment(plan): return os.environ["TINYTORCH_PLANTED"]
 def reads_the_first_environment(plan): return b"TINYTORCH_PLANTED" in open(
     "/proc/self/environ", "rb").read()
 @attack
-def sees_other_processes(plan): return len([name for name in os.listdir("/proc")
-                                            if name.isdigit()]) > 1
+def sees_other_processes(plan): return {name for name in os.listdir("/proc") if name.isdigit()} - {
+    "1", str(os.getpid())}
 @attack
 def reads_the_parents_command(plan): return open(f"/proc/{plan['pid']}/cmdline", "rb").read()
 @attack
@@ -161,6 +161,8 @@ def takes_a_handle(plan): return call("pidfd_open", plan["pid"], 0) >= 0
 def forks(plan): return child(lambda: True)
 @attack
 def leaves_the_session(plan): return child(lambda: os.setsid() or True)
+@attack
+def outlives_its_parent(plan): return LIBC.prctl(1, 0, 0, 0, 0) == 0
 @attack
 def spawns(plan): return os.waitpid(
     os.posix_spawn(sys.executable, [sys.executable, "-c", ""], os.environ), 0)[1] == 0

@@ -29,7 +29,7 @@ OTHER = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast
 JUDGED = ["core/", "nn/", "checking", *[f"tito/{name}" for name in (
     "answers", "copies", "exercises", "explain", "feedback", "grade", "judge", "mutants",
     "notebooks", "release", "sandbox", "worker")]]
-# a fault in these must not find loops made without it
+# a fault in these must not find loops made without it, nor leave its own
 COMPILER = {"writer", "loops", "fastmath", "trace"}
 
 
@@ -257,14 +257,15 @@ class Planted:
     @contextlib.contextmanager
     def fault(self, fault):
         place = self.folder / fault.path.relative_to(ROOT)
-        before = place.read_bytes()
+        before, loops = place.read_bytes(), self.cache
+        self.cache = loops.with_name("others") if fault.path.stem in COMPILER else loops
         place.write_text(fault.source, encoding="utf-8")
         try:
             yield
         finally:
             place.write_bytes(before)
-            if fault.path.stem in COMPILER:
-                shutil.rmtree(self.cache, ignore_errors=True)
+            shutil.rmtree(loops.with_name("others"), ignore_errors=True)
+            self.cache = loops
 
     def met(self, fault, seconds: float) -> str:
         "Return what became of a fault."

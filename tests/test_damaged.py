@@ -5,6 +5,8 @@ import copy
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,9 +18,10 @@ from tinytorch.tito import exercises as ex
 from tinytorch.tito.checks import to_data
 from tinytorch.tito.grade import Mark, load_marks, save_marks, started, write_out
 from tinytorch.tito.judge import RIGHT, WRONG, Verdict
-from tinytorch.tito.notebooks import Project, TitoError, new_notebook, write_file
+from tinytorch.tito.notebooks import Project, TitoError, locked, new_notebook, write_file
 from tinytorch.tito.sandbox import libraries
 
+ROOT = Path(__file__).resolve().parents[1]
 ODD = [None, True, -1, 10**400, float("nan"), "", "\ud800", "../../x.ipynb", "\0", [1], [[]], {},
        {"a": 1}]
 BLANK_CELL = ("#| exports\ndef squared_error(input, target):\n    # YOUR CODE HERE\n"
@@ -156,4 +159,53 @@ def test_a_library_in_a_folder_with_spaces_is_shown(tmp_path, monkeypatch):
                                   "\\t/lib64/ld.so (0x0002)\\n\\tlinux-vdso.so.1 (0x0003)\\n'\n")
     (tmp_path / "ldd").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert libraries(["/bin/true"]) == ["/opt/Ann Lee/liba.so", "/lib64/ld.so"]
+    assert libraries(["/bin/true"]) == ["/lib64/ld.so", "/opt/Ann Lee/liba.so"]
+
+
+def tito(line, folder):
+    "Run `tito` in a line of a shell; return its exit status and what it said."
+    done = subprocess.run(["sh", "-c", f'"$0" -m tinytorch.tito.cli {line}', sys.executable],
+                          cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300,
+                          stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8")
+    return done.returncode, done.stdout + done.stderr
+
+
+shell = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+
+
+@shell
+@pytest.mark.parametrize("line, status, words", [
+    ("hint 04 squared_error >&-", 0, ""), ("hint 04 squared_error <&- >&- 2>&-", 0, ""),
+    ("hint 04 squared_error > /dev/full", 1, "tito: No space left on device")])
+def test_a_stream_that_takes_nothing(edition, line, status, words):
+    project, _ = edition
+    assert tito(line, project.root) == (status, words + "\n" * bool(words))
+
+
+@shell
+def test_a_folder_that_was_deleted(tmp_path):
+    (tmp_path / "gone").mkdir()
+    line = '--help > /dev/null; cd gone && rmdir ../gone && "$0" -m tinytorch.tito.cli status'
+    status, said = tito(line, tmp_path)
+    assert status == 2 and said.startswith("tito: The current folder was deleted")
+
+
+@shell
+def test_a_lock_that_is_no_file(edition):
+    project, _ = edition
+    (project.root / ".tito").mkdir()
+    os.mkfifo(project.root / ".tito/lock")
+    with pytest.raises(TitoError, match="lock cannot be written: .*seek"):
+        with locked(project):
+            pass
+
+
+@shell
+def test_a_folder_of_any_name(edition, tmp_path):
+    "With spaces, a new line, other letters, and what a shell would run."
+    project, _ = edition
+    home = tmp_path / "my course\n☃ $(touch planted) 'x'"
+    shutil.copytree(project.root, home, ignore=shutil.ignore_patterns(home.name))
+    line = "test 04 squared_error; test ! -e planted && test -e .tito/marks.json"
+    status, said = tito(line, home)
+    assert status == 0 and "squared_error" in said and "Traceback" not in said

@@ -166,6 +166,30 @@ def test_everything_is_unshared(tmp_path):
     assert len(inside) == 5 and not set(inside) & set(outside)
 
 
+STARTS = """import subprocess, sys; sys.path.insert(0, sys.argv[1])
+from tinytorch.tito import sandbox
+process = subprocess.Popen(sandbox.sandboxed(sys.argv[2], ["stay.py"]), env=sandbox.ENVIRONMENT,
+                           start_new_session=True, stdout=subprocess.PIPE)
+print(process.stdout.readline(), process.pid, flush=True)
+process.wait()"""
+
+
+@safe
+def test_a_killed_run_leaves_no_submission_behind(tmp_path):
+    "Nothing of ours can end it then; it may have asked to outlive its parent."
+    (tmp_path / "stay.py").write_text("import ctypes, time\nctypes.CDLL(None).prctl(1, 0, 0, 0, 0)\n"
+                                      "print('here', flush=True)\ntime.sleep(600)")
+    readable(tmp_path)
+    run = subprocess.Popen([sys.executable, "-c", STARTS, str(ROOT), str(tmp_path)],
+                           stdout=subprocess.PIPE, text=True)
+    assert "here" in run.stdout.readline()
+    inside = descendants(run.pid)
+    assert len(inside) > 1
+    run.kill()
+    run.wait()
+    wait_for_the_end(inside)
+
+
 @safe
 def test_what_never_ends_is_gone_afterwards(tmp_path, monkeypatch):
     "Also where root starts the sandbox, and its process belongs to another user."
@@ -195,14 +219,14 @@ def test_every_call_of_the_filter_is_refused():
                     int.from_bytes(steps[i + 4:i + 8], sys.byteorder))
                    for i in range(0, len(steps), 8)]
 
-        def run(number, processor=architecture):
+        def run(number, processor=architecture, first=0):
             place, value = 0, 0
             while True:
                 code, yes, no, operand = program[place]
                 if code == 0x06:
                     return operand == 0x7FFF0000
                 if code == 0x20:
-                    value = {0: number, 4: processor}[operand]
+                    value = {0: number, 4: processor, 16: first}[operand]
                 else:
                     place += yes if (value == operand if code == 0x15 else value >= operand) else no
                 place += 1
@@ -210,6 +234,7 @@ def test_every_call_of_the_filter_is_refused():
         refused = {pair[machine == "aarch64"] for pair in sandbox.CALLS.values()} - {None}
         assert {number for number in range(600) if not run(number)} == refused
         assert not run(0, 0x40000003) and not run(1 << 30)
+        assert [run(sandbox.PRCTL[machine], first=option) for option in (0, 1, 2)] == [True, False, True]
 
 
 # Marks under attack

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import stat
+import tracemalloc
 import warnings
 import zipfile
 
@@ -21,7 +22,8 @@ import pytest
 from tinytorch.tito.answers import read_answer
 from tinytorch.tito.exercises import judge
 from tinytorch.tito.feedback import harmless, name_of
-from tinytorch.tito.grade import fresh_check, grade, lesson_of, make_package, printable
+from tinytorch.tito.grade import (fresh_check, gather, grade, lesson_of, make_package, printable,
+                                  read_zip, submissions)
 from test_grade import LESSON, MODULE, PROJECT, REASON, ROOT, hand_in, right, safe
 
 SEND = ("import json, os\n    def send(event):\n        for fd in range(3, 40):\n            try: "
@@ -180,10 +182,10 @@ NOTEBOOKS = {      # name: content; each is marked in full, or has a plain reaso
     "<script>alert(1)<.script>": b"{}", "{{ 7*7 }}": b"{}", "a\u202egnp": b"{}", "a\u0301": b"{}", "\u00e1": b"{}", "CON": b"{}", "x" * 200: b"{}"}
 
 
-def packed(*members) -> bytes:
+def packed(*members, method=zipfile.ZIP_DEFLATED) -> bytes:
     "A zip file of (name, content)."
     data = io.BytesIO()
-    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive, warnings.catch_warnings():
+    with zipfile.ZipFile(data, "w", method) as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, content in members:
             archive.writestr(name, content)
@@ -289,6 +291,33 @@ ZIPS = {      # name: (content, words of the reason; None: marked)
     "no zip": (b"PK" * 1000, "cannot be read"),
     "a name that is a formula": (packed(("=cmd|' !A0.ipynb", "{}")), "no valid notebook"),
     "a name that is code": (packed(("<img src=x onerror=alert(1)>.ipynb", "{}")), "no valid notebook")}
+
+
+ZEROS = b"0" * 2**26          # a few thousand bytes when packed
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit on memory")
+@pytest.mark.parametrize("method, words", [("ZIP_LZMA", "rare method"), ("ZIP_BZIP2", "rare method"), ("ZIP_DEFLATED", "too large")])
+def test_a_bomb_takes_no_memory(tmp_path, method, words):
+    "Python's zipfile unpacks LZMA and bzip2 without the bound that it keeps for others."
+    data = packed(("a.ipynb", ZEROS), ("b.ipynb", WHOLE), method=getattr(zipfile, method))
+    (tmp_path / "a.zip").write_bytes(data)
+    tracemalloc.start()
+    try:
+        problems = []
+        read_zip(tmp_path / "a.zip", problems)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert words in problems[0] and len(data) < 10**6 and most < 2 * 2**25
+
+
+def test_a_folder_a_hundred_deep_is_searched(tmp_path):
+    deep = tmp_path.joinpath("ann", *["f"] * 100)
+    deep.mkdir(parents=True)
+    (deep / "a.ipynb").write_text(WHOLE, encoding="utf-8")
+    problems, [ann] = [], submissions(tmp_path)
+    assert [notebook.name for notebook in gather(ann, problems)] == ["a.ipynb"] and not problems
 
 
 @safe

@@ -92,6 +92,16 @@ def test_gamma_0_is_cross_entropy(options):
                 "the slope of BinaryFocalLoss(gamma=0)", rtol=1e-12)
 
 
+@pytest.mark.parametrize("loss_class", REGIONS)
+def test_pixels_of_100_below_0_are_skipped_unless_told_otherwise(loss_class):
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(3, 5)), rng.integers(0, 2, (3, 5)).astype(float)
+    t[:, 2] = -100
+    others = np.delete(x, 2, axis=1), np.delete(t, 2, axis=1)
+    check_close(each(loss_class)(x, t), each(loss_class)(*others), "without them", rtol=1e-12)
+    assert (slope(each(loss_class), x, t)[:, 2] == 0).all()
+
+
 def test_focus_is_taken_before_weights():
     """`p_t` from the weighted cross-entropy is the bug of many copies: the loss would not be
     linear in the weight.

@@ -11,11 +11,12 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 
-from tinytorch.tito.notebooks import new_notebook
+from tinytorch.tito.notebooks import check_syntax, new_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = """[DEFAULT]
@@ -246,6 +247,12 @@ def test_no_valid_notebook(project, case):
         fails(tito(project, *command), 1, text)
     assert hashes(project) == before
     if case == "cut off": assert text in tito(project, "status").stdout
+
+
+def test_a_warning_of_pythons_stops_no_export():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_syntax("x = '\\d'", "cell [1]")
 
 
 def test_two_notebooks_for_one_file(project):

@@ -42,6 +42,8 @@ except ModuleNotFoundError as error:
     sys.exit(missing(error))
 
 # %% ../../nbs/tito/cli_dev.ipynb #9a0fc1ce
+for name in ("stdout", "stderr"):                  # it is None where a program has closed it
+    if getattr(sys, name) is None: setattr(sys, name, open(os.devnull, "w"))
 width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -880,7 +882,8 @@ def main():
         if hasattr(signal, name): signal.signal(getattr(signal, name), on_signal)
     try: app(prog_name="tito")
     except TitoError as error: fail(str(error), error.code)
-    except OSError as error: fail(f"{error.filename}: {error.strerror}", 1)
+    except OSError as error:
+        fail(": ".join(map(str, filter(None, [error.filename, error.strerror or error]))), 1)
     except RecursionError: fail("something in a file is nested too deep to be read", 1)
     except ModuleNotFoundError as error:
         ours = (error.name or "").startswith("tinytorch.")

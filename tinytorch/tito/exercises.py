@@ -269,7 +269,7 @@ def run_plan(plan: dict, folder, timeout: float, command=None,
 ENDING = threading.Event()         # set while everything is to end
 
 
-def collect(plan: dict, folder, timeout: float = 20.0, run=run_plan) -> tuple:
+def collect(plan: dict, folder, timeout: float, run=run_plan) -> tuple:
     "The answers by exercise, and for those without answers why."
     found, lost, todo = {}, {}, dict(plan["calls"])
     while todo and not ENDING.is_set():

@@ -159,6 +159,10 @@ def read_zip(path: Path, problems: list) -> list:
             if stat.S_ISLNK(info.external_attr >> 16):
                 problems.append(f"{parts[-1]} in {path.name} is a link, and links are not followed")
                 continue
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                problems.append(f"{parts[-1]} in {path.name} is compressed by a rare method. Pack "
+                                "it as a plain zip file")     # others are unpacked without a bound
+                continue
             left = SIZE - sum(len(notebook.data) for notebook in found)
             with archive.open(info) as opened:
                 data = opened.read(left + 1)

@@ -135,7 +135,10 @@ def find_project(start=None):
     """The project around the folder `start` (default: the current one), or else the one that
     `tito` belongs to.
     """
-    start = Path(start or Path.cwd()).resolve()
+    try: start = Path(start or Path.cwd()).resolve()
+    except FileNotFoundError:
+        raise TitoError("The current folder was deleted: change to the project's folder and try "
+                        "again.", 2) from None
     for folder in (start, *start.parents, Path(worker.__file__).resolve().parents[2]):
         if (folder / "settings.ini").is_file() and read_settings(
             folder / "settings.ini"): return Project(folder)
@@ -259,7 +262,7 @@ def write_file(path, data):
         os.replace(temporary, path)
     except OSError as error:
         raise TitoError(f"{path} could not be written, and is as it was: "
-                        f"{error.strerror}.") from None
+                        f"{error.strerror or error}.") from None
     finally:
         with contextlib.suppress(OSError): temporary.unlink()
 
@@ -272,7 +275,7 @@ def locked(project):
         path.parent.mkdir(exist_ok=True)
         file = open(path, "a+b")
     except OSError as error: raise TitoError(f"{project.show(path)} cannot be written: "
-                                             f"{error.strerror}.") from None
+                                             f"{error.strerror or error}.") from None
     with file:
         if os.name == "posix":
             import fcntl

@@ -278,7 +278,7 @@ def copy_module(project, module, lessons: list, tree: Path, chosen) -> list:
     exercises.
     """
     folder = tree / module.folder.relative_to(project.root)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     for file in module.folder.iterdir():
         if file.suffix in (".json", ".txt", ".csv") and file.name != FILE:
             shutil.copy(file, folder / file.name)
