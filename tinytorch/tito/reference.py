@@ -35,7 +35,7 @@ from ..checking import domains, draw_options, examples
 from ..core.tensor import Tensor
 from ..core.trace import CLASSES, ROWS, Untraceable, record
 from ..nn import functional
-from ..nn.arguments import CLASS_INDEX, GROUP
+from ..nn.arguments import CLASS_INDEX, GROUP, REAL
 from ..nn.criterion import LOSSES
 from ..plotting import in_words
 from .pages import SiteError
@@ -481,7 +481,11 @@ def option_examples(loss_class) -> list:
 def course(loss_class) -> tuple:
     "Numbers for the first place of the first argument, the loss and the slope there, and the rest."
     loss, given = sample(loss_class, "sum")
-    if loss.formula and not loss.rows: given = [x.reshape(-1)[:1].round(1) for x in given]
+    if loss.formula and not loss.rows:
+        # where any number will do it is 0; there is no percentage of 0
+        given = [np.full(1, float(loss_class is nn.MAPELoss)) if domain is REAL
+                 else x.reshape(-1)[:1].round(1)
+                 for x, domain in zip(given, loss_class.domain.values())]
     domain, x = domains(loss)[0][0], given[0].astype(float)
     at = np.linspace(max(domain.low + 0.02, -4), min(domain.high - 0.02, 4), 81)
     values, slopes = [], []
