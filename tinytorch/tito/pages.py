@@ -371,7 +371,7 @@ def finish(page: str, place: str, site: Path, root: Path, settings, vega: list, 
     for start, name in NAMES.items():
         page = page.replace(start, start.replace("<nav", f'<nav aria-label="{name}"'), 1)
     head = []
-    if (root / "nbs" / source).is_file():
+    if (root / "nbs" / source).is_file() and place != "index.html":
         page = TITLE.sub(lambda title: title[0] + launch(source, up, settings), page, count=1)
         if LESSON.match(source) and settings.get("pyodide") and runs(root / "nbs" / source):
             head.append(f'<meta name="pyodide" content="{html.escape(settings["pyodide"])}" '
