@@ -16,7 +16,7 @@
   addEventListener("load", scrollable);
   addEventListener("resize", scrollable);
 
-  // Charts: the specification is in the page; Vega, loaded once the rest is there, draws it and moves the sliders.
+  // Charts: the specification is in the page; Vega, which is loaded last, draws it and moves the sliders.
   const load = (file) => new Promise((resolve, reject) => document.head.append(Object.assign(
     document.createElement("script"), {src: up + file, async: false, onload: resolve, onerror: reject})));
   let drawer;
@@ -25,7 +25,7 @@
     try { await drawer; } catch { place.remove(); return; }
     place.view = (await window.vegaEmbed(place, {...JSON.parse(spec), width: "container"}, {actions: false, renderer: "svg"})).view;
   };
-  addEventListener("load", () => {
+  addEventListener("DOMContentLoaded", () => {
     for (const place of document.querySelectorAll(".chart")) draw(place, place.querySelector("script").textContent);
   });
 

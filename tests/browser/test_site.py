@@ -179,6 +179,21 @@ def test_the_lesson_is_not_too_long(watch):
     assert screens(page) > 45, "nothing was folded"
 
 
+def test_little_is_loaded_before_cells_run(watch, site):
+    """At 1.6 Mbit/s a second loads 200 kB: the text, its styles and the cells are there in under 2.
+
+    Vega, fonts and pictures come later. `python tests/browser/measure.py` takes the time.
+    """
+    page = watch().open(LESSON)
+    sizes = page.evaluate("""performance.getEntriesByType('navigation').concat(
+        performance.getEntriesByType('resource')).map((entry) => [entry.name, entry.encodedBodySize])""")
+    early = {name: size for name, size in sizes
+             if not re.search(r"/vega/|\.(woff2|webp|svg)\b", name)}
+    assert 100_000 < sum(early.values()) < 300_000, early
+    assert sum(size for name, size in sizes if "/vega/" in name) > 200_000
+    assert not re.findall(r"<script[^>]*/vega/", (site / LESSON).read_text(encoding="utf-8"))
+
+
 # ---- the moving parts
 
 def test_search_finds(watch):
@@ -207,7 +222,7 @@ def choose(page, chart, name, value):
 
 
 @pytest.mark.parametrize("place, words", [
-    ("chooser", "rows of numbers"), ("functional", "cross_entropy"), ("differences", "reduction")])
+    ("chooser", "quantile"), ("functional", "cross_entropy"), ("differences", "reduction")])
 def test_filter_boxes(watch, place, words):
     "Rows that lack a word of the box go, and what has no row left; they come back."
     page = watch().open(f"04_losses/{place}_dev.html")
@@ -298,7 +313,7 @@ def test_lines_follow_the_outlier(watch):
     page.wait_for_timeout(200)
     moved = lines_of(page, chart)
     change = [abs(moved[name] - start[name]) for name in start]
-    assert slider.input_value() == "10" and change[0] > 5 * change[2] / 2 > 0 and change[1] < 0.02
+    assert slider.input_value() == "10" and change[0] > 3 * change[2] > 0 and change[0] > 5 * change[1]
     point = page.locator(".chart").nth(chart).locator("path[fill='#b3261e'][opacity='1']")
     box = point.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
