@@ -47,7 +47,7 @@ MODULES = ("core.tensor", "nn.activations", "nn.layers", "nn.losses", "nn.regres
            "nn.sequence_losses", "nn.combined_losses", "nn.linear_cross_entropy",
            "nn.adaptive_softmax", "nn.functional", "core.engine", "amp", "plotting", "interactive")
 LISTED = {"core.tensor": ["Tensor", "cat", "stack"], "core.engine": ["engine"],
-          "amp": ["GradScaler", "cast"], "interactive": ["explore"],
+          "amp": ["GradScaler", "cast"], "interactive": ["explore", "explore_outlier"],
           "plotting": ["panels", "plot_loss", "plot_losses", "plot_training", "plot_landscape",
                        "plot_samples", "plot_worst", "plot_reliability"]}
 PARTS = {"BatchLoss", "Combining", "CTCEvaluation", "LinearCrossEntropy", "LinearEvaluation",
