@@ -1,4 +1,6 @@
-"What a reader of a page trips over: headings that stand twice, headings inside code."
+"""What a reader of a page trips over: headings that stand twice or inside code, rows of tables that
+break.
+"""
 import json
 import re
 from collections import Counter
@@ -22,6 +24,25 @@ def swallowed(cells: list) -> list:
             for line in "".join(cell["source"]).splitlines() if re.match(r"# ?#+ \w", line)]
 
 
+def broken(text: str) -> list:
+    r"The rows of Markdown tables with other columns than their head, as by a `|` without its `\`."
+    found, head = [], ""
+    for line in text.splitlines():
+        head = line.startswith("|") and (head or line)
+        if head and len(set(len(re.findall(r"(?<!\\)\|", row)) for row in (head, line))) > 1:
+            found.append(line)
+    return found
+
+
+def shown(cell) -> str:
+    "What a cell shows as Markdown."
+    if cell["cell_type"] == "markdown": return "".join(cell["source"])
+    printed = "output: asis" in "".join(cell["source"])
+    return "\n\n".join("".join(output.get("data", {}).get("text/markdown", "")
+                               or output.get("text", "") * printed)
+                       for output in cell.get("outputs", []))
+
+
 def cells_of(notebook: str) -> list:
     return json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
 
@@ -36,9 +57,19 @@ def test_no_heading_is_swallowed_by_a_code_cell(notebook):
     assert not swallowed(cells_of(notebook)), "make it a Markdown cell"
 
 
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_rows_of_tables_are_whole(notebook):
+    assert not [row for cell in cells_of(notebook) for row in broken(shown(cell))]
+
+
 def test_the_checks_see_what_they_look_for():
     markdown = [{"cell_type": "markdown", "source": text}
                 for text in ("## The trap\n", "Text.\n## The trap", "```\n# note\n# note\n```")]
     assert twins(markdown) == ["The trap"]
     code = {"cell_type": "code", "source": ["# ### Exercise: huber\n", "#| export\n", "## Fix"]}
     assert swallowed([code]) == ["# ### Exercise: huber", "## Fix"]
+    head = "| Function | Arguments |\n|---|---|\n"
+    assert broken(head + "| `f` | `x: int | None` |") == ["| `f` | `x: int | None` |"]
+    assert not broken(head + "| `f` | `x: int \\| None` |\n\n| a |\n|---|\n| b |")
+    printed = {"cell_type": "code", "source": "#| output: asis\nf()", "outputs": [{"text": ["| a |"]}]}
+    assert shown(printed) == "| a |" and not shown(printed | {"source": "f()"})

@@ -41,18 +41,6 @@ def wrong_title(figure) -> bool:
 
 
 @each_page
-def test_headings_stand_once(page):
-    titles = re.findall(r"^#+ (.+)$", "\n".join(sources(page, "markdown")), re.M)
-    assert not {title for title in titles if titles.count(title) > 1}
-
-
-@each_page
-def test_no_heading_is_swallowed_by_a_code_cell(page):
-    assert not [line for source in sources(page, "code")
-                for line in re.findall(r"^# #+ .+$", source, re.M)]
-
-
-@each_page
 def test_figures_name_their_axes(page, monkeypatch):
     monkeypatch.chdir(FOLDER)
     project, path, space = Project(ROOT), FOLDER / f"{page}.ipynb", {"__name__": "__main__"}

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from test_contract import NOT_COMPILED
+from test_headings import broken
 from tinytorch import nn
 from tinytorch.checking import examples, gradients_of
 from tinytorch.nn.criterion import LOSSES
@@ -289,6 +290,11 @@ def test_links_between_pages_lead_somewhere(pages):
     for name, text in pages.items():
         for target, anchor in re.findall(r"\]\((\w+\.qmd)(?:#([\w.]+))?\)", text):
             assert not anchor or f"{{#{anchor}}}" in pages[target], f"{name}: {target}#{anchor}"
+
+
+def test_rows_of_tables_are_whole(pages):
+    assert sum(text.count("\n|---|") for text in pages.values()) > 100
+    assert not [row for text in pages.values() for row in broken(text)]
 
 
 def test_pages_are_in_order(pages):

@@ -1,7 +1,7 @@
 // What a page does besides being read: search (in search.js), charts with sliders, cells that run.
 (() => {
   "use strict";
-  const up = document.currentScript.dataset.up;
+  const {up, vega} = document.currentScript.dataset;
   const make = (tag, name, text) => Object.assign(document.createElement(tag), {className: name, textContent: text ?? ""});
 
   document.head.append(Object.assign(document.createElement("script"), {src: up + "web/search.js"}));
@@ -16,12 +16,16 @@
   addEventListener("load", scrollable);
   addEventListener("resize", scrollable);
 
-  // Charts: the specification is in the page; Vega draws it and moves the sliders.
-  const draw = (place, spec) => {
-    if (!window.vegaEmbed) { place.remove(); return; }
-    window.vegaEmbed(place, {...JSON.parse(spec), width: "container"}, {actions: false, renderer: "svg"}).then(({view}) => { place.view = view; });
+  // Charts: the specification is in the page; Vega, which is loaded last, draws it and moves the sliders.
+  const load = (file) => new Promise((resolve, reject) => document.head.append(Object.assign(
+    document.createElement("script"), {src: up + file, async: false, onload: resolve, onerror: reject})));
+  let drawer;
+  const draw = async (place, spec) => {
+    drawer ??= vega ? Promise.all(vega.split(" ").map(load)) : Promise.reject(new Error("no Vega"));
+    try { await drawer; } catch { place.remove(); return; }
+    place.view = (await window.vegaEmbed(place, {...JSON.parse(spec), width: "container"}, {actions: false, renderer: "svg"})).view;
   };
-  addEventListener("DOMContentLoaded", () => {              // by then Vega is here, too
+  addEventListener("DOMContentLoaded", () => {
     for (const place of document.querySelectorAll(".chart")) draw(place, place.querySelector("script").textContent);
   });
 

@@ -14,8 +14,8 @@ from places import ROOT, SLOW, screens, slowed
 
 LESSON = ["04_losses/losses_dev.html", "04_losses/losses_use_dev.html", "index.html"]
 READY = """() => document.readyState !== 'loading'
-    && (!document.querySelector('meta[name=pyodide]') || document.querySelector('.run-button'))
-    && [...document.querySelectorAll('.chart')].slice(0, 1).every((chart) => chart.view)"""
+    && (!document.querySelector('meta[name=pyodide]') || document.querySelector('.run-button'))"""
+DRAWN = "() => [...document.querySelectorAll('.chart')].every((chart) => chart.view)"
 LOADED = """() => performance.getEntriesByType('navigation').concat(
     performance.getEntriesByType('resource')).map((entry) => [
         entry.name.split('/').pop() || 'index.html', Math.round(entry.encodedBodySize / 1000),
@@ -34,13 +34,15 @@ def main(pages: list) -> None:
             if not answer.ok: sys.exit(f"{place}: {answer.status} {answer.status_text}")
             page.wait_for_function(READY, timeout=120_000)
             usable = page.evaluate("performance.now()") / 1000
+            page.wait_for_function(DRAWN, timeout=120_000)
+            drawn = page.evaluate("performance.now()") / 1000
             painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]"
                                     "?.startTime ?? 0") / 1000
             loaded = page.evaluate(LOADED)
             page.wait_for_load_state("load")
-            print(f"{place}: text after {painted:.1f} s, usable after {usable:.1f} s at "
-                  f"{SLOW['downloadThroughput'] * 8 / 1e6:.1f} Mbit/s and {SLOW['latency']} ms; "
-                  f"{screens(page):.1f} screens of 1280 x 800 px")
+            print(f"{place}: text after {painted:.1f} s, cells run after {usable:.1f} s, "
+                  f"charts drawn after {drawn:.1f} s at {SLOW['downloadThroughput'] * 8 / 1e6:.1f} "
+                  f"Mbit/s and {SLOW['latency']} ms; {screens(page):.1f} screens of 1280 x 800 px")
             for name, size, start, end in sorted(loaded, key=lambda entry: entry[3]):
                 print(f"    {size:5} kB  {start:6} to {end:6} ms  {name}")
             page.close()

@@ -179,6 +179,22 @@ def test_the_lesson_is_not_too_long(watch):
     assert screens(page) > 45, "nothing was folded"
 
 
+def test_little_is_loaded_before_cells_run(watch, site):
+    """At 1.6 Mbit/s a second loads 200 kB: the text, its styles and the cells are there in under 2.
+
+    Vega, fonts and pictures come later. `python tests/browser/measure.py` takes the time.
+    """
+    page = watch().open(LESSON)
+    sizes = page.evaluate("""performance.getEntriesByType('navigation').concat(
+        performance.getEntriesByType('resource')).map((entry) => [entry.name, entry.encodedBodySize])""")
+    early = {name: size for name, size in sizes
+             if not re.search(r"/vega/|\.(woff2|webp|svg)\b", name)}
+    assert 100_000 < sum(early.values()) < 300_000, early
+    assert sum(size for name, size in sizes if "/vega/" in name) > 200_000
+    written = (site / LESSON).read_text(encoding="utf-8")
+    assert not re.findall(r'<script[^>]* src="[^"]*/vega/', written)
+
+
 # ---- the moving parts
 
 def test_search_finds(watch):
@@ -206,6 +222,27 @@ def choose(page, chart, name, value):
     page.wait_for_timeout(100)
 
 
+@pytest.mark.parametrize("place, words", [
+    ("chooser", "quantile"), ("functional", "cross_entropy"), ("differences", "reduction")])
+def test_filter_boxes(watch, place, words):
+    "Rows that lack a word of the box go, and what has no row left; they come back."
+    page = watch().open(f"04_losses/{place}_dev.html")
+    box = page.get_by_label("Filter").first
+    rows = page.locator(".filter").first.locator("tbody tr")
+    texts = [text.lower() for text in rows.all_text_contents()]
+    fits = [all(word in text for word in words.split()) for text in texts]
+    assert 0 < sum(fits) < len(fits)
+    box.focus()
+    page.keyboard.type(words.upper())
+    assert [rows.nth(i).is_visible() for i in range(len(fits))] == fits
+    said = page.locator(".filter [role=status]").first
+    assert said.inner_text() == f"{sum(fits)} of {len(fits)} rows"
+    box.fill("no row has this")
+    assert not any(table.is_visible() for table in page.locator(".filter").first.locator("table").all())
+    box.fill("")
+    assert all(row.is_visible() for row in rows.all())
+
+
 def chart_of(page, words) -> int:
     "Which chart of the page has these words in its description."
     descriptions = page.evaluate("[...document.querySelectorAll('.chart')].map((chart) => "
@@ -226,6 +263,69 @@ def test_slider_moves_the_point(watch, delta, prediction):
     dots = numbers(page, chart)
     assert dots["loss"] == pytest.approx([prediction, loss.item()], rel=1e-3, abs=1e-6)
     assert dots["slope"] == pytest.approx([prediction, x.grad[0]], rel=1e-3, abs=1e-6)
+
+
+def drawn(page, chart) -> list:
+    "The curves of a chart, as they are drawn, the ghosts first."
+    return page.locator(".chart").nth(chart).locator(".mark-line path").evaluate_all(
+        "(paths) => paths.map((path) => path.getAttribute('d'))")
+
+
+def written(page, chart) -> list:
+    "The words in a chart: the numbers of its axes, and what it says."
+    return page.locator(".chart").nth(chart).locator("svg text").all_text_contents()
+
+
+def test_axes_and_ghost_stay_while_a_slider_moves(watch):
+    page = watch().open(LESSON)
+    chart = chart_of(page, "huber and its slope")
+    ticks = page.locator(".chart").nth(chart).locator(".role-axis-label text")
+    before, numbers_before = drawn(page, chart), ticks.all_text_contents()
+    assert len(before) == 4 and before[:2] == before[2:]
+    slider = page.locator(".chart").nth(chart).get_by_role("slider", name="delta")
+    slider.focus()
+    for _ in range(3): page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(200)
+    assert float(slider.input_value()) == 1.75
+    after = drawn(page, chart)
+    assert after[:2] == before[:2] and after[2] != before[2] and after[3] != before[3]
+    assert ticks.all_text_contents() == numbers_before
+    choose(page, chart, "prediction", 3)
+    assert {f"loss {1.75 * (3 - 1.75 / 2):.2f}", "slope 1.75"} <= {*written(page, chart)}
+
+
+def lines_of(page, chart) -> dict:
+    "What the chart on data says of its lines: the rise of each."
+    return {
+        name: float(rise.replace(" ", "")) for name, rise in re.findall(
+            r"^(.+): -?[\d.]+ ([+-] [\d.]+) x$", "\n".join(written(page, chart)), re.M)}
+
+
+def test_lines_follow_the_outlier(watch):
+    "By the slider, with keys, and by dragging the point; absolute errors care least."
+    page = watch().open(LESSON)
+    chart = chart_of(page, "points and their best lines")
+    slider = page.locator(".chart").nth(chart).get_by_role("slider", name="outlier")
+    slider.scroll_into_view_if_needed()
+    start = lines_of(page, chart)
+    assert list(start) == ["squared error", "absolute error", "Huber, δ = 1"]
+    slider.focus()
+    for _ in range(8): page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(200)
+    moved = lines_of(page, chart)
+    change = [abs(moved[name] - start[name]) for name in start]
+    assert slider.input_value() == "10" and change[0] > 3 * change[2] > 0 and change[0] > 5 * change[1]
+    point = page.locator(".chart").nth(chart).locator("path[fill='#b3261e'][opacity='1']")
+    box = point.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"], box["y"] - 120, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(200)
+    assert int(slider.input_value()) > 14 and lines_of(page, chart) != moved
+    page.mouse.move(box["x"], box["y"])
+    page.wait_for_timeout(100)
+    assert int(slider.input_value()) > 14, "it moved without being held"
 
 
 def test_dark_mode_is_kept(watch):

@@ -372,13 +372,14 @@ def finish_page(page: str, place: str, site: Path, root: Path, settings, vega: l
     page = own_pictures(own_links(page, address, up), site, up)
     for start, name in LANDMARKS.items():
         page = page.replace(start, start.replace("<nav", f'<nav aria-label="{name}"'), 1)
-    head = [f'<script src="{up}{file}" defer></script>' for file in vega if 'class="chart"' in page]
-    if (root / "nbs" / source).is_file():
+    head = []
+    if (root / "nbs" / source).is_file() and place != "index.html":
         page = TITLE.sub(lambda title: title[0] + launch(source, up, settings), page, count=1)
         if LESSON.match(source) and settings.get("pyodide") and runs(root / "nbs" / source):
             head.append(f'<meta name="pyodide" content="{html.escape(settings["pyodide"])}" '
                         f'data-cells="{up}notebooks/{source}.json" data-limit="60">')
-    head.append(f'<script src="{up}web/site.js" data-up="{up}" defer></script>')
+    head.append(f'<script src="{up}web/site.js" data-up="{up}" '
+                f'data-vega="{" ".join(vega)}" defer></script>')
     return page.replace("</head>", "".join(head) + "</head>", 1)
 
 # %% ../../nbs/tito/pages_dev.ipynb #bf2cb7d9

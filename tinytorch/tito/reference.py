@@ -36,7 +36,7 @@ from ..checking import domains, draw_options, examples
 from ..core.tensor import Tensor
 from ..core.trace import CLASSES, ROWS, Untraceable, record_graph
 from ..nn import functional
-from ..nn.arguments import CLASS_INDEX, GROUP
+from ..nn.arguments import CLASS_INDEX, GROUP, REAL
 from ..nn.criterion import LOSSES
 from ..plotting import in_words
 from .pages import SiteError
@@ -48,7 +48,7 @@ MODULES = ("core.tensor", "nn.activations", "nn.layers", "nn.losses", "nn.regres
            "nn.sequence_losses", "nn.combined_losses", "nn.linear_cross_entropy",
            "nn.adaptive_softmax", "nn.functional", "core.engine", "amp", "plotting", "interactive")
 LISTED = {"core.tensor": ["Tensor", "cat", "stack"], "core.engine": ["engine"],
-          "amp": ["GradScaler", "cast"], "interactive": ["explore"],
+          "amp": ["GradScaler", "cast"], "interactive": ["explore", "explore_outlier"],
           "plotting": ["panels", "plot_loss", "plot_losses", "plot_training", "plot_landscape",
                        "plot_samples", "plot_worst", "plot_reliability"]}
 PARTS = {"BatchLoss", "Combining", "CTCEvaluation", "LinearCrossEntropy", "LinearEvaluation",
@@ -480,7 +480,11 @@ def option_examples(loss_class) -> list:
 def course(loss_class) -> tuple:
     "Numbers for the first place of the first argument, the loss and the slope there, and the rest."
     loss, given = sample_call(loss_class, "sum")
-    if loss.formula and not loss.rows: given = [x.reshape(-1)[:1].round(1) for x in given]
+    if loss.formula and not loss.rows:
+        # where any number will do it is 0; there is no percentage of 0
+        given = [np.full(1, float(loss_class is nn.MAPELoss)) if domain is REAL
+                 else x.reshape(-1)[:1].round(1)
+                 for x, domain in zip(given, loss_class.domain.values())]
     domain, x = domains(loss)[0][0], given[0].astype(float)
     at = np.linspace(max(domain.low + 0.02, -4), min(domain.high - 0.02, 4), 81)
     values, slopes = [], []
