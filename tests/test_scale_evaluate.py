@@ -5,7 +5,9 @@ import os
 import numpy as np
 import pytest
 
+from tinytorch.core.problem import cores
 from tinytorch.nn import CrossEntropyLoss, MSELoss
+from tinytorch.scale import evaluate as module
 from tinytorch.scale.evaluate import DataError, evaluate
 
 if os.environ.get("CI") == "true":             # there these packages are asked for
@@ -46,6 +48,15 @@ def test_files_give_the_loss_of_arrays(data, names, rows):
     each = CrossEntropyLoss(label_smoothing=0.1, reduction="none")(x, t).data
     assert [w["index"] for w in told["worst"]] == np.argsort(-each)[:3].tolist()
     assert told["samples"] == 100
+
+
+def test_a_chunk_keeps_to_one_core(data, monkeypatch):
+    folder, seen = data[0], []
+    real = module.summarize
+    monkeypatch.setattr(module, "summarize",
+                        lambda *x, **named: seen.append(cores()) or real(*x, **named))
+    evaluate(MSELoss(), folder / "x.npy", folder / "x.npy", rows=50)
+    assert seen == [1, 1]
 
 
 def test_a_wrong_chunk_is_named_and_the_rest_is_kept(data):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.problem import cores
+from ..core.problem import at_most, cores
 from ..nn.criterion import LOSSES
 from .partial import Summary, report, runner_of, summarize
 
@@ -126,7 +126,8 @@ def run_chunk(loss, input, target, keep: int, chunk: Chunk) -> Summary:
         except Exception as error:
             raise DataError(f"{chunk} of {path} cannot be read: {error}") from error
     try:
-        return summarize(loss, *arrays, keep=keep, start=chunk.start)
+        with at_most(1):                       # other chunks run on the other cores
+            return summarize(loss, *arrays, keep=keep, start=chunk.start)
     except (ValueError, TypeError, IndexError) as error:
         raise DataError(f"{chunk}: {error} Indices count from the chunk's start.") from error
 
