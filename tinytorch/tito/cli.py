@@ -704,6 +704,8 @@ def evaluate(
         "--rows", min=1, metavar="N", show_default=False, help="Samples in a chunk.")] = None,
     worst: Annotated[int, typer.Option(
         "--worst", min=0, metavar="K", help="How many of the worst samples to name.")] = 10,
+    fill: Annotated[bool, typer.Option(
+        "--fill", help="Take the chunks that a Zarr array lacks for its fill value.")] = False,
     out: Annotated[Path, typer.Option(
         "--out", metavar="FILE", help="Where the result goes.")] = Path("evaluation.json")):
     """Print the loss of a data set on disk, chunk by chunk, as JSON.
@@ -715,14 +717,12 @@ def evaluate(
     from rich.progress import Progress
 
     from tinytorch.scale import evaluate as scale
-    options = dict(part.partition("=")[::2] for part in option or ())
-    options = {name: json.loads(value) if value[:1] in "-0123456789tfn" else value
-               for name, value in options.items()}
+    options = dict(map(scale.option_of, option or ()))
     with Progress(console=errors, transient=True) as progress:
         task = progress.add_task("chunks")
         try: result = scale.evaluate(
             scale.make_loss(loss, options), input, target, scheduler=scheduler, rows=rows,
-            keep=worst, progress=out.with_name(out.name + ".partial"),
+            keep=worst, fill=fill, progress=out.with_name(out.name + ".partial"),
             on_chunk=lambda done, count: progress.update(task, completed=done, total=count))
         except (scale.DataError, ValueError) as error: raise TitoError(str(error)) from None
     text = json.dumps(scale.plain(result), indent=2)
