@@ -212,9 +212,19 @@ def test_errors_of_shapes_come_at_once_and_others_name_the_chunk():
     for lazy in x, x.rechunk((5, 2)):
         with pytest.raises(IndexError, match=r"target\[2\] is 4.*in chunk \(1"):
             CrossEntropyLoss()(lazy, da.from_array(t, chunks=5)).compute()
-    masked = da.ma.masked_greater(x, 2)
-    with pytest.raises(TypeError, match=r"masked array.*sample_weight.*in chunk"):
-        MSELoss()(masked, x).compute()
+
+
+@pytest.mark.parametrize("chunks", [(2, 4), (2, 2)])
+def test_masked_arrays_are_told(chunks):
+    x, t = da.ones((6, 4), chunks=chunks), da.zeros(6, chunks=2, dtype=int)
+    for name, arguments in (("input", (da.ma.masked_greater(x, 2), t)),
+                            ("target", (x, da.ma.masked_equal(t, 1)))):
+        with pytest.raises(TypeError, match=f"{name} is a masked array.*sample_weight.*in chunk"):
+            CrossEntropyLoss()(*arguments).compute()
+    with pytest.raises(TypeError, match="masked array.*in chunk"):
+        CrossEntropyLoss()(x, t, sample_weight=da.ma.masked_equal(t, 1)).compute()
+    with pytest.raises(TypeError, match="masked array.*in chunk"):
+        MSELoss()(da.ma.masked_greater(x, 2), x).compute()
 
 
 def test_mixed_dtypes_and_numpy_arrays():
