@@ -13,11 +13,13 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import tinytorch
+from tinytorch.core.problem import available, cores
 from tinytorch.checking import draw_argument, draw_options, domains
 from tinytorch.nn import (CrossEntropyLoss, CTCLoss, GaussianNLLLoss, KLDivLoss,
                           LinearCrossEntropyLoss, MSELoss, TripletMarginWithDistanceLoss)
 from tinytorch.nn.criterion import LOSSES
 from tinytorch.nn.linear_cross_entropy import LinearCrossEntropy, linear_cross_entropy
+from tinytorch.scale.partial import accumulate, report, summarize
 
 if os.environ.get("CI") == "true":             # there these packages are asked for
     import dask
@@ -28,7 +30,7 @@ else:
     da = pytest.importorskip("dask.array")
     distributed = pytest.importorskip("distributed")
 
-from tinytorch.scale.dask import ByClass  # noqa: E402, needs Dask
+from tinytorch.scale.dask import ByClass, Task, summary  # noqa: E402, needs Dask
 
 tinytorch.nn.__all__
 FORMULAS = [name for name, loss in LOSSES.items()
@@ -125,14 +127,14 @@ def test_cross_entropy_of_images_and_all_options(data):
     compare(data, CrossEntropyLoss(**options), [x, t])
 
 
-@pytest.mark.parametrize("rows", [slice(0, 4), slice(4, 8)], ids=["masked", "huge"])
-def test_masked_and_huge_logits(rows):
-    x, t = np.random.default_rng(0).normal(size=(8, 9)), np.full(8, 4)
-    x[:4, :3] = -np.inf
-    x[2, 6:] = -np.inf
-    x[4:] *= 1e4
-    x, t = x[rows], t[rows]
-    lazy = da.from_array(x, chunks=(3, 3)), da.from_array(t, chunks=2)
+@pytest.mark.parametrize("change", [
+    lambda x: x + np.where(np.arange(40) < 6, -np.inf, 0),             # two masked pieces
+    lambda x: x + np.where(np.arange(40) < 37, -np.inf, 0),            # a masked part of the tree
+    lambda x: x + np.where(np.arange(40) < 6, -np.inf, -1e4),          # beside very low logits
+    lambda x: x * 1e4], ids=["masked", "mostly masked", "low", "huge"])
+def test_masked_and_huge_logits(change):
+    x, t = change(np.random.default_rng(0).normal(size=(8, 40))), np.full(8, 38)
+    lazy = da.from_array(x, chunks=(3, 2)), da.from_array(t, chunks=2)
     value, gradient = CrossEntropyLoss().value_and_gradient(*lazy)
     close(value.compute(), CrossEntropyLoss()(x, t).data)
     close(gradient.compute(), CrossEntropyLoss().value_and_gradient(x, t)[1])
@@ -210,9 +212,19 @@ def test_errors_of_shapes_come_at_once_and_others_name_the_chunk():
     for lazy in x, x.rechunk((5, 2)):
         with pytest.raises(IndexError, match=r"target\[2\] is 4.*in chunk \(1"):
             CrossEntropyLoss()(lazy, da.from_array(t, chunks=5)).compute()
-    masked = da.ma.masked_greater(x, 2)
-    with pytest.raises(TypeError, match=r"masked array.*sample_weight.*in chunk"):
-        MSELoss()(masked, x).compute()
+
+
+@pytest.mark.parametrize("chunks", [(2, 4), (2, 2)])
+def test_masked_arrays_are_told(chunks):
+    x, t = da.ones((6, 4), chunks=chunks), da.zeros(6, chunks=2, dtype=int)
+    for name, arguments in (("input", (da.ma.masked_greater(x, 2), t)),
+                            ("target", (x, da.ma.masked_equal(t, 1)))):
+        with pytest.raises(TypeError, match=f"{name} is a masked array.*sample_weight.*in chunk"):
+            CrossEntropyLoss()(*arguments).compute()
+    with pytest.raises(TypeError, match="masked array.*in chunk"):
+        CrossEntropyLoss()(x, t, sample_weight=da.ma.masked_equal(t, 1)).compute()
+    with pytest.raises(TypeError, match="masked array.*in chunk"):
+        MSELoss()(da.ma.masked_greater(x, 2), x).compute()
 
 
 def test_mixed_dtypes_and_numpy_arrays():
@@ -274,12 +286,116 @@ def test_linear_cross_entropy_with_its_weight_split(data):
           whole[0])
 
 
+def same_summary(told, one):
+    "Compare two reports; a class without samples is None in both."
+    assert told.keys() == one.keys() and told["samples"] == one["samples"]
+    assert [w["index"] for w in told["worst"]] == [w["index"] for w in one["worst"]]
+    close([w["loss"] for w in told["worst"]], [w["loss"] for w in one["worst"]])
+    for name in "loss", "divisor", "perplexity":
+        close(told.get(name, 0), one.get(name, 0))
+    classes, expected = [np.array(x.get("by_class", []), float) for x in (told, one)]
+    np.testing.assert_allclose(classes, expected, rtol=1e-12)          # NaN where it is None
+
+
+@drawn(40)
+@given(st.data())
+def test_a_summary_of_chunks_is_that_of_all_samples(data):
+    rng = np.random.default_rng(2)
+    kind = data.draw(st.sampled_from(["rows", "images", "elements", "probabilities"]))
+    loss = CrossEntropyLoss(weight=np.linspace(0, 2, 7), label_smoothing=data.draw(
+        st.sampled_from([0.0, 0.2])))
+    x, t = rng.normal(size=(9, 7)), rng.dirichlet(np.ones(7), 9)
+    if kind == "images":
+        x, t = rng.normal(size=(5, 7, 4)), rng.integers(0, 7, (5, 4))
+        t[0, 1] = t[3] = -100
+    if kind == "rows":
+        t = rng.integers(0, 7, 9)
+    if kind == "elements":
+        loss = MSELoss(reduction=data.draw(st.sampled_from(["mean", "sum"])))
+    weight = rng.integers(0, 3, len(x)).astype(float) if data.draw(st.booleans()) else None
+    lazy = [da.from_array(y, chunks=tuple(chunks_of(data, n) for n in y.shape)) for y in (x, t)]
+    told = summary(loss, *lazy, sample_weight=weight, keep=data.draw(st.integers(0, 60)))
+    keep = told.compute(scheduler="sync")["worst"]
+    same_summary(told.compute(scheduler="sync"),
+                 report(loss, summarize(loss, x, t, sample_weight=weight, keep=len(keep))))
+
+
+def test_a_summary_of_linear_cross_entropy_and_of_a_cluster(client):
+    rng = np.random.default_rng(0)
+    hidden, weight = rng.normal(size=(20, 5)), rng.normal(size=(9, 5))
+    target = rng.integers(0, 9, 20)
+    told = summary(LinearCrossEntropy(ignore_index=None), da.from_array(hidden, chunks=3),
+                   da.from_array(weight, chunks=4), None, target, keep=4)
+    loss = CrossEntropyLoss()
+    same_summary(told.compute(), report(loss, summarize(loss, hidden @ weight.T, target, keep=4)))
+    assert told["worst"][0]["loss"].compute() == told.compute()["worst"][0]["loss"]
+
+
+def test_what_a_summary_cannot_tell_is_said():
+    x = da.ones((6, 4), chunks=2)
+    some = x[da.from_array(np.arange(6) > 2, chunks=2)]
+    with pytest.raises(ValueError, match=r"summary: .*compute_chunk_sizes\(\).*keep=0"):
+        summary(MSELoss(), some, some)
+    assert summary(MSELoss(), some, some * 3, keep=0).compute()["loss"] == 4
+    with pytest.raises(TypeError, match="CTCLoss has no formula"):
+        summary(CTCLoss(), x, x, x, x)
+    with pytest.raises(ValueError, match="reduction is 'none'"):
+        summary(MSELoss(reduction="none"), x, x)
+    assert summary(MSELoss(), da.ones(()), da.zeros(())).compute()["samples"] == 1
+
+
+def test_lazy_results_compose():
+    "Rechunked, persisted, sliced, and computed together with what else there is."
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(9, 6)), rng.integers(0, 6, 9)
+    one = CrossEntropyLoss().value_and_gradient(x, t)
+    for chunks in (4, 6), (4, 3):
+        lazy = da.from_array(x, chunks=chunks).persist(scheduler="sync"), da.from_array(t, chunks=2)
+        value, gradient = CrossEntropyLoss().value_and_gradient(*lazy)
+        results = da.compute(value, gradient[2:5, 1], gradient.rechunk((3, 2)).sum(axis=0),
+                             2 * value + CrossEntropyLoss()(*lazy), gradient.persist()[-1])
+        for mine, expected in zip(results, (one[0], one[1][2:5, 1], one[1].sum(axis=0),
+                                            3 * one[0], one[1][-1])):
+            close(mine, expected)
+
+
+def test_sums_of_losses_and_micro_batches_of_dask_arrays():
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(8, 3)), rng.normal(size=(8, 3))
+    lazy, both = (da.from_array(x, chunks=3), da.from_array(t, chunks=3)), 0.5 * MSELoss() + 2 * (
+        LOSSES["L1Loss"]())
+    value = both(*lazy)
+    assert isinstance(value, da.Array)
+    close(value.compute(), both(x, t).data)
+    step = accumulate(MSELoss(), 24)
+    close((step(*[y[:5] for y in lazy]) + step(*[y[5:] for y in lazy])).compute(),
+          MSELoss()(x, t).data)
+
+
+def test_other_collections_and_dtypes_are_told_at_once():
+    x = da.ones((4, 3))
+    with pytest.raises(TypeError, match="target is a Delayed.* of Dask.*da.from_delayed"):
+        CrossEntropyLoss()(x, dask.delayed(np.zeros(4)))
+    with pytest.raises(TypeError, match="input is a Delayed.* of Dask.*da.from_delayed"):
+        MSELoss().value_and_gradient(dask.delayed(np.zeros(4)), x)
+    for dtype in complex, object:
+        with pytest.raises(TypeError, match="MSELoss: target has dtype"):
+            MSELoss()(x, x.astype(dtype))
+
+
 def test_the_chosen_engine_goes_along():
     pytest.importorskip("numba")
     x, t = da.ones((6, 4), chunks=(3, 4)), da.zeros((6, 4), chunks=(3, 4))
     with tinytorch.engine("numba"):
         task = pickle.dumps(dict(MSELoss()(x, t).dask))
     assert b"numba" in task
+
+
+def test_a_task_keeps_to_one_core():
+    "The scheduler runs as many tasks side by side as there are cores."
+    task = Task(lambda loss, arrays, weight, where: cores(), MSELoss())
+    assert task((0,), np.ones(2), np.ones(2)) == 1
+    assert cores() == available()
 
 
 def test_graphs_grow_linearly_and_build_fast():

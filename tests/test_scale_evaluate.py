@@ -1,12 +1,17 @@
 """`tito evaluate`: the loss of files, errors that name the chunk, and runs that are taken up again."""
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from tinytorch.core.problem import cores
 from tinytorch.nn import CrossEntropyLoss, MSELoss
-from tinytorch.scale.evaluate import DataError, evaluate_files
+from tinytorch.scale import evaluate as module
+from tinytorch.scale.evaluate import DataError, evaluate_files, make_loss, option_of
 
 if os.environ.get("CI") == "true":             # there these packages are asked for
     import pyarrow
@@ -46,6 +51,15 @@ def test_files_give_the_loss_of_arrays(data, names, rows):
     each = CrossEntropyLoss(label_smoothing=0.1, reduction="none")(x, t).data
     assert [w["index"] for w in told["worst"]] == np.argsort(-each)[:3].tolist()
     assert told["samples"] == 100
+
+
+def test_a_chunk_keeps_to_one_core(data, monkeypatch):
+    folder, seen = data[0], []
+    real = module.summarize
+    monkeypatch.setattr(module, "summarize",
+                        lambda *x, **named: seen.append(cores()) or real(*x, **named))
+    evaluate_files(MSELoss(), folder / "x.npy", folder / "x.npy", rows=50)
+    assert seen == [1, 1]
 
 
 def test_a_wrong_chunk_is_named_and_the_rest_is_kept(data):
@@ -99,12 +113,8 @@ def test_files_that_do_not_fit(data):
     np.save(folder / "short.npy", t[:90])
     whole = (folder / "x.npy").read_bytes()
     (folder / "cut.npy").write_bytes(whole[:-100])
-    for target, text in (
-        ("short.npy", "input has 100 samples.*target 90"),
-        ("no.npy", "There is no"),
-        ("x.npy", "target"),
-        ("cut.npy", "cut.npy cannot be opened"),
-    ):
+    for target, text in (("short.npy", "input has 100 samples.*target 90"),
+                         ("no.npy", "There is no"), ("x.npy", "target"), ("cut.npy", "cut.npy cannot be opened")):
         with pytest.raises(DataError, match=text):
             evaluate_files(CrossEntropyLoss(ignore_index=0), folder / "x.npy", folder / target)
 
@@ -115,6 +125,89 @@ def test_an_unreadable_chunk_is_named(data):
     chunk.write_bytes(chunk.read_bytes()[:20])
     with pytest.raises(DataError, match=r"chunk 2 \(samples 60 to 89\) of .*x.zarr cannot be read"):
         evaluate_files(CrossEntropyLoss(), folder / "x.zarr", folder / "t.zarr")
+
+
+@pytest.mark.parametrize("layout", [{}, {"zarr_format": 2}, {"shards": (60, 4)}],
+                         ids=["3", "2", "shards"])
+def test_a_chunk_that_zarr_does_not_store_is_named(data, layout):
+    "Zarr reads its fill value there: as if the model had said so."
+    folder, x, t = data
+    path, step = folder / "holes.zarr", 60 if "shards" in layout else 30
+    holes = zarr.create_array(str(path), shape=x.shape, dtype=x.dtype, chunks=(30, 4),
+                              fill_value=0, **layout)
+    holes[:60] = x[:60]
+    holes[60 + step:] = x[60 + step:]
+    with pytest.raises(DataError, match=r"chunk 2 \(samples 60 to 89\) of .*holes.zarr cannot be "
+                                        r"read: its part \S+ is not stored.*fill value 0.*--fill"):
+        evaluate_files(CrossEntropyLoss(), path, folder / "t.zarr")
+    x[60:60 + step] = 0
+    told = evaluate_files(CrossEntropyLoss(), path, folder / "t.zarr", fill=True)
+    assert told["loss"] == pytest.approx(CrossEntropyLoss()(x, t).item(), rel=1e-12)
+
+
+def test_parquet_that_is_cut_or_lacks_values(data):
+    folder, x, t = data
+    whole = (folder / "t.parquet").read_bytes()
+    (folder / "cut.parquet").write_bytes(whole[:-40])
+    with pytest.raises(DataError, match="cut.parquet cannot be opened"):
+        evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "cut.parquet")
+    t = [None if k == 70 else int(n) for k, n in enumerate(t)]
+    pyarrow.parquet.write_table(pyarrow.table({"t": t}), folder / "null.parquet",
+                                row_group_size=30)
+    with pytest.raises(DataError, match=r"chunk 3 \(samples 60 to 79\) of .*null.parquet cannot be "
+                                        r"read: 1 values are missing"):
+        evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "null.parquet", rows=20)
+    pyarrow.parquet.write_table(pyarrow.table({"t": ["cat"] * 100}), folder / "text.parquet")
+    with pytest.raises(DataError, match="target has dtype object"):
+        evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "text.parquet")
+
+
+def test_a_file_without_samples_and_a_single_number(data):
+    folder, x, t = data
+    np.save(folder / "none.npy", x[:0])
+    assert evaluate_files(MSELoss(), folder / "none.npy", folder / "none.npy")["samples"] == 0
+    np.save(folder / "one.npy", np.float64(3))
+    with pytest.raises(DataError, match="The target is a single number"):
+        evaluate_files(MSELoss(), folder / "x.npy", folder / "one.npy")
+
+
+def test_options_are_read():
+    assert [option_of(text) for text in ("reduction=none", "weight=[1, 2.5]", "beta=1e-3",
+                                         "zero_infinity=true", "name=a=b", "ignore_index=-1")] == [
+        ("reduction", "none"), ("weight", [1, 2.5]), ("beta", 1e-3), ("zero_infinity", True),
+        ("name", "a=b"), ("ignore_index", -1)]
+    assert make_loss("CrossEntropyLoss", {"weight": [1, 2]}).weight.tolist() == [1, 2]
+    for options, text in (({"reduction": "none"}, "reduction is 'none'"),
+                          ({"smoothing": 1}, "smoothing")):
+        with pytest.raises(DataError, match=text):
+            make_loss("CrossEntropyLoss", options)
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from tinytorch.nn import CrossEntropyLoss
+from tinytorch.scale.evaluate import evaluate
+evaluate(CrossEntropyLoss(), "x.npy", "t.npy", rows=5, progress=Path("p"),
+         on_chunk=lambda *state: (print(state[0], flush=True), time.sleep(0.2)))
+"""
+
+
+def test_a_run_that_was_killed_goes_on(data, monkeypatch):
+    folder, x, t = data
+    with subprocess.Popen([sys.executable, "-c", SLOW], cwd=folder, stdout=subprocess.PIPE,
+                          text=True) as run:
+        for _ in range(7):
+            assert run.stdout.readline()
+        run.kill()                                        # SIGKILL: nothing is tidied up
+    kept = len((folder / "p").read_text().splitlines()) - 1
+    assert kept >= 7
+    monkeypatch.chdir(folder)
+    done = []
+    told = evaluate_files(CrossEntropyLoss(), "x.npy", "t.npy", rows=5, progress="p",
+                    on_chunk=lambda *state: done.append(state))
+    assert len(done) == 20 - kept and not (folder / "p").exists()
+    assert told["loss"] == pytest.approx(CrossEntropyLoss()(x, t).item(), rel=1e-12)
 
 
 def test_command(data, monkeypatch):
@@ -129,3 +222,57 @@ def test_command(data, monkeypatch):
     told = json.loads((folder / "evaluation.json").read_text())
     assert told["loss"] == pytest.approx(CrossEntropyLoss(label_smoothing=0.2)(x, t).item(),
                                          rel=1e-12)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    "A scheduler and two worker processes."
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True,
+                                  dashboard_address=None) as cluster:
+        yield cluster
+
+
+def test_command_on_a_cluster(data, monkeypatch, cluster):
+    from typer.testing import CliRunner
+
+    from tinytorch.tito.cli import app
+    folder, x, t = data
+    monkeypatch.chdir(folder)
+    done = CliRunner().invoke(app, ["evaluate", "--loss", "CrossEntropyLoss", "--rows", "20",
+                                    "--input", "x.zarr", "--target", "t.zarr",
+                                    "--scheduler", cluster.scheduler_address])
+    assert done.exit_code == 0, done.output
+    told = json.loads((folder / "evaluation.json").read_text())
+    assert told == evaluate_files(CrossEntropyLoss(), "x.zarr", "t.zarr", rows=20)
+
+
+def test_a_wrong_chunk_on_a_cluster_is_named(data, cluster):
+    folder, x, t = data
+    t[57] = 9
+    np.save(folder / "t.npy", t)
+    with pytest.raises(DataError, match=r"chunk 2 \(samples 40 to 59\).*target\[17\] is 9.*kept"):
+        evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "t.npy", rows=20,
+                 scheduler=cluster.scheduler_address)
+
+
+def test_a_worker_that_is_killed_changes_nothing(data, cluster):
+    folder, x, t = data
+    killed = []
+
+    def kill(done, count):
+        if not killed:
+            pid = next(iter(cluster.workers.values())).pid
+            os.kill(pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+            killed.append(pid)
+    told = evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "t.npy", rows=1,
+                    scheduler=cluster.scheduler_address, on_chunk=kill)
+    assert killed and told == evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "t.npy",
+                                       rows=1)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nowhere", "tcp://127.0.0.1"])
+def test_a_scheduler_that_is_not_there_is_told(data, address):
+    pytest.importorskip("distributed")
+    with pytest.raises(DataError, match=f"There is no scheduler at {address}"):
+        evaluate_files(MSELoss(), data[0] / "x.npy", data[0] / "x.npy", scheduler=address)

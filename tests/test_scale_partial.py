@@ -153,6 +153,9 @@ def test_wrong_names_are_told():
         MSELoss().partial(np.ones(3), np.ones(4))
     with pytest.raises(ValueError, match="total is -1"):
         accumulate(MSELoss(), -1)
+    for other in MSELoss() + MSELoss(), print:
+        with pytest.raises(TypeError, match=r"accumulate: loss is .*to_torch.*first, total"):
+            accumulate(other, 3)
 
 
 def test_inputs_stay_as_they_are():
@@ -208,11 +211,23 @@ def test_micro_batches_of_a_criterion_of_pytorch(options, kind):
     t[::3] = -100
     expected = to_torch(loss)(x, torch.tensor(t))
     gradient, = torch.autograd.grad(expected, x)
-    step = accumulate(to_torch(loss), divisor_of(loss, np.empty((10, 3)), t))
+    total = divisor_of(loss, np.empty((10, 3)), t)
+    step = accumulate(to_torch(loss), total)
     values = [step(x[k], torch.tensor(t[k])) for k in (slice(0, 1), slice(1, 10))]
     close = {"rtol": 0.02, "atol": 0.01} if kind == "bfloat16" else {"rtol": 1e-12, "atol": 1e-15}
     torch.testing.assert_close(sum(values), expected, **close)
     torch.testing.assert_close(torch.autograd.grad(sum(values), x)[0], gradient, **close)
+
+
+def test_the_criterion_of_a_divided_loss():
+    torch = pytest.importorskip("torch")
+    from tinytorch.hosts.torch_host import to_torch
+    step = to_torch(accumulate(CrossEntropyLoss(), 4))
+    x, t = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
+    torch.testing.assert_close(step(x[:3], t[:3]) + step(x[3:], t[3:]),
+                               torch.nn.functional.cross_entropy(x, t))
+    with pytest.raises(TypeError, match=r"WeightedSum.*accumulate\(to_torch\(loss\), total\)"):
+        step(x.bfloat16(), t)
 
 
 def test_summaries_add_up_in_any_order():

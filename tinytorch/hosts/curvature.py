@@ -287,9 +287,10 @@ def curved(formula, rows=False):
 def check_traceable(loss, problem=None) -> None:
     "Raise TypeError, with the reason, unless the formula of a loss is known as a graph."
     name = type(loss).__name__
-    if type(loss).formula is None:
+    if getattr(loss, "formula", None) is None:
         raise TypeError(f"{name} is no formula of single samples, so its second derivative is not "
-                        "known. Losses that have a formula are listed in the table of hosts.")
+                        "known. Losses that have a formula are listed in the table of hosts; of a "
+                        "sum, take each loss by itself, as in accumulate(to_torch(loss), total).")
     try:
         problem is None or graph_of(problem)
     except Untraceable as error:

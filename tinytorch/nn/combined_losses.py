@@ -232,6 +232,8 @@ class WeightedSum(Combining, Module):
     def forward(self, *inputs, **named) -> Tensor:
         values = dict(zip(term_names(self.losses),
                           [loss(*inputs, **named) for loss in self.losses]))
+        if any([hasattr(x, "__dask_graph__") for x in values.values()]):     # lazy, and not kept
+            return sum([weight * x for weight, x in zip(self.weights, values.values())])
         total = sum_of_terms("WeightedSum", values, self.weights)
         self.terms = {name: fixed_term(mean(x.data), weight)
                       for (name, x), weight in zip(values.items(), self.weights)}

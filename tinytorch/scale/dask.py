@@ -6,8 +6,10 @@
 __all__ = ['LENGTH', 'TREE', 'stand_ins', 'letters', 'as_dask', 'fitted', 'check_chunks', 'aligned', 'unwrap', 'Task',
            'part_step', 'values_step', 'slopes_step', 'Lazy', 'finish', 'reduced_lazily', 'value', 'divisor_step',
            'lazy_divisor', 'first_part', 'pick', 'part_in', 'lazy_value_and_gradient', 'whole_rows', 'piece_target',
-           'is_soft', 'within_piece', 'stats_step', 'merge', 'keep_stats', 'stated', 'row_numbers', 'rows_step',
-           'slope_step', 'cut_by_class', 'ByClass', 'count_step', 'scores_of', 'lazy_scores', 'LinearCall']
+           'is_soft', 'within_piece', 'stats_step', 'merge', 'keep_stats', 'stated', 'row_numbers', 'problem_of_rows',
+           'rows_step', 'slope_step', 'cut_by_class', 'ByClass', 'count_step', 'scores_of', 'lazy_scores', 'LinearCall',
+           'cut_along_first', 'first_indices', 'boxed', 'summary_step', 'rows_summary_step', 'summary_call', 'tell',
+           'summary']
 
 # %% ../../nbs/scale/dask_dev.ipynb #a4bee19c
 import copy
@@ -20,6 +22,7 @@ from dask.layers import ArrayBlockIdDep
 
 from ..core import engine
 from ..core.numpy_runner import weigh
+from ..core.problem import at_most
 from ..core.tensor import is_float
 from ..nn.arguments import CLASS_PROBABILITIES, real_array, check_domain, widest
 from ..nn.criterion import ClassLoss
@@ -28,7 +31,8 @@ from ..nn.linear_cross_entropy import LinearCrossEntropy
 from ..nn.losses import CrossEntropyLoss, cross_entropy, times
 from ..nn.segmentation_losses import TverskyLoss
 from .merging import merge_pieces
-from .partial import check_reduced, divisor_of, runner_of, stand_in, wrt_names
+from .partial import (Summary, check_reduced, divisor_of, wrt_names, report,
+                                     runner_of, stand_in, summarize, summary_of)
 
 # %% ../../nbs/scale/dask_dev.ipynb #429594f7
 LENGTH = 2**20 + 7     # stands for an axis that is longer than this, or not known
@@ -61,14 +65,21 @@ def letters(loss, shapes: list) -> tuple:
 
 # %% ../../nbs/scale/dask_dev.ipynb #8ee5075c
 def as_dask(loss, name: str, x):
-    "Return an argument as a Dask array."
-    return x if isinstance(x, da.Array) else da.from_array(real_array(type(loss).__name__, name, x),
-                                                           chunks=-1)
+    "Return an argument as a Dask array. Raise TypeError for other collections of Dask."
+    if isinstance(x, da.Array):
+        return x
+    if hasattr(x, "__dask_graph__"):
+        raise TypeError(f"{type(loss).__name__}: {name} is a {type(x).__name__} of Dask, but a "
+                        "loss takes Dask arrays. Make it one: da.from_delayed(x, shape, dtype), "
+                        "or frame.to_dask_array().")
+    return da.from_array(real_array(type(loss).__name__, name, x), chunks=-1)
 
 
 def fitted(loss, arrays: list) -> list:
     "Return arguments in the shapes that the loss computes with; raise what the loss would raise."
     stands = stand_ins(arrays)
+    for name, x in zip(loss.domain, arrays):
+        real_array(type(loss).__name__, name, np.empty(0, x.dtype))       # checks its dtype
     if loss.formula is None:
         return arrays
     prepared = loss.prepare(*stands)
@@ -119,7 +130,7 @@ def unwrap(block):
 # %% ../../nbs/scale/dask_dev.ipynb #d1964d83
 @dataclass(frozen=True)
 class Task:
-    "What is done to a chunk: `step(loss, arrays, weight, ...)`, with the array options of the loss."
+    "What is done to a chunk: `step(loss, arrays, weight, ...)`, and array options of the loss."
     step: object
     loss: object
     options: tuple = ()        # names of options that are cut like the arguments
@@ -136,7 +147,7 @@ class Task:
             setattr(loss, name, block)
         weight = blocks[-1] if self.weighted else None
         try:
-            with engine.engine(self.chosen):
+            with engine.engine(self.chosen), at_most(1):
                 return self.step(loss, blocks[:count], weight, where, *self.more)
         except (ValueError, TypeError, IndexError) as error:
             raise type(error)(f"{error} This is in chunk {where}, and indices count from "
@@ -362,7 +373,7 @@ def within_piece(target, start: int, width: int) -> tuple:
 # %% ../../nbs/scale/dask_dev.ipynb #43d49324
 def stats_step(loss, arrays, weight, where, starts, classes) -> np.ndarray:
     "Return (maximum, sum of exponentials, a), and Q for probabilities, of the pieces of rows."
-    logits, target = arrays
+    logits, target = [real_array(type(loss).__name__, name, x) for name, x in zip(loss.domain, arrays)]
     rows = loss.samples_first(logits)
     start, width = starts[where[1]], rows.shape[-1]
     if target.ndim == logits.ndim:
@@ -415,14 +426,18 @@ def row_numbers(loss, stats, target) -> tuple:
         return most + log, mass * log - (picked - mass * most), mass
 
 # %% ../../nbs/scale/dask_dev.ipynb #9246c8e3
-def rows_step(loss, arrays, weight, where, classes, dtype, each: bool) -> np.ndarray:
-    "Return the total and divisor of rows, or the loss of `each`, from their numbers."
+def problem_of_rows(loss, arrays, weight, classes, dtype) -> tuple:
+    "Return the problem of rows whose numbers are known, and their losses, weighed."
     stats, target = (*arrays, None)[:2]
     shape = (stats.shape[0], classes, *stats.shape[1:-2])
     problem = stated(loss, target, weight, shape, dtype)
     values = row_numbers(loss, stats, target)[1]
-    if problem.weight is not None:
-        values = weigh(problem.weight, values)
+    return problem, values if problem.weight is None else weigh(problem.weight, values)
+
+
+def rows_step(loss, arrays, weight, where, classes, dtype, each: bool) -> np.ndarray:
+    "Return the total and divisor of rows, or the loss of `each`, from their numbers."
+    problem, values = problem_of_rows(loss, arrays, weight, classes, dtype)
     if each:
         return values.astype(dtype)
     pair = np.array([values.sum(dtype=np.float64), problem.divisor])
@@ -481,12 +496,15 @@ class ByClass(Lazy):
                                   combine=merge, dtype=float, split_every=TREE,
                                   concatenate=True, meta=np.empty((0,) * pieces.ndim))
 
+    def known(self) -> list:
+        "Return what is needed of rows for their losses: their numbers, and class indices."
+        indices = [] if self.soft else [(self.arrays[1], self.marks[1])]
+        return [(self.stats, self.samples + "az"), *indices]
+
     def rows(self, each: bool):
         "Return the totals and divisors of chunks, or the loss of `each` sample."
-        pairs = [(self.stats, self.samples + "az")]
-        pairs += [] if self.soft else [(self.arrays[1], self.marks[1])]
         return self.run(rows_step, self.samples + "z" * (not each),
-                        [self.classes, self.dtype, each], pairs + self.weights,
+                        [self.classes, self.dtype, each], self.known() + self.weights,
                         self.dtype if each else float, **({} if each else self.each()))
 
     def run(self, step, out, more=(), arrays=None, dtype=float, **options):
@@ -548,7 +566,7 @@ def scores_of(hidden, weight, bias=None, time: str = "") -> np.ndarray:
 
 
 def lazy_scores(arrays, time: str, dtype):
-    "Return lazy scores; another `time` makes tasks of its own, which Dask does not keep the results of."
+    "Return lazy scores; another `time` makes tasks of its own, whose results Dask lets go."
     pairs = [part for pair in zip(arrays, ("nh", "ah", "a")) for part in pair]
     return da.blockwise(scores_of, "na", *pairs, time=time, dtype=dtype,
                         meta=np.empty((0, 0), dtype))
@@ -587,3 +605,84 @@ class LinearCall:
         gradients = {"input": lambda: slope @ weight, "linear_weight": lambda: slope.T @ hidden,
                      "linear_bias": lambda: slope.sum(axis=0)}
         return value, tuple([gradients[name]() for name in names])
+
+# %% ../../nbs/scale/dask_dev.ipynb #5e1f00a1
+def cut_along_first(loss, inputs) -> list:
+    "Return arguments whose chunks hold whole samples; classes may still be cut."
+    by_classes = isinstance(loss, ClassLoss)
+    return [x.rechunk({axis: -1 for axis in range(1, x.ndim)
+                       if not (by_classes and axis == 1 and x.ndim == np.ndim(inputs[0]))})
+            if isinstance(x, da.Array) and not isinstance(loss, LinearCrossEntropy) else x
+            for x in inputs]
+
+
+def first_indices(chunks: tuple, keep: int) -> tuple:
+    "Return the index of the first sample of each chunk, from the chunks of the first axis."
+    sizes = chunks[0] if chunks else (1,)
+    if keep and any(isnan(n) for n in sizes):
+        raise ValueError("summary: the worst samples are named by their indices, but the sizes of "
+                         "the chunks are unknown. Call compute_chunk_sizes() on the arrays, or "
+                         "pass keep=0.")
+    return tuple(np.cumsum([0, *sizes])[:-1].tolist())
+
+# %% ../../nbs/scale/dask_dev.ipynb #5e1f00a2
+def boxed(summary: Summary, axes: int) -> np.ndarray:
+    "Return a Summary as the one element of an array, which Dask can add up."
+    box = np.empty((1,) * axes, object)
+    box[(0,) * axes] = summary
+    return box
+
+
+def summary_step(loss, arrays, weight, where, samples, starts, keep) -> np.ndarray:
+    "Return the Summary of a chunk of whole samples."
+    start = sum([starts[k] for k in where[:1]])
+    return boxed(summarize(loss, *arrays, keep=keep, start=start, sample_weight=weight), samples)
+
+
+def rows_summary_step(loss, arrays, weight, where, samples, starts, keep, classes, dtype):
+    "Return the Summary of rows whose numbers are known."
+    problem, values = problem_of_rows(loss, arrays, weight, classes, dtype)
+    total = float(values.sum(dtype=np.float64))
+    return boxed(summary_of(problem, total, values, keep, starts[where[0]]), samples)
+
+# %% ../../nbs/scale/dask_dev.ipynb #5e1f00a3
+def summary_call(loss, inputs, sample_weight=None):
+    "Return the call whose chunks are summarised. Raise TypeError for a loss without a formula."
+    inputs = cut_along_first(loss, inputs)
+    if isinstance(loss, LinearCrossEntropy):
+        return LinearCall(loss, inputs, sample_weight).call
+    if loss.formula is None:
+        raise TypeError(f"summary: {type(loss).__name__} has no formula for single samples. Call "
+                        "it with the arrays, for the loss alone.")
+    return (ByClass if cut_by_class(loss, inputs) else Lazy)(loss, inputs, sample_weight)
+
+
+def tell(block, loss) -> dict:
+    "Return what a Summary says, from the array that holds it."
+    return report(loss, block.item())
+
+# %% ../../nbs/scale/dask_dev.ipynb #5e1f00a4
+def summary(loss, *inputs, sample_weight=None, keep: int = 10):
+    """Return a lazy dictionary: loss, perplexity, loss by class, and the `keep` worst samples.
+
+    It is a `Delayed`: `told.compute()` gives all of it, `told["by_class"]` is lazy too.
+
+    >>> from tinytorch.nn import MSELoss
+    >>> x = da.from_array([1.0, 5.0, 2.0], chunks=2)
+    >>> told = summary(MSELoss(), x, np.zeros(3), keep=1)
+    >>> told["worst"].compute()
+    [{'index': 1, 'loss': 25.0}]
+    """
+    check_reduced(loss)
+    call = summary_call(loss, inputs, sample_weight)
+    more = [len(call.samples), first_indices(call.arrays[0].chunks[:1], keep), keep]
+    each = {"dtype": object, "adjust_chunks": dict.fromkeys(call.samples, 1)}
+    if isinstance(call, ByClass):
+        parts = call.run(rows_summary_step, call.samples, [*more, call.classes, call.dtype],
+                         call.known() + call.weights, **each)
+    else:
+        parts = call.run(summary_step, call.samples, more, **each)
+    total = parts.sum(split_every=TREE, keepdims=True) if parts.ndim else parts
+    told = total.map_blocks(tell, call.loss, drop_axis=list(range(total.ndim)), dtype=object,
+                            meta=np.empty((), object))
+    return told.to_delayed(optimize_graph=False).item()

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PartialLoss', 'run_part', 'run_linear', 'with_reduction', 'run_call', 'runner_of', 'wrt_names', 'partial_loss',
-           'check_reduced', 'value_and_gradient', 'stand_in', 'divisor_of', 'divided', 'accumulate', 'Summary',
-           'worst_first', 'worst_of', 'by_class', 'summarize', 'report']
+           'check_reduced', 'value_and_gradient', 'stand_in', 'divisor_of', 'divided', 'inner_loss', 'accumulate',
+           'Summary', 'worst_first', 'worst_of', 'by_class', 'summary_of', 'summarize', 'report']
 
 # %% ../../nbs/scale/partial_dev.ipynb #3f89eab7
 import copy
@@ -151,7 +151,7 @@ def partial_loss(loss, inputs, sample_weight=None, wrt=None) -> PartialLoss:
 def check_reduced(loss) -> None:
     "Raise ValueError for a loss that does not reduce to one number."
     if loss.reduction == "none":
-        raise ValueError(f"{type(loss).__name__}: a gradient needs one number, but reduction is "
+        raise ValueError(f"{type(loss).__name__}: this needs one number, but reduction is "
                          "'none'. Use reduction='mean' or 'sum'.")
 
 
@@ -192,6 +192,16 @@ def divided(criterion, total: float):
     "Return a function that divides what a criterion returns."
     return lambda *inputs, **named: criterion(*inputs, **named) / (total or 1.0)
 
+
+def inner_loss(loss):
+    "Return the loss inside `to_torch(loss)`. Raise TypeError for anything else."
+    inner = getattr(loss, "loss", None)
+    if not isinstance(inner, Loss):
+        raise TypeError(f"accumulate: loss is {loss!r}, but it must be a loss of this package, or "
+                        "to_torch(loss). In a sum of losses each has a divisor of its own: "
+                        "accumulate(first, total) + accumulate(second, other_total).")
+    return inner
+
 # %% ../../nbs/scale/partial_dev.ipynb #e1db6fdc
 def accumulate(loss, total):
     """Return the loss of a micro-batch whose mean divides by that of the whole batch.
@@ -208,9 +218,9 @@ def accumulate(loss, total):
     total = float(sum(total)) if isinstance(total, Iterable) else float(total)
     if not 0 <= total < np.inf:
         raise ValueError(f"accumulate: total is {total:g}, but a divisor is finite and at least 0.")
-    if not isinstance(loss, Loss):                         # a loss of ours inside another library
-        return divided(type(loss)(with_reduction(loss.loss, "sum")),
-                       total if loss.loss.averages else 1.0)
+    if not isinstance(loss, Loss):
+        inner = inner_loss(loss)
+        return divided(type(loss)(with_reduction(inner, "sum")), total if inner.averages else 1.0)
     runner_of(loss)
     summed = with_reduction(loss, "sum")
     return summed / (total or 1.0) if loss.averages else summed
@@ -261,9 +271,20 @@ def by_class(values, counts, target, classes: int) -> np.ndarray:
     return np.stack([np.bincount(target, weights=each, minlength=classes)
                      for each in (values, counts)], axis=1)
 
+# %% ../../nbs/scale/partial_dev.ipynb #7a41c0de
+def summary_of(problem, total: float, values, keep: int, start: int) -> Summary:
+    "Return the Summary of samples whose losses are known; `start` is the index of the first."
+    operand, values = problem.operands[1], values.reshape(-1)
+    sums = Summary().classes
+    if operand.shape == problem.samples and problem.rows and operand.dtype.kind == "i":
+        counts = np.ones(problem.samples) if problem.counts is None else problem.counts
+        sums = by_class(values, np.broadcast_to(counts, problem.samples).reshape(-1),
+                        operand.reshape(-1), problem.width)
+    return Summary(total, float(problem.divisor), values.size, sums,
+                   worst_of(values, keep, start * prod(problem.samples[1:])), keep)
+
 # %% ../../nbs/scale/partial_dev.ipynb #db0c5f0d
-def summarize(loss, input, target, *, keep: int = 10, start: int = 0,
-              sample_weight=None) -> Summary:
+def summarize(loss, *inputs, keep: int = 10, start: int = 0, sample_weight=None) -> Summary:
     """Return the Summary of some samples.
 
     `keep`: how many of the worst samples. `start`: the index of the first sample. Where a sample
@@ -273,20 +294,13 @@ def summarize(loss, input, target, *, keep: int = 10, start: int = 0,
     >>> summarize(MSELoss(), [1., 3.], [0., 0.], keep=1).worst
     ((9.0, 1),)
     """
-    call = Evaluation(loss, loss.prepare(input, target), sample_weight)
+    call = Evaluation(loss, loss.prepare(*inputs), sample_weight)
     problem = call.state()
     values = np.empty(problem.samples, problem.dtype)
     part = engine.run(problem, (), values)
     if part.total != part.total:
         loss.check(call.arrays, call.weight)
-    operand, values = problem.operands[1], values.reshape(-1)
-    sums = Summary().classes
-    if operand.shape == problem.samples and problem.rows and operand.dtype.kind == "i":
-        counts = np.ones(problem.samples) if problem.counts is None else problem.counts
-        sums = by_class(values, np.broadcast_to(counts, problem.samples).reshape(-1),
-                        operand.reshape(-1), problem.width)
-    return Summary(part.total, float(problem.divisor), values.size, sums,
-                   worst_of(values, keep, start * prod(problem.samples[1:])), keep)
+    return summary_of(problem, part.total, values, keep, start)
 
 # %% ../../nbs/scale/partial_dev.ipynb #b2300e5b
 def report(loss, summary: Summary) -> dict:

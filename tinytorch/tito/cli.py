@@ -698,32 +698,26 @@ def bench_command(
 # %% ../../nbs/tito/cli_dev.ipynb #88595769
 @app.command("evaluate", rich_help_panel="Project")
 def evaluate_command(
-    loss: Annotated[str,
-                    typer.Option(
-                        "--loss", metavar="NAME",
-                        help="CrossEntropyLoss, or another loss of an input and a target.")],
-    input: Annotated[
-        Path, typer.Option("--input", metavar="FILE", help="A .zarr, .npy or .parquet file.")],
-    target: Annotated[Path,
-                      typer.Option("--target", metavar="FILE", help="The same for the targets.")],
-    option: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--option", "-o", metavar="NAME=VALUE", show_default=False,
-            help="An option of the loss, as in label_smoothing=0.1; may be repeated.")] = None,
-    scheduler: Annotated[Optional[str],
-                         typer.Option(
-                             "--scheduler", metavar="ADDRESS", show_default=False,
-                             help="A Dask cluster, as in tcp://host:8786; else threads.")] = None,
-    rows: Annotated[Optional[int],
-                    typer.Option("--rows", min=1, metavar="N", show_default=False,
-                                 help="Samples in a chunk.")] = None,
-    worst: Annotated[int,
-                     typer.Option("--worst", min=0, metavar="K",
-                                  help="How many of the worst samples to name.")] = 10,
-    out: Annotated[Path,
-                   typer.Option("--out", metavar="FILE",
-                                help="Where the result goes.")] = Path("evaluation.json")):
+    loss: Annotated[str, typer.Option(
+        "--loss", metavar="NAME", help="CrossEntropyLoss, or another loss of an input and a target.")],
+    input: Annotated[Path, typer.Option(
+        "--input", metavar="FILE", help="A .zarr, .npy or .parquet file.")],
+    target: Annotated[Path, typer.Option(
+        "--target", metavar="FILE", help="The same for the targets.")],
+    option: Annotated[Optional[list[str]], typer.Option(
+        "--option", "-o", metavar="NAME=VALUE", show_default=False,
+        help="An option of the loss, as in label_smoothing=0.1; may be repeated.")] = None,
+    scheduler: Annotated[Optional[str], typer.Option(
+        "--scheduler", metavar="ADDRESS", show_default=False,
+        help="A Dask cluster, as in tcp://host:8786; else threads.")] = None,
+    rows: Annotated[Optional[int], typer.Option(
+        "--rows", min=1, metavar="N", show_default=False, help="Samples in a chunk.")] = None,
+    worst: Annotated[int, typer.Option(
+        "--worst", min=0, metavar="K", help="How many of the worst samples to name.")] = 10,
+    fill: Annotated[bool, typer.Option(
+        "--fill", help="Take the chunks that a Zarr array lacks for its fill value.")] = False,
+    out: Annotated[Path, typer.Option(
+        "--out", metavar="FILE", help="Where the result goes.")] = Path("evaluation.json")):
     """Print the loss of a data set on disk, chunk by chunk, as JSON.
 
     A run that broke off goes on where it stood, from the file FILE.partial.
@@ -733,14 +727,12 @@ def evaluate_command(
     from rich.progress import Progress
 
     from tinytorch.scale import evaluate as scale
-    options = dict(part.partition("=")[::2] for part in option or ())
-    options = {name: json.loads(value) if value[:1] in "-0123456789tfn" else value
-               for name, value in options.items()}
+    options = dict(map(scale.option_of, option or ()))
     with Progress(console=errors, transient=True) as progress:
         task = progress.add_task("chunks")
         try: result = scale.evaluate_files(
             scale.make_loss(loss, options), input, target, scheduler=scheduler, rows=rows,
-            keep=worst, progress=out.with_name(out.name + ".partial"),
+            keep=worst, fill=fill, progress=out.with_name(out.name + ".partial"),
             on_chunk=lambda done, count: progress.update(task, completed=done, total=count))
         except (scale.DataError, ValueError) as error: raise TitoError(str(error)) from None
     text = json.dumps(scale.plain(result), indent=2)
