@@ -823,7 +823,7 @@ def test_odd_files_of_ours_are_begun_anew(student, case):
     for command in ["test", "04", "squared_error"], ["hint", "huber"], ["status"]:
         done = tito(student, *command)
         assert done.returncode == 0 and "Traceback" not in done.stdout, done.stdout
-    assert "1 of 121 points" in done.stdout
+    assert re.search(r"\b1 of \d+ points", done.stdout)
 
 
 def test_a_folder_where_a_file_should_be(student):

@@ -113,8 +113,12 @@ def test_files_that_do_not_fit(data):
     np.save(folder / "short.npy", t[:90])
     whole = (folder / "x.npy").read_bytes()
     (folder / "cut.npy").write_bytes(whole[:-100])
-    for target, text in (("short.npy", "input has 100 samples.*target 90"),
-                         ("no.npy", "There is no"), ("x.npy", "target"), ("cut.npy", "cut.npy cannot be opened")):
+    for target, text in (
+        ("short.npy", "input has 100 samples.*target 90"),
+        ("no.npy", "There is no"),
+        ("x.npy", "target"),
+        ("cut.npy", "cut.npy cannot be opened"),
+    ):
         with pytest.raises(DataError, match=text):
             evaluate_files(CrossEntropyLoss(ignore_index=0), folder / "x.npy", folder / target)
 

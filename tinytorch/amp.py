@@ -13,8 +13,8 @@ from .nn.arguments import check_number
 
 # %% ../nbs/04_losses/half_precision_dev.ipynb #bb489283
 def cast(input, dtype) -> Tensor:
-    """The numbers of `input` in another floating-point type; its gradient comes back in the type of
-    `input`.
+    """Return the numbers of `input` in another floating-point type; its gradient comes back in the
+    type of `input`.
 
     - `input`: a Tensor, or what makes one. `dtype`: `"float16"`, `np.float32`, ...
     - Shapes: any; returns the same shape.
@@ -35,7 +35,7 @@ def cast(input, dtype) -> Tensor:
 
 # %% ../nbs/04_losses/half_precision_dev.ipynb #647ad512
 def next_scale(scale, clean, overflow, *, growth_factor, backoff_factor, growth_interval):
-    """The loss scale for the next step, and the number of clean steps in a row.
+    """Return the loss scale for the next step, and the number of clean steps in a row.
 
     - `scale`: that of this step. `clean`: how many steps in a row before it were clean.
     - `overflow`: whether a gradient of this step held an infinity or a NaN.
@@ -59,8 +59,8 @@ SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32)
 
 
 def parameters_of(source) -> list:
-    """The Tensors in `source`: one of them, several, or an object with `parameters`, such as a
-    Module.
+    """Return the Tensors in `source`: one of them, several, or an object with `parameters`, such as
+    a Module.
     """
     given = getattr(source, "parameters", source)
     if given is not source and callable(given):
@@ -229,7 +229,7 @@ class GradScaler:
         self._scale = scale if scale <= LARGEST else self._scale
 
     def get_scale(self) -> float:
-        """The scale of this step; 1 if not enabled.
+        """Return the scale of this step; 1 if not enabled.
 
         >>> GradScaler().get_scale()
         65536.0
@@ -237,7 +237,7 @@ class GradScaler:
         return self._scale if self.enabled else 1.0
 
     def state_dict(self) -> dict:
-        """The state to save, by torch's names; empty if not enabled.
+        """Return the state to save, by torch's names; empty if not enabled.
 
         >>> GradScaler(init_scale=4.0).state_dict()["scale"]
         4.0

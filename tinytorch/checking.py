@@ -88,8 +88,8 @@ def check_close(actual, expected, what: str, mistakes=None, rtol: float = 1e-6,
 
 # %% ../nbs/machinery/checking_dev.ipynb #32c47fb8
 def central_differences(function, operands, which: int) -> np.ndarray:
-    """The slope of the sum of `function(*operands)` for each number of operand `which`, measured
-    by small steps.
+    """Return the slope of the sum of `function(*operands)` for each number of operand `which`,
+    measured by small steps.
     """
     slope = np.zeros(operands[which].shape)
     for index in np.ndindex(slope.shape):
@@ -102,8 +102,8 @@ def central_differences(function, operands, which: int) -> np.ndarray:
 
 # %% ../nbs/machinery/checking_dev.ipynb #f422c09d
 def with_dtype(value, dtype):
-    """The value as an array of `dtype` if it holds fractions; whole numbers and Python numbers stay
-    as they are.
+    """Return the value as an array of `dtype` if it holds fractions; whole numbers and Python
+    numbers stay as they are.
     """
     array = np.asarray(value)
     return array.astype(dtype) if isinstance(
@@ -169,15 +169,15 @@ def check_gradient(loss, *arguments, rtol: float = 1e-5, atol: float = 1e-7) -> 
 
 
 def gradients_of(loss, arrays, upstream=None) -> list:
-    "The gradient that `backward(upstream)` gives each array, None where there is none."
+    "Return the gradient that `backward(upstream)` gives each array, None where there is none."
     tensors = [Tensor(x, requires_grad=is_float(x.dtype)) for x in arrays]
     loss(*tensors).backward(upstream)
     return [x.grad for x in tensors]
 
 # %% ../nbs/machinery/checking_dev.ipynb #725f4501
 def from_record(value, dtype):
-    """A recorded argument, option or result: lists become arrays, of `dtype` unless they hold
-    whole numbers or words.
+    """Return a recorded argument, option or result: lists become arrays, of `dtype` unless they
+    hold whole numbers or words.
     """
     return with_dtype(np.array(value), dtype) if isinstance(value, (list, float)) else value
 
@@ -217,12 +217,12 @@ def check_recorded(loss_class, path=None) -> int:
 
 # %% ../nbs/machinery/checking_dev.ipynb #9f3c26b8
 def class_axis(shape: tuple) -> int:
-    "Where the classes of an input of `shape` stand: (C,), (N, C) or (N, C, d1, ...)."
+    "Return where the classes of an input of `shape` stand: (C,), (N, C) or (N, C, d1, ...)."
     return min(1, len(shape) - 1)
 
 
 def feature_axis(loss_class, shape: tuple) -> int:
-    "Where the classes or features of a row loss's input of `shape` stand."
+    "Return where the classes or features of a row loss's input of `shape` stand."
     return len(shape) - 1 if issubclass(loss_class, RowLoss) else class_axis(shape)
 
 
@@ -244,14 +244,14 @@ SHAPES = {False: ((), (1,), (5,), (3, 4), (2, 3, 4)), True: ((4,), (5, 3), (2, 3
 
 # %% ../nbs/machinery/checking_dev.ipynb #37fb0da3
 def shapes_of(loss_class, shapes=None) -> list:
-    "Those of `shapes` that the loss takes."
+    "Return those of `shapes` that the loss takes."
     return [shape for shape in shapes or SHAPES[loss_class.rows]
             if len(shape) in getattr(loss_class, "dimensions", range(9))]
 
 # %% ../nbs/machinery/checking_dev.ipynb #466809b3
 def domains(loss) -> list:
-    """The domains of the arguments, one tuple for each kind of target that the loss takes with its
-    options.
+    """Return the domains of the arguments, one tuple for each kind of target that the loss takes
+    with its options.
     """
     kinds = itertools.product(*(x if isinstance(x, tuple) else (x,) for x in loss.domain.values()))
     return [kind for kind in kinds
@@ -259,8 +259,8 @@ def domains(loss) -> list:
 
 
 def draw_argument(loss, argument: str, domain: Domain, shape: tuple, rng) -> np.ndarray:
-    """A random argument of a loss whose input has this `shape`: an array of float64 or of class
-    indices.
+    """Return a random argument of a loss whose input has this `shape`: an array of float64 or of
+    class indices.
     """
     axis = feature_axis(type(loss), shape)
     short = shape[:axis] + shape[axis + 1:]
@@ -273,14 +273,14 @@ def draw_argument(loss, argument: str, domain: Domain, shape: tuple, rng) -> np.
 
 
 def draw_arguments(loss, kind: tuple, shape: tuple, rng) -> list:
-    "Random arguments from these domains."
+    "Return random arguments from these domains."
     return [draw_argument(loss, argument, domain, shape, rng)
             for argument, domain in zip(loss.domain, kind)]
 
 # %% ../nbs/machinery/checking_dev.ipynb #8938c305
 def draw_options(loss_class, options: dict, shape: tuple, rng) -> dict:
-    """`options` in which the words 'each class', 'each element' and 'each column' became random
-    positive weights.
+    """Return `options` in which the words 'each class', 'each element' and 'each column' became
+    random positive weights.
     """
     axis = feature_axis(loss_class, shape)
     extents = {"each class": shape[axis:][:1], "each element": shape, "each column": shape[-1:]}
@@ -308,7 +308,7 @@ def textbook_huber(x, t, delta=1.0):
 
 
 def textbook_nll(row, target, weight=None, ignore_index=-100, label_smoothing=0.0):
-    """The loss of one row and what it adds to the divisor.
+    """Return the loss of one row and what it adds to the divisor.
 
     The target is an index or the probability of each class.
     """
@@ -335,14 +335,14 @@ TEXTBOOK = {"MSELoss": lambda x, t: (x - t) ** 2, "L1Loss": lambda x, t: abs(x -
 
 # %% ../nbs/machinery/checking_dev.ipynb #035bf69b
 def chosen_options(loss) -> dict:
-    "The options of a Loss except its reduction and those that are None."
+    "Return the options of a Loss except its reduction and those that are None."
     options = {name: getattr(loss, name) for name in inspect.signature(type(loss)).parameters
                if name != "reduction"}
     return {name: value for name, value in options.items() if value is not None}
 
 
 def by_textbook(loss, arguments) -> tuple:
-    "The loss of each sample by its textbook definition, and the divisor of their mean."
+    "Return the loss of each sample by its textbook definition, and the divisor of their mean."
     definition, options = TEXTBOOK[type(loss).__name__], chosen_options(loss)
     if loss.rows:
         shape = arguments[0].shape
@@ -414,7 +414,7 @@ def reductions_agree(loss_class, options, rng):
 
 # %% ../nbs/machinery/checking_dev.ipynb #434bb8c7
 def with_dtypes(arguments, dtype) -> list:
-    "`arguments` in another floating-point type; class indices stay whole numbers."
+    "Return `arguments` in another floating-point type; class indices stay whole numbers."
     return [with_dtype(x, dtype) for x in arguments]
 
 
@@ -536,14 +536,14 @@ def nothing_costs_nothing(loss_class, options, rng):
 
 # %% ../nbs/machinery/checking_dev.ipynb #a59c1f80
 def edge_pairs(kind: tuple) -> list:
-    "All combinations of numbers from the edges of the domains, one array for each domain."
+    "Return all combinations of numbers from the edges of the domains, one array for each domain."
     return [np.array(x, dtype=float)
             for x in zip(*itertools.product(*(domain.edges for domain in kind)))]
 
 
 def edge_rows(loss, kind: tuple, rng) -> list:
-    """Rows from the edges. For a loss of classes, unless labels are smoothed, some that the target
-    does not hold are -infinity.
+    """Return rows from the edges. For a loss of classes, unless labels are smoothed, some that the
+    target does not hold are -infinity.
     """
     if not isinstance(loss, ClassLoss):
         return [rng.choice(domain.edges, x.shape) if domain.edges else x

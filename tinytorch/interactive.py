@@ -39,7 +39,7 @@ def tabulate(loss, target, at, name, positions) -> list:
 
 
 def shorten(numbers) -> list:
-    "Numbers with four digits; None for what is not finite, which a chart leaves out."
+    "Return numbers with four digits; None for what is not finite, which a chart leaves out."
     return [float(f"{number:.4g}") if np.isfinite(number) else None
             for number in np.asarray(numbers, np.float64)]
 
@@ -60,20 +60,20 @@ class Chart:
 
 
 def slider(name, first, last, step, value, label=None) -> dict:
-    "A Vega-Lite parameter that is bound to a slider."
+    "Return a Vega-Lite parameter that is bound to a slider."
     return {"name": name, "value": value,
             "bind": {"input": "range", "min": first, "max": last, "step": step,
                      "name": label or name}}
 
 # %% ../nbs/machinery/interactive_dev.ipynb #cb398cf7
 def axis(field, title, span=None) -> dict:
-    "An axis of numbers; one with a span keeps it, whatever a slider does."
+    "Return an axis of numbers; one with a span keeps it, whatever a slider does."
     return {"field": field, "type": "quantitative", "title": title,
             "scale": {"zero": False} | ({"domain": span, "nice": True} if span else {})}
 
 
 def layers(x_label, span, now, ghost) -> list:
-    """The curves, a ghost of those at the start, and a dot on each curve at the slider's
+    """Return the curves, a ghost of those at the start, and a dot on each curve at the slider's
     prediction, with its value in the corner.
 
     `now` and `ghost` are the filters that choose a table.
@@ -95,7 +95,7 @@ def layers(x_label, span, now, ghost) -> list:
 
 
 def corner(of, place, here, color) -> dict:
-    "The number that a dot shows, above the chart, `place` pixels from its right."
+    "Return the number that a dot shows, above the chart, `place` pixels from its right."
     words = {"calculate": "datum.of + ' ' + format(datum.y, '.3g')", "as": "said"}
     return {"transform": [*here, {"filter": f"datum.of === '{of}'"}, words],
             "mark": {"type": "text", "align": "right", "fontSize": 13, "y": -10,
@@ -104,7 +104,7 @@ def corner(of, place, here, color) -> dict:
 
 # %% ../nbs/machinery/interactive_dev.ipynb #f4f4484f
 def explore(loss, target=0.0, at=(-3, 3), x_label="prediction", height=240, **option):
-    """A chart of a loss and its slope with sliders: for the prediction, and for one option.
+    """Return a chart of a loss and its slope with sliders: for the prediction, and for one option.
 
     - `loss`: a pointwise formula, `(x, target, **option) -> value, slope`; a `Loss`; or its class,
       which gets the option.
@@ -155,7 +155,7 @@ def explore(loss, target=0.0, at=(-3, 3), x_label="prediction", height=240, **op
 
 # %% ../nbs/machinery/interactive_dev.ipynb #ade94ee2
 def best_line(formula, x, y, steps=100) -> np.ndarray:
-    "The height at 0 and the rise of the straight line with the least sum of losses."
+    "Return the height at 0 and the rise of the straight line with the least sum of losses."
     columns, weight = np.stack([np.ones_like(x), x], axis=1), np.ones_like(x)
     for _ in range(steps):
         root = np.sqrt(weight)
@@ -184,7 +184,7 @@ DRAG = {"type": "point", "fields": ["height"], "nearest": True, "toggle": False,
 
 
 def point_layers(x, y, heights, start) -> list:
-    "The points, and the places of the last, of which the chosen one is seen."
+    "Return the points, and the places of the last, of which the chosen one is seen."
     axes = {"x": axis("x", "x"), "y": axis("y", "y", [heights[0], heights[-1]])}
     still = [{"x": float(a), "y": float(b)} for a, b in zip(x[:-1], y[:-1])]
     seen = {"condition": {"param": "drag", "empty": False, "value": 1}, "value": 0.06}
@@ -201,7 +201,7 @@ def point_layers(x, y, heights, start) -> list:
 
 # %% ../nbs/machinery/interactive_dev.ipynb #fc26acbb
 def line_layers(names, rows, span, start) -> list:
-    "The lines, a ghost of those at the start, and the equation of each."
+    "Return the lines, a ghost of those at the start, and the equation of each."
     color, dash = ({"field": "of", "type": "nominal", "title": None,
                     "scale": {"domain": names, "range": shades}, "legend": LEGEND}
                    for shades in (list(PALETTE[:len(names)]), CHART_DASHES[:len(names)]))
@@ -223,8 +223,8 @@ CHART_DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
 
 # %% ../nbs/machinery/interactive_dev.ipynb #4536b4f9
 def explore_outlier(losses, x, y, at=(0, 20), height=300):
-    """A chart of points and their best straight lines: the last point is dragged up and down, or
-    moved by a slider, and the lines follow.
+    """Return a chart of points and their best straight lines: the last point is dragged up and
+    down, or moved by a slider, and the lines follow.
 
     - `losses`: up to four formulas `(x, target) -> value, slope` whose slope grows no faster than
       the error, by the name that the chart shows.
@@ -262,7 +262,7 @@ class Quiz:
     def __init__(self, questions): self.questions = questions
 
     def __call__(self, number, answer):
-        "What is to be said about an answer to question `number`, counted from 1."
+        "Return what is to be said about an answer to question `number`, counted from 1."
         asked = self.questions[number - 1]
         if not matches(asked["answer"], answer): return f"❌ {answer} is not it. Try again."
         return f"✅ {answer}. {asked['why']}"
@@ -273,13 +273,13 @@ class Quiz:
 
 # %% ../nbs/machinery/interactive_dev.ipynb #4f826e8b
 def matches(right, answer) -> bool:
-    "Whether an answer is the right one: the same words, or a number that is close."
+    "Return whether an answer is the right one: the same words, or a number that is close."
     if isinstance(right, str): return str(answer).strip().lower() == right.lower()
     return bool(np.isclose(float(answer), right, rtol=1e-3, atol=1e-3))
 
 
 def question_html(asked) -> str:
-    "A question, and its choices or its answer to unfold."
+    "Return a question, and its choices or its answer to unfold."
     right, why = asked["answer"], html.escape(asked["why"])
     choices = {choice: f"✅ {why}" if choice == right else "❌ Try another."
                for choice in asked.get("choices", [])} or {"Answer": f"{right}. {why}"}
@@ -289,7 +289,8 @@ def question_html(asked) -> str:
 
 # %% ../nbs/machinery/interactive_dev.ipynb #496be962
 def quiz(part):
-    """The quick questions on a part of a lesson; call the result with a number and an answer.
+    """Return the quick questions on a part of a lesson; call the result with a number and an
+    answer.
 
     - `part`: the name of the part; the questions are in `tinytorch/data/quiz.json`.
     - Shapes: none; the result is a `Quiz`, which a notebook shows as a list.

@@ -63,7 +63,7 @@ MISTAKES_BY_NAME: dict[str, Known] = {}     # by the exercise's function
 
 
 def exercise(function, parts=(), outputs=()):
-    "A decorator for the function that draws an exercise's calls."
+    "Return a decorator for the function that draws an exercise's calls."
     def keep(draw):
         MISTAKES_BY_NAME[function.__name__] = Known(draw, parts, outputs)
         return draw
@@ -71,7 +71,7 @@ def exercise(function, parts=(), outputs=()):
 
 # %% ../nbs/tito/mistakes_dev.ipynb #28e87936
 def mistake(function, text: str, fix: str = ""):
-    "A decorator for code that makes a mistake: what to say about it, and the way out."
+    "Return a decorator for code that makes a mistake: what to say about it, and the way out."
     def keep(code):
         MISTAKES_BY_NAME.setdefault(function.__name__, Known()).mistakes.append((text, fix, code))
         return code
@@ -392,7 +392,7 @@ def limited(x):
 
 
 def bce(p, t, value=None, slope=None, more=None):
-    "The right results, with some of them replaced."
+    "Return the right results, with some of them replaced."
     a, b = limited(np.log(p)), limited(np.log1p(-p))
     return (-(t * a + (1 - t) * b) if value is None else value,
             (p - t) / np.maximum(p * (1 - p), 1e-12) if slope is None else slope,
@@ -508,7 +508,7 @@ def zero_times(p, x):
 
 
 def bce_logits(x, t, w=1.0, value=None, slope=None, more=None):
-    "The right results, with some of them replaced."
+    "Return the right results, with some of them replaced."
     e = np.exp(-np.abs(x))
     yes, no = np.maximum(-x, 0) + np.log1p(e), np.maximum(x, 0) + np.log1p(e)
     p, q = np.maximum(e, x >= 0) / (1 + e), np.maximum(e, x <= 0) / (1 + e)
@@ -621,7 +621,7 @@ def both_rows(rng, **options) -> list:
 
 
 def rows_of(rng) -> list:
-    "Rows of scores: by hand, unequal rows, random ones, large ones, a masked class."
+    "Return rows of scores: by hand, unequal rows, random ones, large ones, a masked class."
     scores = [[1.0, 3.0]], [[1.0, 3.0, 2.0], [0.0, 0.0, 0.0]], rng.normal(0, 3, (4, 5)), [
         [1000.0, 1000.0], [-1000.0, -1001.0]], [[0.0, -np.inf, 1.0], [500.0, 2.0, 1.0]]
     return [np.array(x, dtype) for dtype in (np.float64, np.float32) for x in scores]
@@ -833,8 +833,8 @@ def _(input, dim=-1):
 
 # %% ../nbs/tito/mistakes_dev.ipynb #4dd4b0b9
 def labelled(name: str, rng, log=False) -> list:
-    """Rows of scores and class indices: by hand, other targets, a batch, large scores, a masked
-    class.
+    """Return rows of scores and class indices: by hand, other targets, a batch, large scores, a
+    masked class.
     """
     labels = [np.array([1]), np.array([0, 2]), np.array([1, 0]), rng.integers(0, 5, 6),
               np.array([0, 1]), np.array([0, 2, 2])]
@@ -1093,7 +1093,9 @@ def _(logits, target):
 
 # %% ../nbs/tito/mistakes_dev.ipynb #336e012d
 def distributions(rng) -> list:
-    "Rows of scores and of class probabilities: by hand, one-hot, large, masked, not summing to 1."
+    """Return rows of scores and of class probabilities: by hand, one-hot, large, masked, not
+    summing to 1.
+    """
     share = rng.exponential(1, (4, 5))
     pairs = [(np.array([[0.0, 0.0]]), np.array([[0.25, 0.75]])),
              (np.array([[2.0, 1.0, 0.1], [0.5, 2.5, 0.3]]),
@@ -1109,7 +1111,7 @@ def distributions(rng) -> list:
 
 
 def soft(x, t, value=None, slope=None, more=None):
-    "The right results, with some of them replaced."
+    "Return the right results, with some of them replaced."
     logs = log_soft(x)
     return (-zero_times(t, logs).sum(-1) if value is None else value, np.exp(logs)
         * t.sum(-1, keepdims=True) - t if slope is None else slope, -logs if more is None else more)
@@ -1536,7 +1538,7 @@ def _(labels):
 
 # %% ../nbs/tito/mistakes_dev.ipynb #d027dd19
 def sums(rng) -> list:
-    "Pairs of logarithms: of moderate numbers, of tiny ones, of 0."
+    "Return pairs of logarithms: of moderate numbers, of tiny ones, of 0."
     a, b = rng.normal(0, 3, (2, 4, 3))
     far, zero = np.array([-1000.0, -2000.0, 900.0]), np.array([-np.inf, -np.inf, 2.0])
     return [({"a": a, "b": b}, {}), ({"a": far, "b": far[::-1].copy()}, {}),
@@ -1579,7 +1581,7 @@ def _(a, b):
 
 # %% ../nbs/tito/mistakes_dev.ipynb #fdb5e5bd
 def class_scores(rng) -> list:
-    "Scores of one sample and of several, at the start, far from 0, with labels that repeat."
+    "Return scores of one sample and of several, at the start, far from 0, with labels that repeat."
     start = np.array([0.0, -np.inf, -np.inf, -np.inf, -np.inf])
     one, many = rng.normal(-3, 1, 7), rng.normal(-3, 1, (7, 2))
     skip = np.array([[True, True], [False, True], [True, False]])
@@ -1649,7 +1651,7 @@ def _(scores, skip):
 
 # %% ../nbs/tito/mistakes_dev.ipynb #023717f5
 def state_scores(rng) -> list:
-    "Scores of one sample and of several, far from 0, and where nothing is possible."
+    "Return scores of one sample and of several, far from 0, and where nothing is possible."
     one, many = rng.normal(0, 2, (4, 3)), rng.normal(0, 2, (4, 5, 2))
     hole = np.where(np.arange(4)[:, None, None] > 2, -np.inf, many)
     return [({"scores": one}, {}), ({"scores": many}, {}), ({"scores": one - 5000}, {}),
@@ -1767,7 +1769,7 @@ def _(logits):
 
 # %% ../nbs/tito/mistakes_dev.ipynb #659bd015
 def ranked(rng) -> list:
-    "Pairs of scores: by hand, exchanged, equal ones, a lead of exactly the margin, a batch."
+    "Return pairs of scores: by hand, exchanged, equal ones, a lead of exactly the margin, a batch."
     a, b = np.array([2.0, 0.0, 3.0, 1.0]), np.array([1.5, 3.0, 1.0, 1.0])
     t, batch = np.array([1.0, -1.0, -1.0, 1.0]), rng.normal(0, 2, (2, 3, 4))
     calls = [({"input1": x, "input2": y, "target": z}, {"margin": m}) for m in (1.0, 0.0, 0.25)
@@ -1778,7 +1780,7 @@ def ranked(rng) -> list:
 
 
 def rank(a, b, t, margin, value=None, first=None, second=None, third=None):
-    "The right results, with some of them replaced."
+    "Return the right results, with some of them replaced."
     short = margin - t * (a - b)
     on = (short >= 0).astype(a.dtype)
     return (np.maximum(short, 0) if value is None else value, -t * on if first is None else first,
@@ -1938,7 +1940,7 @@ def variances(rng) -> list:
 
 
 def task(value, s, factor, log=0.5, by_log=0.5, limit=80, share=None, by_value=None):
-    "The part of a task and its slopes, or a variant of it."
+    "Return the part of a task and its slopes, or a variant of it."
     weight = factor * np.exp(np.clip(-s, -limit, limit))
     used = weight if share is None else share(np.clip(s, -limit, limit), factor)
     return (used * value + log * s, weight if by_value is None else by_value(weight),
@@ -2311,7 +2313,7 @@ def _(positive, negative):
 
 # %% ../nbs/tito/mistakes_dev.ipynb #cfe1ecf1
 def pairs(input, target, below=np.greater):
-    "The lead of each item over each other, and whether the pair counts."
+    "Return the lead of each item over each other, and whether the pair counts."
     rows = np.isfinite(input)
     counts = below(target[:, :, None], target[:, None]) & rows[:, :, None] & rows[:, None]
     return input[:, :, None] - input[:, None], counts
@@ -2409,7 +2411,7 @@ def _(input, target):
 
 # %% ../nbs/tito/mistakes_dev.ipynb #0c11c360
 def in_order(input, target):
-    "The scores of each list from the most relevant item to the least."
+    "Return the scores of each list from the most relevant item to the least."
     return np.take_along_axis(input, np.argsort(-target, axis=-1, kind="stable"), axis=-1)
 
 
@@ -2844,7 +2846,7 @@ def _(largest, total):
 
 # %% ../nbs/tito/mistakes_dev.ipynb #2b9bc049
 def no_samples(call) -> tuple:
-    "The call with no samples: what has one entry for each sample is cut."
+    "Return the call with no samples: what has one entry for each sample is cut."
     arguments, options = call
     size = max(len(x) for x in arguments.values() if isinstance(x, np.ndarray) and x.ndim)
     def cut(x):
@@ -2853,7 +2855,7 @@ def no_samples(call) -> tuple:
 
 
 def with_nan(call) -> tuple:
-    "The call with NaN for the first number of its first argument."
+    "Return the call with NaN for the first number of its first argument."
     arguments, options = call
     name, first = next((k, x) for k, x in arguments.items()
                        if isinstance(x, np.ndarray) and x.dtype.kind == "f")
@@ -2863,7 +2865,7 @@ def with_nan(call) -> tuple:
 
 # %% ../nbs/tito/mistakes_dev.ipynb #bedfb5df
 def calls_of(name: str, drawn: list, formula: bool) -> list:
-    "The calls that an exercise is checked with. `formula`: whether it is that of a loss."
+    "Return the calls that an exercise is checked with. `formula`: whether it is that of a loss."
     calls = [*drawn, *FIXED.get(name, [])]
     def plain_call(call) -> bool:
         floats = [x for x in call[0].values() if isinstance(x, np.ndarray) and x.dtype.kind == "f"]

@@ -69,7 +69,7 @@ def describe(ax, text):
 
 
 def alt_text(ax) -> str:
-    "The description of the figure that the axes `ax` belong to."
+    "Return the description of the figure that the axes `ax` belong to."
     return getattr(np.ravel(ax)[0].figure, "alt", "")
 
 # %% ../nbs/machinery/plotting_dev.ipynb #b745f3bd
@@ -91,8 +91,8 @@ def carry_alt():
 
 # %% ../nbs/machinery/plotting_dev.ipynb #22d3d944
 def curve(loss, x, target, **options):
-    """The value and the slope of a formula or a `Loss` at predictions `x`; of a loss of classes,
-    at logits of the true one of two.
+    """Return the value and the slope of a formula or a `Loss` at predictions `x`; of a loss of
+    classes, at logits of the true one of two.
     """
     if not isinstance(loss, Loss):
         return loss(x, np.full_like(x, target), **options)[:2]
@@ -111,7 +111,7 @@ def curve(loss, x, target, **options):
 
 # %% ../nbs/machinery/plotting_dev.ipynb #03fc96e9
 def in_words(x, value, slope) -> str:
-    "The course of a loss and its slope."
+    "Return the course of a loss and its slope."
     low = np.nanargmin(value)
     return (f"the loss goes from {value[0]:.3g} at {x[0]:g} over its lowest, {value[low]:.3g} at "
             f"{x[low]:.3g}, to {value[-1]:.3g} at {x[-1]:g}, "
@@ -120,7 +120,7 @@ def in_words(x, value, slope) -> str:
 # %% ../nbs/machinery/plotting_dev.ipynb #e32240d8
 def plot_loss(formula, target=0.0, at=(-3, 3), ax=None, label=None, x_label=None, title="loss",
               **options):
-    """A loss and its slope as functions of the prediction, side by side.
+    """Return a loss and its slope as functions of the prediction, side by side.
 
     - `formula`: a pointwise formula, `(x, target, **options) -> value, slope`, or a `Loss`. A loss
       of classes is drawn over the logit of the true one of two classes, the other logit being 0.
@@ -174,7 +174,7 @@ def plot_losses(formulas, target=0.0, at=(-3, 3), ax=None, x_label=None, title="
 
 # %% ../nbs/machinery/plotting_dev.ipynb #5909cea4
 def plot_training(curves, start=None, ax=None):
-    """The loss after each step of training.
+    """Return the loss after each step of training.
 
     - `curves`: a dictionary from name to the list of losses.
     - `start`: the loss of a model that knows nothing, a dashed line; None: no line. `ax`: the axes
@@ -203,7 +203,7 @@ def plot_training(curves, start=None, ax=None):
 
 # %% ../nbs/machinery/plotting_dev.ipynb #ab1a11ae
 def plot_landscape(function, xs, ys, path=None, ax=None, labels=("x", "y"), title="loss"):
-    """A function of two numbers as a contour map and as a surface.
+    """Return a function of two numbers as a contour map and as a surface.
 
     - `function`: of (x, y), returns a number.
     - `xs`, `ys`: the coordinates of the grid. `path`: points (x, y) to join on both; None: none.
@@ -253,7 +253,8 @@ def draw_path(flat, space, path, function):
 
 # %% ../nbs/machinery/plotting_dev.ipynb #861d47c9
 def plot_samples(losses, n=8, ax=None):
-    """The losses of a batch's samples in order of size, the `n` largest marked, and their mean.
+    """Return the losses of a batch's samples in order of size, the `n` largest marked, and their
+    mean.
 
     - `losses`: of each sample, as with `reduction="none"`. `n`: how many to mark. `ax`: the axes to
       draw on.
@@ -288,8 +289,8 @@ def plot_samples(losses, n=8, ax=None):
 
 # %% ../nbs/machinery/plotting_dev.ipynb #2f22d061
 def plot_worst(images, losses, labels, predictions, n=8, ax=None):
-    """The `n` samples with the largest loss as images, the worst first; each says label, prediction
-    and loss.
+    """Return the `n` samples with the largest loss as images, the worst first; each says label,
+    prediction and loss.
 
     - `images`, `losses`, `labels`, `predictions`: of each sample. `n`: how many samples to show.
     - `ax`: the axes to draw on, one for each; more than needed stay empty.
@@ -328,8 +329,8 @@ def calibration(probabilities, happened, bins):
 
 # %% ../nbs/machinery/plotting_dev.ipynb #45ae62ad
 def plot_reliability(probabilities, happened, bins=10, ax=None):
-    """How often what was given a probability happened, by probability; on the dashed line the two
-    agree.
+    """Return how often what was given a probability happened, by probability; on the dashed line
+    the two agree.
 
     - `probabilities`: what the model said. `happened`: whether it was so. `bins`: how many of equal
       width. `ax`: the axes to draw on.

@@ -105,8 +105,8 @@ def compiled(formula):
 
 # %% ../../nbs/machinery/fastmath_dev.ipynb #b2c0c33e
 def fit(function, low, high, terms) -> list:
-    """Coefficients, the lowest power first, of the polynomial through `function` at Chebyshev's
-    points between `low` and `high`.
+    """Return coefficients, the lowest power first, of the polynomial through `function` at
+    Chebyshev's points between `low` and `high`.
     """
     with localcontext() as context:
         context.prec = 100
@@ -136,7 +136,7 @@ def T(z):
 
 
 def horner(coefficients, x):
-    "The polynomial at x."
+    "Return the polynomial at x."
     result = coefficients[-1]
     for c in coefficients[-2::-1]:
         result = result * x + c
@@ -144,7 +144,7 @@ def horner(coefficients, x):
 
 # %% ../../nbs/machinery/fastmath_dev.ipynb #19d2b630
 def constants(dtype, *terms) -> SimpleNamespace:
-    "The constants for float32 or float64, with so many terms of q, R and T."
+    "Return the constants for float32 or float64, with so many terms of q, R and T."
     info, ln2 = np.finfo(dtype), Decimal(2).ln()
     places = 2.0 ** (2 * info.nmant - info.bits)
     high, magic = round(float(ln2) * places) / places, 1.5 * 2.0**info.nmant
@@ -194,7 +194,7 @@ def expm1(x):
 
 @compiled
 def tanh(x):
-    "The hyperbolic tangent: its polynomial near 0, 1 - 2 / (exp(2x) + 1) elsewhere."
+    "Return the hyperbolic tangent: its polynomial near 0, 1 - 2 / (exp(2x) + 1) elsewhere."
     c = CONSTANTS[x.dtype]
     size = number(bits(x) & ~c.sign)
     near = size + size * (size * size) * horner(c.T, size * size)
@@ -225,7 +225,7 @@ def at_ends(x, zero, result):
 
 @compiled
 def log(x):
-    "The natural logarithm."
+    "Return the natural logarithm."
     c = CONSTANTS[x.dtype]
     below = x < c.tiny
     k, m = split_exponent(select(below, x * 2.0**c.digits, x), c)

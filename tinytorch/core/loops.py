@@ -169,7 +169,7 @@ def kind_of(option):
 
 # %% ../../nbs/machinery/loops_dev.ipynb #46a171a3
 def build_loop(problem, wanted, values, tiles) -> tuple:
-    "A recording of the problem's formula, and its loop, or the reason why there is none."
+    "Return a recording of the problem's formula, and its loop, or the reason why there is none."
     name = getattr(problem.formula, "__name__", "formula")
     axes = [(ROWS, CLASSES)[:1 + (problem.rows and x.ndim > len(problem.samples))]
             for x in problem.operands]
@@ -224,7 +224,7 @@ def check_loop(loop, problem, wanted, values) -> None:
 
 
 def like(array, loop) -> np.ndarray:
-    "A copy of `array` that lies in memory as the loop wants it."
+    "Return a copy of `array` that lies in memory as the loop wants it."
     return (np.moveaxis(np.ascontiguousarray(np.moveaxis(array, -1, 1)), 1, -1)
             if loop.tiles == "apart" else np.ascontiguousarray(array))
 
@@ -233,7 +233,7 @@ WORK = 2**20           # simple operations in a piece
 
 
 def flat(array, dtype, width):
-    """`array` with one axis of samples, as a view; None if it is laid out otherwise.
+    """Return `array` with one axis of samples, as a view; None if it is laid out otherwise.
 
     `width`: the number of classes, or 0.
     """
@@ -249,8 +249,8 @@ TILE = 2**13            # numbers in a tile: 32 KiB of float32
 
 
 def tiled(array):
-    """A view (batch, classes, samples) of an array with its classes last, if it lies in memory
-    like that; else None.
+    """Return a view (batch, classes, samples) of an array with its classes last, if it lies in
+    memory like that; else None.
     """
     front = np.moveaxis(array, -1, 1)
     flags = front.flags
@@ -270,7 +270,7 @@ def in_pieces(run, count, cost, threads) -> float:
 
 
 def run_tiles(problem, gradients, values, loop, scale=1.0, threads=None) -> float:
-    "The sum of the losses of arrays whose classes lie before the samples in memory."
+    "Return the sum of the losses of arrays whose classes lie before the samples in memory."
     arrays = [x for x in (*problem.operands, problem.weight, *gradients, values) if x is not None]
     if loop.tiles == "apart":
         views = [tiled(x) if wide else np.require(x, dtype, "CA").reshape(-1)
@@ -288,7 +288,7 @@ def run_tiles(problem, gradients, values, loop, scale=1.0, threads=None) -> floa
 
 # %% ../../nbs/machinery/loops_dev.ipynb #408df035
 def run_loop(problem, gradients, values, loop, scale=1.0, threads=None) -> float:
-    "The sum of the losses, by the loop."
+    "Return the sum of the losses, by the loop."
     if loop.tiles:
         return run_tiles(problem, gradients, values, loop, scale, threads)
     width = problem.width
@@ -312,7 +312,7 @@ def run_loop(problem, gradients, values, loop, scale=1.0, threads=None) -> float
 
 # %% ../../nbs/machinery/loops_dev.ipynb #194184b3
 def run_copied(arrays, kinds, read, loop, rest) -> float:
-    """The sum of the losses of one block.
+    """Return the sum of the losses of one block.
 
     Its first `read` arrays are read, the others written, through copies where they have to be.
     """
@@ -328,7 +328,7 @@ def run_copied(arrays, kinds, read, loop, rest) -> float:
 
 
 def small_loop(problem, wanted):
-    "The loop of a problem that one thread runs; None where there is none."
+    "Return the loop of a problem that one thread runs; None where there is none."
     loop = find(problem, wanted[:len(problem.operands)], False)
     good = (isinstance(loop, Loop) and not tile_order(problem, (), None)
             and prod(problem.samples) * problem.width * loop.cost <= WORK)
@@ -339,8 +339,8 @@ warned = WeakKeyDictionary()       # formula -> what has been said of it
 
 # %% ../../nbs/machinery/loops_dev.ipynb #d8aa5c72
 def tile_order(problem, gradients, values) -> str:
-    """How the tiles of a row formula's arrays lie in memory; empty if one row after the other is
-    better.
+    """Return how the tiles of a row formula's arrays lie in memory; empty if one row after the
+    other is better.
     """
     if (not problem.rows
         or len(problem.samples) == 1 and (problem.width >= FEW or problem.samples[0] < 16 * FEW)):

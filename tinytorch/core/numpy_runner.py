@@ -18,7 +18,9 @@ FEW = 32      # features; below this a block is laid out with its rows contiguou
 
 
 def cut(operand: np.ndarray, index: tuple, problem: Problem) -> np.ndarray:
-    "The block at `index`, in the problem's dtype; class indices of a row formula stay integers."
+    """Return the block at `index`, in the problem's dtype; class indices of a row formula stay
+    integers.
+    """
     block = operand[index]
     block.flags.writeable = False
     if not problem.rows:
@@ -46,7 +48,7 @@ def weigh(weight: np.ndarray, array: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/machinery/numpy_runner_dev.ipynb #84ee94da
 def outside(block: np.ndarray, bound: tuple) -> bool:
-    "Whether a block has a number outside its bounds; NaN is none."
+    "Return whether a block has a number outside its bounds; NaN is none."
     low, high, ends = bound
     if (block.size == 0 or np.fmin.reduce(block, axis=None) < low
         or np.fmax.reduce(block, axis=None) > high):

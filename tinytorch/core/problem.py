@@ -27,7 +27,7 @@ class Part(NamedTuple):
         return Part(self.total + other.total, self.divisor + other.divisor)
 
     def mean(self) -> float:
-        "The mean loss; 0 where there is nothing to take a mean of."
+        "Return the mean loss; 0 where there is nothing to take a mean of."
         return self.total / self.divisor if self.divisor else 0.0
 
 # %% ../../nbs/machinery/problem_dev.ipynb #dc372cce
@@ -119,7 +119,7 @@ def cores() -> int:
 # %% ../../nbs/machinery/problem_dev.ipynb #5d0c81e7
 @lru_cache(maxsize=1)
 def pool() -> ThreadPoolExecutor:
-    "The threads that blocks run on, started at the first large problem."
+    "Return the threads that blocks run on, started at the first large problem."
     return ThreadPoolExecutor(available(), thread_name_prefix="tinytorch")
 
 
@@ -128,7 +128,7 @@ if hasattr(os, "register_at_fork"):
 
 # %% ../../nbs/machinery/problem_dev.ipynb #09b8b35f
 def share(step: Callable, todo, threads: int) -> list:
-    "`step` of everything in `todo`, in order; this thread does its part of the work."
+    "Return `step` of everything in `todo`, in order; this thread does its part of the work."
     if threads == 1:
         return [step(x) for x in todo]
     todo = list(todo)

@@ -19,31 +19,31 @@ import numpy as np
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #ef73cb3a
 def is_float(dtype) -> bool:
-    """Whether `dtype` is a floating-point one; bfloat16, whose kind NumPy calls void, is known by
-    name.
+    """Return whether `dtype` is a floating-point one; bfloat16, whose kind NumPy calls void, is
+    known by name.
     """
     return dtype.kind == "f" or dtype.kind == "V" and dtype.name == "bfloat16"
 
 def to_dtype(array, dtype) -> np.ndarray:
-    "`array` in `dtype`. What is too large for it becomes infinity, without a warning."
+    "Return `array` in `dtype`. What is too large for it becomes infinity, without a warning."
     with np.errstate(all="ignore"):
         return array.astype(dtype, copy=False)
 
 def wide(array) -> np.ndarray:
-    """`array` in the precision to compute with: float32 for 16 bits, integers and booleans, else
-    as it is.
+    """Return `array` in the precision to compute with: float32 for 16 bits, integers and booleans,
+    else as it is.
     """
     good = array.dtype.kind == "f" and array.dtype.itemsize > 2
     return array if good else to_dtype(array, np.float32)
 
 def narrow(array, dtype) -> np.ndarray:
-    "`array` in `dtype`, if that is a floating-point one."
+    "Return `array` in `dtype`, if that is a floating-point one."
     return to_dtype(array, dtype) if array.dtype != dtype and is_float(dtype) else array
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #c841cf10
 def total(array, axis=None, keepdims=False, mean=False):
-    """The sum or mean of `array` over `axis`, added in float64 and rounded once to the dtype of
-    `array`.
+    """Return the sum or mean of `array` over `axis`, added in float64 and rounded once to the dtype
+    of `array`.
     """
     short = is_float(array.dtype) and array.dtype.itemsize < 8
     result = array.sum(axis, dtype=np.float64 if short else None, keepdims=keepdims)
@@ -104,7 +104,8 @@ def check_whole_numbers(data, array):
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #a02734d4
 def as_array(data) -> np.ndarray:
-    """The NumPy array behind `data`: a Tensor, an array, a number or a (nested) list of numbers.
+    """Return the NumPy array behind `data`: a Tensor, an array, a number or a (nested) list of
+    numbers.
 
     Arrays and NumPy scalars keep their dtype and are not copied (those in another byte order are);
     Python numbers become float32, booleans stay bool. Raises TypeError for anything but real
@@ -134,7 +135,7 @@ def as_tensor(value):
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #674e27d8
 def record(data, *slopes):
-    """The Tensor of an operation's result `data`.
+    """Return the Tensor of an operation's result `data`.
 
     `slopes`: for each input a pair (input, function from the gradient of the result to the gradient
     of that input). Inputs that need no gradient (arrays, numbers, tensors without `requires_grad`)
@@ -156,7 +157,7 @@ def record(data, *slopes):
 PLAIN = {type(None), bool, int, float, str}
 
 def keep(value, done):
-    """`value` with copies of the arrays in it: in tuples, lists, dicts, and in what a Python
+    """Return `value` with copies of the arrays in it: in tuples, lists, dicts, and in what a Python
     function refers to.
 
     `done`: what was kept already, by the id of the original, so that nothing is copied twice.
@@ -178,7 +179,7 @@ def keep(value, done):
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #dcd7e8c4
 def keep_array(value):
-    "A read-only copy of an array, or a Tensor of one."
+    "Return a read-only copy of an array, or a Tensor of one."
     if isinstance(value, Tensor):
         return Tensor(keep_array(value.data))
     copy = np.array(value)
@@ -186,8 +187,8 @@ def keep_array(value):
     return copy
 
 def keep_function(function, done):
-    """`function` with copies of the arrays among its outer variables: of functions around it,
-    global ones, defaults.
+    """Return `function` with copies of the arrays among its outer variables: of functions around
+    it, global ones, defaults.
     """
     names, outside, outer = (function.__code__.co_names, function.__globals__,
                              function.__closure__ or ())
@@ -200,7 +201,7 @@ def keep_function(function, done):
     return FunctionType(function.__code__, outside, function.__name__, defaults, tuple(cells))
 
 def keep_cell(cell, done):
-    "The outer variable `cell` of a function, or another if `keep` copies what it holds."
+    "Return the outer variable `cell` of a function, or another if `keep` copies what it holds."
     try:
         kept = keep(cell.cell_contents, done)
     except ValueError:                                   # nothing was assigned yet
@@ -430,7 +431,7 @@ class Shapes:
     __slots__ = ()
 
     def reshape(self, *shape):
-        """The same elements in another shape.
+        """Return the same elements in another shape.
 
         - `shape`: the length of each axis, as numbers or as one tuple; one may be -1, for what is
           left.
@@ -443,7 +444,7 @@ class Shapes:
         return record(self.data.reshape(*shape), (self, lambda g: g.reshape(before)))
 
     def transpose(self, *axes):
-        """The axes in another order.
+        """Return the axes in another order.
 
         - `axes`: their order, as numbers; reversed if none is given, as in NumPy.
 
@@ -461,7 +462,7 @@ class Shapes:
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #1f0d5657
 def put_back(gradient, index, shape):
-    """An array of `shape` with `gradient` at `index`, else 0.
+    """Return an array of `shape` with `gradient` at `index`, else 0.
 
     What falls on one place is added in float64.
     """
@@ -516,8 +517,8 @@ class Comparisons:
     __hash__ = object.__hash__
 
 def compare_elements(operation, tensor, other):
-    """A boolean Tensor; NotImplemented if `other` holds no numbers, so that `tensor == None` is
-    False.
+    """Return a boolean Tensor; NotImplemented if `other` holds no numbers, so that `tensor == None`
+    is False.
     """
     try:
         with np.errstate(all="ignore"):
@@ -536,7 +537,7 @@ class Attributes:
     T = property(lambda self: self.transpose(), doc="The axes in reverse order.")
 
     def item(self):
-        """The one element as a Python number.
+        """Return the one element as a Python number.
 
         >>> Tensor([2.0]).item()
         2.0
@@ -544,7 +545,7 @@ class Attributes:
         return self.data.item()
 
     def numpy(self):
-        """The array itself, not a copy.
+        """Return the array itself, not a copy.
 
         >>> Tensor([1.0, 2.0]).numpy()
         array([1., 2.], dtype=float32)
@@ -552,7 +553,7 @@ class Attributes:
         return self.data
 
     def detach(self):
-        """A Tensor of the same data (shared, not copied) without its history.
+        """Return a Tensor of the same data (shared, not copied) without its history.
 
         >>> Tensor([1.0], requires_grad=True).detach()
         Tensor([1.])
@@ -637,8 +638,8 @@ def without_gradient(function, inputs, options):
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #945df27f
 def graph_order(root) -> list:
-    """Every tensor that needs a gradient on the way to `root`, each before the results computed
-    from it.
+    """Return every tensor that needs a gradient on the way to `root`, each before the results
+    computed from it.
     """
     inputs = [x for x in root._inputs if x.requires_grad]
     if not any([x._backward for x in inputs]):           # one operation, such as a loss
@@ -703,7 +704,7 @@ def keep_gradient(leaf, gradient):
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #3ba7b597
 def start_gradient(tensor, gradient):
-    "The gradient that `tensor.backward(gradient)` starts from, an array of its own."
+    "Return the gradient that `tensor.backward(gradient)` starts from, an array of its own."
     if not tensor.requires_grad:
         raise RuntimeError("backward: nothing was recorded, because no tensor in this computation "
                            "has requires_grad=True. "
@@ -762,7 +763,7 @@ class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Compa
 
     @staticmethod
     def from_op(data, inputs, backward):
-        """The Tensor that an operation made: every operation is written with this.
+        """Return the Tensor that an operation made: every operation is written with this.
 
         - `data`: the result, an array.
         - `inputs`: the Tensors it was computed from.
@@ -819,8 +820,8 @@ class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Compa
 
     @staticmethod
     def _restored(data, requires_grad, grad):
-        """The Tensor that pickle or copy made: what was computed loses its history, a leaf keeps
-        its gradient.
+        """Return the Tensor that pickle or copy made: what was computed loses its history, a leaf
+        keeps its gradient.
         """
         result = Tensor(data, requires_grad)
         result.grad = grad
@@ -833,7 +834,7 @@ class Tensor(Sums, Products, MatrixProduct, Functions, Reductions, Shapes, Compa
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #5add8cc1
 def cat(tensors, dim=0):
-    """Tensors behind one another along an axis that they have.
+    """Return tensors behind one another along an axis that they have.
 
     - `tensors`: a list of Tensors, or of what makes one.
     - `dim`: the axis.
@@ -858,7 +859,7 @@ def cat(tensors, dim=0):
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #e27fa5ed
 def stack(tensors, dim=0):
-    """Tensors of one shape along a new axis.
+    """Return tensors of one shape along a new axis.
 
     - `tensors`: a list of Tensors, or of what makes one.
     - `dim`: where the new axis goes.

@@ -39,7 +39,7 @@ class Node:
 
 # %% ../../nbs/machinery/trace_dev.ipynb #55a9b913
 def broadcast(*shapes) -> tuple:
-    "The axes of an operation on arrays with these axes."
+    "Return the axes of an operation on arrays with these axes."
     rank = max(map(len, shapes))
     result = []
     for axes in zip(*((1,) * (rank - len(shape)) + shape for shape in shapes)):
@@ -76,7 +76,7 @@ class Recorder:
         return self.nodes[key]
 
     def take(self, x) -> Node:
-        "The node of an argument: a block, or a number."
+        "Return the node of an argument: a block, or a number."
         if isinstance(x, Traced):
             return x.node
         if isinstance(x, (bool, int, float, np.generic, np.ndarray)) and np.ndim(x) == 0:
@@ -172,7 +172,7 @@ class Traced(NDArrayOperatorsMixin):
 
 # %% ../../nbs/machinery/trace_dev.ipynb #cb4a26c5
 def target_node(block, index) -> Node:
-    "The node of the class indices in `block[rows, target]`, where rows counts them."
+    "Return the node of the class indices in `block[rows, target]`, where rows counts them."
     if block.node.axes == (ROWS, CLASSES) and isinstance(index, tuple) and len(index) == 2:
         rows, target = index
         counts = isinstance(rows, np.ndarray) and np.array_equal(rows, np.arange(SOME))
@@ -191,7 +191,7 @@ def reduced_node(op, x, axis=None, keepdims=False) -> Traced:
 
 
 def filled(value):
-    "A function like np.zeros_like."
+    "Return a function like np.zeros_like."
     return lambda x, dtype=None: x.note("same", x.recorder.take(value), axes=x.node.axes)
 
 
@@ -227,13 +227,13 @@ class Recording:
     conditions: list
 
     def holds(self, options: dict, classes) -> bool:
-        "Whether the formula would go the same way with these options."
+        "Return whether the formula would go the same way with these options."
         return all(bool(number_of(node, options, classes)) == truth
                    for node, truth in self.conditions)
 
 
 def number_of(node, options, classes):
-    "The number that a node stands for, given the options."
+    "Return the number that a node stands for, given the options."
     if node.op in ("option", "classes", "number"):
         return (options[node.value] if node.op == "option" else classes if node.op == "classes"
                 else node.known)
@@ -257,12 +257,14 @@ def record_graph(formula, axes, dtype, options={}, classes=None) -> Recording:
 
 
 def is_symbol(value) -> bool:
-    "Whether a formula gets a symbol for an option: for a number, or for one number for each class."
+    """Return whether a formula gets a symbol for an option: for a number, or for one number for
+    each class.
+    """
     return isinstance(value, (int, float, np.number, np.ndarray)) and not isinstance(value, bool)
 
 
 def symbol(recorder, name, value):
-    "What a formula gets for an option."
+    "Return what a formula gets for an option."
     if not is_symbol(value):
         return value
     if isinstance(value, np.ndarray):
@@ -271,7 +273,7 @@ def symbol(recorder, name, value):
 
 # %% ../../nbs/machinery/trace_dev.ipynb #2532ffbb
 def text(node) -> str:
-    "A node as a formula on one line."
+    "Return a node as a formula on one line."
     if not node.args:
         return {"operand": f"x{node.value}", "classes": CLASSES}.get(node.op, str(node.value))
     return f"{node.op}({', '.join(map(text, node.args))})"

@@ -42,7 +42,10 @@ class Writer:
             [], {}, {}, {}, {}, 0)
 
     def let(self, lines, expression, truth=False) -> str:
-        "A new name for an expression. Across the loops over a tile's samples it is an array."
+        """Return a new name for an expression.
+
+        Across the loops over a tile's samples it is an array.
+        """
         self.count += 1
         name = f"t{self.count}"
         if self.tiles and lines is self.lines:
@@ -70,7 +73,7 @@ class Writer:
                 if node.wide else f"o_{node.value}")
 
     def apply(self, node, args) -> str:
-        "The expression of one operation."
+        "Return the expression of one operation."
         truths = [x.op in TRUTHS for x in node.args]
         if node.op in ("logical_and", "logical_or", "logical_not"):
             args = [x if truth else f"({x} != 0)" for x, truth in zip(args, truths)]
@@ -87,11 +90,11 @@ class Writer:
         return EXPRESSIONS.get(node.op, f"{node.op}({{}})").format(*args)
 
     def counts(self, node) -> bool:
-        "Whether a node holds class indices."
+        "Return whether a node holds class indices."
         return node.op == "operand" and node.value in self.indices
 
     def scalar(self, node) -> str:
-        "A node that is one number for a sample."
+        "Return a node that is one number for a sample."
         if node not in self.names:
             if not node.args:
                 return self.leaf(node, None)
@@ -103,7 +106,7 @@ class Writer:
         return self.names[node]
 
     def wide(self, node, index, lines, names) -> str:
-        "A node at one class of a sample; its lines go to `lines`."
+        "Return a node at one class of a sample; its lines go to `lines`."
         if not node.wide:
             return self.scalar(node)
         if node not in names:
@@ -123,7 +126,7 @@ class Writer:
 
 # %% ../../nbs/machinery/writer_dev.ipynb #cccb8eaa
 def level(node, known) -> int:
-    "How many passes over the classes come before this node."
+    "Return how many passes over the classes come before this node."
     if node not in known:
         known[node] = (max((level(x, known) for x in node.args), default=0)
                        + (node.op in ACCUMULATORS))
@@ -131,7 +134,7 @@ def level(node, known) -> int:
 
 
 def nodes(roots) -> list:
-    "Every node that the roots need."
+    "Return every node that the roots need."
     found = dict.fromkeys(roots)
     for node in (queue := list(found)):
         fresh = [x for x in node.args if x not in found]
@@ -192,7 +195,7 @@ CHUNK_NUMBERS = 1024           # numbers that stay in the nearest cache
 
 
 def costs(recording) -> int:
-    "How many costly operations a formula has."
+    "Return how many costly operations a formula has."
     return sum(node.op in COSTLY for node in nodes(recording.results))
 
 
@@ -245,7 +248,7 @@ class Shape:
 
 # %% ../../nbs/machinery/writer_dev.ipynb #b783592f
 def write_loop(recording, shape: Shape, name="formula", cache=False) -> tuple:
-    "The source of the loop of a recording, and the names of its options."
+    "Return the source of the loop of a recording, and the names of its options."
     wide, number, writer = shape.wide, shape.dtype.name, Writer(recording, shape)
     drop = ("number(0) if w[i] == 0 else " if shape.weighted and (shape.tiles or not any(wide))
             else "")
@@ -285,7 +288,7 @@ def indent(lines) -> list:
 
 
 def in_rows(writer, shape) -> list:
-    "The loop over samples, one after the other."
+    "Return the loop over samples, one after the other."
     classes = [x for x, (_, wide, _) in shape.arrays.items() if wide]
     body = [f"{x}_i = {x}[i]" for x in classes]
     body += [f"if (x{i}[i] < 0) | (x{i}[i] >= classes):" + " return nan"
@@ -309,8 +312,8 @@ def in_rows(writer, shape) -> list:
 
 # %% ../../nbs/machinery/writer_dev.ipynb #e5061856
 def in_tiles(writer, shape) -> list:
-    """The loop over tiles of `size` samples that lie side by side in memory, a run of them for
-    each class. Rows are turned first.
+    """Return the loop over tiles of `size` samples that lie side by side in memory, a run of them
+    for each class. Rows are turned first.
     """
     classes, turned, kind = ({x: read for x, (_, wide, read) in shape.arrays.items() if wide},
                              shape.tiles == "turned", shape.dtype.name)
@@ -349,7 +352,7 @@ def turn(line, x) -> list:
 
 
 def guard(x, bound) -> str:
-    "A line that notes whether `x` is out of bounds."
+    "Return a line that notes whether `x` is out of bounds."
     low, high, ends = bound
     between = f" | (({x} > number({low})) & ({x} < number({high})))" if ends else ""
     return f"bad |= (({x} < number({low})) | ({x} > number({high})){between})"

@@ -34,7 +34,7 @@ class Activation:
 
     @np.errstate(all="ignore")
     def __call__(self, input):
-        "The values for `input`, in its shape and dtype."
+        "Return the values for `input`, in its shape and dtype."
         input = as_tensor(input)
         value, slope = self.formula(wide(input.data))
         backward = slope if callable(slope) else lambda gradient: gradient * slope
@@ -45,7 +45,7 @@ class Activation:
 
 # %% ../../nbs/02_activations/activations_dev.ipynb #9db9e152
 def relu(x):
-    "Value and slope of max(x, 0)."
+    "Return value and slope of max(x, 0)."
     return np.maximum(x, 0), x > 0
 
 class ReLU(Activation):
@@ -63,7 +63,7 @@ class ReLU(Activation):
 # %% ../../nbs/02_activations/activations_dev.ipynb #4b8424eb
 @np.errstate(all="ignore")
 def sigmoid(x):
-    "Value and slope of 1 / (1 + exp(-x))."
+    "Return value and slope of 1 / (1 + exp(-x))."
     e = np.exp(-np.abs(x))
     return np.where(x < 0, e, 1) / (1 + e), e / (1 + e) ** 2
 
@@ -82,7 +82,7 @@ class Sigmoid(Activation):
 # %% ../../nbs/02_activations/activations_dev.ipynb #558f8b67
 @np.errstate(all="ignore")
 def tanh(x):
-    "Value and slope of the hyperbolic tangent."
+    "Return value and slope of the hyperbolic tangent."
     return np.tanh(x), 4 * sigmoid(2 * x)[1]
 
 class Tanh(Activation):
@@ -105,7 +105,7 @@ def normal_cdf(x):
 
 @np.errstate(all="ignore")
 def gelu(x):
-    "Value and slope of x times the normal distribution function."
+    "Return value and slope of x times the normal distribution function."
     near = np.clip(x, -50, 50)                           # beyond, `below` is 0 or 1 and `density` 0
     below, density = normal_cdf(near), np.exp(-near * near / 2) / math.sqrt(2 * math.pi)
     return np.maximum(x, -50) * below, below + near * density
@@ -113,7 +113,7 @@ def gelu(x):
 # %% ../../nbs/02_activations/activations_dev.ipynb #5e65054a
 @np.errstate(all="ignore")
 def gelu_tanh(x):
-    "Value and slope of the approximation of GELU by tanh."
+    "Return value and slope of the approximation of GELU by tanh."
     near, scale = np.clip(x, -50, 50), 2 * math.sqrt(2 / math.pi)
     value, slope = sigmoid(scale * (near + 0.044715 * near ** 3))
     return (np.maximum(x, -50) * value,
@@ -162,7 +162,7 @@ class Softmax(Activation):
         self.dim = dim
 
     def formula(self, x):
-        "The probabilities, and the function that sends a gradient back."
+        "Return the probabilities, and the function that sends a gradient back."
         e = np.exp(x - x.max(axis=self.dim, keepdims=True))
         p = e / total(e, self.dim, keepdims=True)
         return p, lambda gradient: p * (gradient - total(gradient * p, self.dim, keepdims=True))
@@ -184,7 +184,7 @@ class LogSoftmax(Softmax):
     """
 
     def formula(self, x):
-        "The log-probabilities, and the function that sends a gradient back."
+        "Return the log-probabilities, and the function that sends a gradient back."
         shifted = x - x.max(axis=self.dim, keepdims=True)
         log_p = shifted - np.log(total(np.exp(shifted), self.dim, keepdims=True))
         return log_p, lambda gradient: gradient - np.exp(log_p) * total(

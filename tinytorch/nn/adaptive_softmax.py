@@ -19,7 +19,7 @@ from .losses import CrossEntropyLoss, log_softmax
 
 # %% ../../nbs/04_losses/adaptive_softmax_dev.ipynb #88bd5f34
 def locate(target, cutoffs):
-    """The cluster of each class, and the class of the head that leads to it.
+    """Return the cluster of each class, and the class of the head that leads to it.
 
     - `target`: classes, whole numbers (N,). `cutoffs`: where clusters begin, increasing; the first
       is the size of the head.
@@ -35,7 +35,7 @@ def locate(target, cutoffs):
 
 # %% ../../nbs/04_losses/adaptive_softmax_dev.ipynb #d85f7e82
 def joint(head, clusters):
-    """The log-probabilities of all classes.
+    """Return the log-probabilities of all classes.
 
     - `head`: log-probabilities (N, H + clusters): of the H classes of the head, then of each
       cluster
@@ -51,7 +51,7 @@ def joint(head, clusters):
 
 # %% ../../nbs/04_losses/adaptive_softmax_dev.ipynb #a5dbee8f
 def whole_number(name: str, option: str, value, low: int) -> int:
-    "`value` as an int; an error unless it is a whole number of at least `low`."
+    "Return `value` as an int; an error unless it is a whole number of at least `low`."
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: {option} is {value!r}, but it must be a whole number.")
     if value < low:
@@ -60,8 +60,8 @@ def whole_number(name: str, option: str, value, low: int) -> int:
 
 
 def increasing(name: str, cutoffs, n_classes: int) -> list:
-    """`cutoffs` as a list of ints; an error unless they increase and leave no cluster without
-    classes.
+    """Return `cutoffs` as a list of ints; an error unless they increase and leave no cluster
+    without classes.
     """
     try:
         given = [c.item() if isinstance(c, np.generic) else c for c in cutoffs]
@@ -80,7 +80,7 @@ def increasing(name: str, cutoffs, n_classes: int) -> list:
 
 # %% ../../nbs/04_losses/adaptive_softmax_dev.ipynb #e5c5e862
 def hidden_sizes(name: str, in_features: int, clusters: int, div_value: float) -> list:
-    "The length of each cluster's hidden states; an error for one without numbers."
+    "Return the length of each cluster's hidden states; an error for one without numbers."
     check_number(name, "div_value", div_value, low=0, open=True)
     try:
         sizes = [int(in_features // float(div_value) ** (i + 1)) for i in range(clusters)]
@@ -95,8 +95,8 @@ def hidden_sizes(name: str, in_features: int, clusters: int, div_value: float) -
 
 # %% ../../nbs/04_losses/adaptive_softmax_dev.ipynb #89b18f52
 def features(name: str, input, in_features: int, dimensions=(2,)) -> Tensor:
-    """`input` as a Tensor; an error unless it is (N, in_features) or, with 1 among `dimensions`,
-    (in_features,).
+    """Return `input` as a Tensor; an error unless it is (N, in_features) or, with 1 among
+    `dimensions`, (in_features,).
     """
     real_array(name, "input", input)
     input = as_tensor(input)
@@ -109,8 +109,8 @@ def features(name: str, input, in_features: int, dimensions=(2,)) -> Tensor:
 
 # %% ../../nbs/04_losses/adaptive_softmax_dev.ipynb #36eeb66f
 def classes_of(name: str, target, shape: tuple, n_classes: int) -> np.ndarray:
-    """`target`, of one class for each row of an input of `shape`, as indices (N,); errors name
-    what is no class.
+    """Return `target`, of one class for each row of an input of `shape`, as indices (N,); errors
+    name what is no class.
     """
     target = real_array(name, "target", target)
     if target.shape != shape[:-1]:
@@ -142,7 +142,7 @@ class ASMoutput(NamedTuple):
 
 
 def scattered(values, rows, length: int):
-    "A tensor of `length` zeros with `values` in `rows`."
+    "Return a tensor of `length` zeros with `values` in `rows`."
     data = np.zeros(length, values.dtype)
     data[rows] = values.data
     return Tensor.from_op(data, (values,), lambda gradient: (gradient[rows],))
@@ -192,7 +192,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
                      for size, low, high in zip(sizes, self.cutoffs, self.cutoffs[1:])]
 
     def forward(self, input, target, sample_weight=None) -> ASMoutput:
-        "The log-probability of each target, and minus their mean."
+        "Return the log-probability of each target, and minus their mean."
         name, input = (type(self).__name__,
                        features(type(self).__name__, input, self.in_features, (1, 2)))
         weight = (np.ones(input.shape[:-1]) if sample_weight is None
@@ -225,7 +225,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         return each
 
     def log_prob(self, input) -> Tensor:
-        """The log-probabilities of all classes, (N, n_classes).
+        """Return the log-probabilities of all classes, (N, n_classes).
 
         - `input`: hidden states, (N, in_features).
 
@@ -245,7 +245,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
                               backward)
 
     def predict(self, input) -> Tensor:
-        """The most probable class of each row, as whole numbers (N,).
+        """Return the most probable class of each row, as whole numbers (N,).
 
         If a class of the head is the most probable of the head's, it is also the most probable of
         all. Otherwise all classes are compared.

@@ -103,7 +103,7 @@ class GeneralizedCrossEntropyLoss(ClassLoss):
 
 # %% ../../nbs/04_losses/classification_losses_dev.ipynb #c0a5a833
 def threshold(logits):
-    """The number tau for which the parts of each row above it add up to 1.
+    """Return the number tau for which the parts of each row above it add up to 1.
 
     - `logits`: array (rows, classes). Returns a column (rows, 1).
     - Example: of (2, 0) it is 1, of (0.5, 0.5) it is 0.
@@ -118,7 +118,7 @@ def threshold(logits):
 
 
 def sparsemax_loss(logits, target):
-    "The sparsemax loss of each row of logits, and its slope."
+    "Return the sparsemax loss of each row of logits, and its slope."
     samples = np.arange(len(target))
     shifted = logits - logits.max(axis=-1, keepdims=True)
     # no share below -1; far below, the sums would overflow

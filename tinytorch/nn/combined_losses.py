@@ -21,7 +21,7 @@ from .layers import Module
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #d802226d
 def weighted_sum(values, weights):
-    """The weighted sum of several losses, and its slope with respect to each.
+    """Return the weighted sum of several losses, and its slope with respect to each.
 
     - `values`: array (terms, samples). `weights`: array (terms,).
     - Returns `(total, slopes)`, arrays (samples,) and (terms,). A term of weight 0 counts nothing,
@@ -54,12 +54,12 @@ class Term(NamedTuple):
 
 
 def fixed_term(value: float, weight: float) -> Term:
-    "The Term of a loss with a weight that is not learned."
+    "Return the Term of a loss with a weight that is not learned."
     return Term(value, weight, weight * value if weight else 0.0)
 
 
 def mean(array: np.ndarray) -> float:
-    "The mean of an array as a Python number; 0 if it is empty."
+    "Return the mean of an array as a Python number; 0 if it is empty."
     return float(array.item() if array.size == 1 else array.mean(dtype=np.float64) if array.size
                  else 0)
 
@@ -71,7 +71,7 @@ def term_name(loss) -> str:
 
 
 def term_names(losses) -> list:
-    "The names of terms; the second of a name gets `_2`, and so on."
+    "Return the names of terms; the second of a name gets `_2`, and so on."
     names = []
     for name in map(term_name, losses):
         count = 1
@@ -82,7 +82,7 @@ def term_names(losses) -> list:
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #72e79f9f
 def common_shape(owner: str, values: dict) -> tuple:
-    "The common shape of Tensors by name; a ValueError that names all if they differ."
+    "Return the common shape of Tensors by name; a ValueError that names all if they differ."
     shapes = {x.shape for x in values.values()}
     if len(shapes) > 1:
         listed = ", ".join(f"{name} {x.shape}" for name, x in values.items())
@@ -93,7 +93,7 @@ def common_shape(owner: str, values: dict) -> tuple:
 
 
 def sum_of_terms(owner: str, values: dict, weights) -> Tensor:
-    "The sum of `values`, Tensors by name, with one weight for each."
+    "Return the sum of `values`, Tensors by name, with one weight for each."
     shape = common_shape(owner, values)
     arrays = [x.data for x in values.values()]
     rows = np.stack([wide(x).reshape(-1) for x in arrays])
@@ -105,8 +105,8 @@ def sum_of_terms(owner: str, values: dict, weights) -> Tensor:
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #4c9104db
 def check_weight(what: str, weight) -> float:
-    """`weight` as a float. A TypeError unless it is a number, a ValueError if it is negative or
-    not finite.
+    """Return `weight` as a float. A TypeError unless it is a number, a ValueError if it is negative
+    or not finite.
     """
     if isinstance(weight, bool) or not isinstance(weight, (int, float, np.integer, np.floating)):
         learned = (" Weights that learn are in MultiTaskLoss(..., learned=...)."
@@ -129,7 +129,7 @@ def check_loss(loss) -> None:
 
 
 def is_zero(value) -> bool:
-    "Whether `value` is the number 0, with which `sum()` starts."
+    "Return whether `value` is the number 0, with which `sum()` starts."
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #b881574c
@@ -247,7 +247,7 @@ class WeightedSum(Combining, Module):
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #e91edb87
 def uncertainty(value, log_variance, *, factor):
-    """The part of a task's loss in a total whose weights are learned, and its slopes.
+    """Return the part of a task's loss in a total whose weights are learned, and its slopes.
 
     - `value`: array, the task's loss. `log_variance`: array of the same shape, the logarithm of the
       variance.
@@ -266,7 +266,7 @@ KINDS = {"regression": 0.5, "classification": 1.0}      # the factor of 1 / vari
 
 
 def learned_part(value: Tensor, log_variance: Tensor, kind: str) -> Tensor:
-    "`uncertainty` of Tensors; 16-bit numbers are computed in float32."
+    "Return `uncertainty` of Tensors; 16-bit numbers are computed in float32."
     x = wide(value.data)
     s = np.broadcast_to(log_variance.data, x.shape).astype(x.dtype)
     with np.errstate(all="ignore"):
@@ -383,7 +383,7 @@ class MultiTaskLoss(Combining, Module):
                 self.log_variances[name].data[...] = np.log(variance)
 
     def term(self, name: str, value: float) -> Term:
-        "The Term of a task whose loss is `value`."
+        "Return the Term of a task whose loss is `value`."
         if name in self.weights:
             return fixed_term(value, self.weights[name])
         part, weight, _ = uncertainty(np.float64(value),

@@ -25,8 +25,8 @@ from .margin_losses import MarginRankingLoss, SoftMarginLoss
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #dbcdb5f2
 def rescaled(input, dim):
-    """Vectors along axis `dim`, each divided by its largest number, so that no square overflows or
-    vanishes.
+    """Return vectors along axis `dim`, each divided by its largest number, so that no square
+    overflows or vanishes.
 
     Returns them, these numbers (1 for a vector of zeros), and their lengths, 1 or more (0 for
     zeros).
@@ -46,7 +46,7 @@ def normalize_backward(gradient, input, result, dim=1, eps=1e-12):
 
 @differentiable(normalize_backward)
 def normalize(input, dim=1, eps=1e-12):
-    """Vectors along axis `dim` divided by their lengths, or by `eps` if they are shorter.
+    """Return vectors along axis `dim` divided by their lengths, or by `eps` if they are shorter.
 
     Array or Tensor; returns the same.
     """
@@ -61,8 +61,8 @@ def cosine_of(a, b):
 
 
 def unit(rows):
-    """The direction of each row, and its length as a column; the squares neither overflow nor
-    vanish.
+    """Return the direction of each row, and its length as a column; the squares neither overflow
+    nor vanish.
 
     A row of zeros has the direction 0, and a length of infinity: divided by it, its slope is 0.
     """
@@ -71,7 +71,7 @@ def unit(rows):
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #ca1623a9
 def distance(difference, p):
-    "The p-norm of each row (rows, 1), and its slope (rows, features); 0 at distance 0."
+    "Return the p-norm of each row (rows, 1), and its slope (rows, features); 0 at distance 0."
     size, sign = np.abs(difference), np.sign(difference)
     if p in (0, 1):
         counted = size if p == 1 else sign * sign
@@ -92,13 +92,13 @@ def norm_backward(gradient, input, result, p, keepdim=False):
 
 @differentiable(norm_backward)
 def norm(input, p, keepdim=False):
-    "The p-norm along the last axis. Array or Tensor; returns the same."
+    "Return the p-norm along the last axis. Array or Tensor; returns the same."
     result = distance(input, p)[0]
     return result if keepdim else result[..., 0]
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #912e9bdc
 def together(name, x1, x2):
-    "Two Tensors, stretched to the shape that both fit."
+    "Return two Tensors, stretched to the shape that both fit."
     x1, x2 = as_tensor(x1), as_tensor(x2)
     try:
         shape = np.broadcast_shapes(x1.shape, x2.shape)
@@ -110,12 +110,12 @@ def together(name, x1, x2):
 
 
 def vectors(*tensors):
-    "Tensors with at least one axis, as which a single number has a vector of length 1."
+    "Return tensors with at least one axis, as which a single number has a vector of length 1."
     return [x if x.ndim else x.reshape(1) for x in tensors]
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #7def77a6
 def pairwise_distance(x1, x2, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False):
-    """The p-norm of `x1 - x2 + eps` along the last axis.
+    """Return the p-norm of `x1 - x2 + eps` along the last axis.
 
     - `x1`, `x2`: the vectors, arrays or Tensors.
     - `p`: the norm, any number; 2 is the distance, 1 the sum of absolute differences, infinity the
@@ -137,7 +137,7 @@ def pairwise_distance(x1, x2, p: float = 2.0, eps: float = 1e-6, keepdim: bool =
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #76bf4610
 def cosine_similarity(x1, x2, dim: int = 1, eps: float = 1e-8):
-    """The cosine of the angle between vectors along an axis; 0 if one has no length.
+    """Return the cosine of the angle between vectors along an axis; 0 if one has no length.
 
     - `x1`, `x2`: the vectors, arrays or Tensors.
     - `dim`: the axis of the features; 0 for two single vectors, or two numbers.
@@ -196,7 +196,7 @@ class CosineSimilarity(Module):
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #be43a8e4
 def cosine_embedding(input1, input2, target, *, margin):
-    """The loss of the angle of each pair of vectors, and its slopes.
+    """Return the loss of the angle of each pair of vectors, and its slopes.
 
     - `input1`, `input2`: arrays (rows, features). `target`: 1 for similar pairs, -1 for others,
       array (rows,).
@@ -276,7 +276,7 @@ class CosineDistanceLoss(RowLoss):
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #58cd99d7
 def triplet_margin(anchor, positive, negative, *, margin, p, eps, swap):
-    """What the negative's distance lacks to the positive's plus a margin, and its slopes.
+    """Return what the negative's distance lacks to the positive's plus a margin, and its slopes.
 
     - `anchor`, `positive`, `negative`: arrays (rows, features).
     - `margin`: the lead that is asked for. `p`: of the norm. `eps`: added to differences.
@@ -336,8 +336,8 @@ class TripletMarginLoss(RowLoss):
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #eb56f4c8
 def smaller_of(a, b):
-    """The smaller of two Tensors at every place; where they are equal, half of the slope goes to
-    each.
+    """Return the smaller of two Tensors at every place; where they are equal, half of the slope
+    goes to each.
     """
     share = np.where(a.data < b.data, 1, np.where(a.data == b.data, 0.5, 0 * a.data))
     return record(np.minimum(a.data, b.data), (a, lambda gradient: gradient * share),
@@ -377,7 +377,7 @@ class TripletMarginWithDistanceLoss(Loss):
         self.distance_function, self.margin, self.swap = distance_function, margin, bool(swap)
 
     def measure(self, a, b):
-        "The distance; a TypeError if it carries no slope."
+        "Return the distance; a TypeError if it carries no slope."
         result = (self.distance_function or pairwise_distance)(a, b)
         if not isinstance(result, Tensor):
             raise TypeError(f"{type(self).__name__}: distance_function returned "
@@ -407,18 +407,18 @@ def unit_rows(input):
 
 
 def similarities(a, b, temperature):
-    "The cosines of all pairs of rows of two tensors, divided by the temperature."
+    "Return the cosines of all pairs of rows of two tensors, divided by the temperature."
     return (unit_rows(a) @ unit_rows(b).transpose()) * (1 / temperature)
 
 
 def stacked(a, b):
-    "Two tensors of rows, one below the other."
+    "Return two tensors of rows, one below the other."
     return Tensor.from_op(np.concatenate([a.data, b.data]), (a, b),
                           lambda gradient: (gradient[:len(a.data)], gradient[len(a.data):]))
 
 
 def cast_tensor(tensor, dtype):
-    "A Tensor in another floating-point type."
+    "Return a Tensor in another floating-point type."
     return Tensor.from_op(in_dtype(tensor.data, dtype), (tensor,), lambda gradient: (gradient,))
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #951a2180
@@ -641,7 +641,8 @@ class CircleLoss(BatchLoss):
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #c61e7fa1
 def arcface(input, target, *, margin, scale):
-    """The cross-entropy of cosines whose target's angle is made larger by `margin`, and its slope.
+    """Return the cross-entropy of cosines whose target's angle is made larger by `margin`, and its
+    slope.
 
     - `input`: cosines, array (rows, classes). `target`: class indices, array (rows,).
     - `margin`: in radians. `scale`: what cosines are multiplied by.

@@ -20,7 +20,7 @@ from .criterion import LOSSES
 
 # %% ../../nbs/04_losses/functional_dev.ipynb #bc7cedb0
 def _name(loss_class) -> str:
-    "The name of a loss's functional form."
+    "Return the name of a loss's functional form."
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", loss_class.__name__)
     return vars(loss_class).get("function") or spaced.lower()
 
@@ -31,7 +31,7 @@ def _kept(loss_class, options: tuple):
 
 
 def _made(loss_class, options: dict):
-    "A loss with these options."
+    "Return a loss with these options."
     try:
         return _kept(loss_class, tuple(options.items()))
     # an array, which cannot be looked up, or a wrong option, which is named now
@@ -44,7 +44,7 @@ _WEIGHTED = {"MSELoss": "the sum of the weights", "L1Loss": "the sum of the weig
 
 
 def _weighted(loss_class, weight, options: dict, arguments: list):
-    "A loss whose elements have weights."
+    "Return a loss whose elements have weights."
     weight, reduction = as_tensor(weight), options.get("reduction", "mean")
     _made(loss_class, options)              # checks them
     each = _made(loss_class, options | {"reduction": "none"})(*arguments)
@@ -58,7 +58,7 @@ def _weighted(loss_class, weight, options: dict, arguments: list):
 
 # %% ../../nbs/04_losses/functional_dev.ipynb #f41f1f40
 def _function(loss_class):
-    "The functional form of a loss."
+    "Return the functional form of a loss."
     arguments = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
                  for name in loss_class.domain]
     options = [p.replace(kind=p.POSITIONAL_OR_KEYWORD)
@@ -94,21 +94,21 @@ _OTHERS = ("cosine_similarity", "linear_cross_entropy", "log_softmax", "logsumex
 
 
 def _functions() -> dict:
-    "Every function here: by name, what makes it."
+    "Return every function here: by name, what makes it."
     nn.__all__                              # imports every module that registers losses
     made = {_name(loss): (_function, loss) for loss in LOSSES.values()}
     return made | {name: (getattr, _home(name), name) for name in _OTHERS if _home(name)}
 
 
 def _home(name: str):
-    "The module that defines a function of `_OTHERS`."
+    "Return the module that defines a function of `_OTHERS`."
     return next((module for module in vars(nn).values()
                  if inspect.ismodule(module) and name in getattr(module, "__all__", ())),
                 None)
 
 
 def _attribute(name):
-    "A function, made when it is asked for the first time."
+    "Return a function, made when it is asked for the first time."
     functions = {} if name.startswith("__") else _functions()
     if name not in functions:
         near = [f" Did you mean {close!r}?"

@@ -65,7 +65,7 @@ class Module:
                                   "forward(self, input):` in that class.")
 
     def named_parameters(self) -> list:
-        """Pairs (name, Tensor) in order of definition, each Tensor once.
+        """Return pairs (name, Tensor) in order of definition, each Tensor once.
 
         >>> [name for name, _ in Sequential(Linear(2, 1)).named_parameters()]
         ['layers.0.weight', 'layers.0.bias']
@@ -74,7 +74,7 @@ class Module:
                 if isinstance(x, Tensor) and x.requires_grad and x.is_leaf]
 
     def parameters(self) -> list:
-        """The Tensors that training changes, in order of definition, each once.
+        """Return the Tensors that training changes, in order of definition, each once.
 
         >>> [parameter.shape for parameter in Linear(2, 1).parameters()]
         [(1, 2), (1,)]
@@ -152,7 +152,7 @@ def manual_seed(seed):
     _generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
 
 def generator(rng=None) -> np.random.Generator:
-    "The generator that all layers share, or, if `rng` is a generator or a seed, that one."
+    "Return the generator that all layers share, or, if `rng` is a generator or a seed, that one."
     return _generator if rng is None else np.random.default_rng(rng)
 
 # %% ../../nbs/03_layers/layers_dev.ipynb #698093d8
@@ -187,7 +187,7 @@ class Linear(Module):
         self.bias = draw(out_features) if bias else None
 
     def forward(self, input):
-        """The output, of shape (..., out_features).
+        """Return the output, of shape (..., out_features).
 
         Raises ValueError if the last axis of `input` is not `in_features` long.
         """
@@ -223,7 +223,7 @@ class Sequential(Module):
         self.layers = list(layers)
 
     def forward(self, input):
-        "The output of the last layer; `input` itself if there is none."
+        "Return the output of the last layer; `input` itself if there is none."
         for layer in self.layers:
             input = layer(input)
         return input
@@ -261,7 +261,7 @@ class Dropout(Module):
         self.p, self.rng = p, generator(rng)
 
     def forward(self, input):
-        "The input with some elements dropped, or as it is after `eval()`."
+        "Return the input with some elements dropped, or as it is after `eval()`."
         input = as_tensor(input)
         if not self.training or self.p == 0:
             return input

@@ -86,7 +86,7 @@ class PoissonNLLLoss(Loss):
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #6d6788e2
 def gaussian_nll(input, target, var, *, full, eps):
-    """The Gaussian negative log-likelihood of each target, and its slopes.
+    """Return the Gaussian negative log-likelihood of each target, and its slopes.
 
     - `input`: means
     - `target`: numbers
@@ -161,7 +161,7 @@ class GaussianNLLLoss(Loss):
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #4faf05e4
 def kl_divergence(input, target, *, log_target):
-    """The terms of the divergence of a target from a model, and their slopes.
+    """Return the terms of the divergence of a target from a model, and their slopes.
 
     - `input`: log-probabilities of the model
     - `target`: probabilities, or with `log_target=True` their logarithms; arrays of the same shape.
@@ -214,7 +214,7 @@ class KLDivLoss(Loss):
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #e9e8fbb7
 def tweedie_deviance(input, target, *, power, log_input):
-    """The Tweedie deviance of each target, and its slope.
+    """Return the Tweedie deviance of each target, and its slope.
 
     - `input`: logarithms of means, or with `log_input=False` means
     - `target`: amounts; arrays of the same shape.

@@ -78,12 +78,14 @@ STEPS = 9      # in a window, one of them ahead; 72 MiB of float32
 
 
 def by_sample(matrix: np.ndarray, positions: tuple) -> np.ndarray:
-    "A view of `matrix`, (rows, classes * positions), with the shape (rows, *positions, classes)."
+    """Return a view of `matrix`, (rows, classes * positions), with the shape (rows, *positions,
+    classes).
+    """
     return np.moveaxis(matrix.reshape(len(matrix), -1, *positions), 1, -1) if positions else matrix
 
 
 def rows_problem(problem: Problem, rows: slice, scores: np.ndarray) -> Problem:
-    "What `problem` asks of some of its samples, given their scores."
+    "Return what `problem` asks of some of its samples, given their scores."
     return problem.but(operands=(scores, problem.operands[1][rows]), samples=scores.shape[:-1],
                        weight=None if problem.weight is None else problem.weight[rows])
 
@@ -169,8 +171,8 @@ class LinearCrossEntropyOptions:
                              f"or in float64 for arguments of float64. Leave it out.")
 
     def rows(self, samples: int, width: int, features: int = 1) -> tuple:
-        """The rows in a chunk and in a step, for `samples` rows of `features` numbers that give
-        `width` scores each.
+        """Return the rows in a chunk and in a step, for `samples` rows of `features` numbers that
+        give `width` scores each.
         """
         step, method = ceil(LARGE / max(1, width)), self.chunking_method
         most = (STEPS - 1) * step
@@ -233,7 +235,7 @@ class LinearCrossEntropy(CrossEntropyLoss):
                                        options or LinearCrossEntropyOptions())
 
     def problem(self, input, linear_weight, linear_bias, target):
-        "The problem for all samples, with a stand-in for the scores; checks the arguments."
+        "Return the problem for all samples, with a stand-in for the scores; checks the arguments."
         check_shapes(type(self).__name__, input, linear_weight, linear_bias, target)
         floats = [x for x in (input, linear_weight, linear_bias) if x is not None]
         shape = input.shape[:-1] + linear_weight.shape[:-1]
@@ -266,7 +268,7 @@ class LinearCrossEntropy(CrossEntropyLoss):
                                   "1; to leave samples out, set ignore_index.")
 
     def forward(self, *inputs, sample_weight=None) -> Tensor:
-        "The loss as a Tensor that sends the gradients back."
+        "Return the loss as a Tensor that sends the gradients back."
         call = LinearEvaluation(self, inputs, sample_weight)
         return Tensor.from_op(call.run(), call.inputs, call.backward)
 
@@ -297,7 +299,7 @@ class LinearEvaluation:
             self.arrays = [None if x is None else x.copy() for x in self.arrays]
 
     def run(self) -> np.ndarray:
-        "The reduced loss; makes the gradients unless they have to wait for `backward`."
+        "Return the reduced loss; makes the gradients unless they have to wait for `backward`."
         problem, reduction = self.problem, self.loss.reduction
         values = np.empty(problem.samples, problem.dtype) if reduction == "none" else None
         part = self.sweep(problem, values, any(self.wanted) and values is None)
@@ -311,7 +313,7 @@ class LinearEvaluation:
         return in_dtype(result, float_dtype(*(x for x in self.arrays if x is not None)))
 
     def backward(self, upstream: np.ndarray) -> tuple:
-        "The gradient of each of `inputs`, given the gradient of the loss."
+        "Return the gradient of each of `inputs`, given the gradient of the loss."
         if self.loss.reduction == "none":
             weight = upstream.reshape(self.problem.samples).astype(self.problem.dtype, copy=False)
             weight = weight if self.problem.weight is None else weight * self.problem.weight

@@ -19,7 +19,7 @@ from .criterion import ClassLoss, Loss, differentiable
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #651ddb90
 def squared_error(input, target):
-    """The squared error of each prediction, and its slope.
+    """Return the squared error of each prediction, and its slope.
 
     - `input`, `target`: arrays of the same shape.
     - Returns `(value, slope)`, arrays of that shape; the slope is the derivative with respect to
@@ -51,7 +51,7 @@ class MSELoss(Loss):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #741bafaf
 def absolute_error(input, target):
-    """The absolute error of each prediction, and its slope.
+    """Return the absolute error of each prediction, and its slope.
 
     - `input`, `target`: arrays of the same shape.
     - Returns `(value, slope)`; the slope is -1, 0 or 1.
@@ -122,7 +122,7 @@ class HuberLoss(Loss):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #53afb188
 def smooth_l1(input, target, *, beta):
-    """The smooth absolute error of each prediction, and its slope.
+    """Return the smooth absolute error of each prediction, and its slope.
 
     - `input`, `target`: arrays of the same shape
     - `beta`: where the square becomes a line, 0 for the absolute error.
@@ -165,7 +165,7 @@ class SmoothL1Loss(Loss):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #222d743c
 def binary_cross_entropy(input, target):
-    """The surprise of a target under each probability, and its slopes.
+    """Return the surprise of a target under each probability, and its slopes.
 
     - `input`: probabilities
     - `target`: 0, 1 or a probability; arrays of the same shape.
@@ -216,7 +216,7 @@ def times(probability, value):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #45a99a08
 def binary_cross_entropy_with_logits(logits, target, pos_weight=1.0):
-    """The surprise of a target under each logit, and its slopes.
+    """Return the surprise of a target under each logit, and its slopes.
 
     - `logits`: any numbers
     - `target`: 0, 1 or a probability
@@ -288,7 +288,7 @@ def logsumexp_backward(gradient, input, result, dim=-1, keepdim=False):
 # %% ../../nbs/04_losses/losses_dev.ipynb #a7dd9b99
 @differentiable(logsumexp_backward)
 def logsumexp(input, dim=-1, keepdim=False):
-    """The logarithm of the sum of exponentials along an axis, without overflow.
+    """Return the logarithm of the sum of exponentials along an axis, without overflow.
 
     - `input`: array or Tensor; returns the same.
     - `dim`: the axis.
@@ -314,7 +314,7 @@ def log_softmax_backward(gradient, input, result, dim=-1):
 # %% ../../nbs/04_losses/losses_dev.ipynb #4cb7602a
 @differentiable(log_softmax_backward)
 def log_softmax(input, dim=-1):
-    """The logarithm of the softmax along an axis: log-probabilities, all at most 0.
+    """Return the logarithm of the softmax along an axis: log-probabilities, all at most 0.
 
     - `input`: logits, array or Tensor; returns the same.
     - `dim`: the axis of the classes.
@@ -333,7 +333,7 @@ def log_softmax(input, dim=-1):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #84337ebe
 def nll(log_probs, target):
-    """The surprise at the target class of each row, and its slope.
+    """Return the surprise at the target class of each row, and its slope.
 
     - `log_probs`: array (rows, classes)
     - `target`: class indices, array (rows,).
@@ -350,7 +350,7 @@ def nll(log_probs, target):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #5a8f8083
 def class_weights(target, weight, ignored):
-    """The weight of each sample, and the sum of the weights, which divides the mean.
+    """Return the weight of each sample, and the sum of the weights, which divides the mean.
 
     - `target`: class indices, array of any shape
     - `weight`: one number for each class
@@ -390,7 +390,7 @@ class NLLLoss(ClassLoss):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #d2825d61
 def cross_entropy(logits, target):
-    """The surprise at the target class under the softmax of each row, and its slope.
+    """Return the surprise at the target class under the softmax of each row, and its slope.
 
     - `logits`: array (rows, classes)
     - `target`: class indices, array (rows,).
@@ -407,7 +407,7 @@ def cross_entropy(logits, target):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #c42347fa
 def soft_cross_entropy(logits, target):
-    """The expected surprise under a distribution over classes, and its slopes.
+    """Return the expected surprise under a distribution over classes, and its slopes.
 
     - `logits`, `target`: arrays (rows, classes); the target's rows usually sum to 1.
     - Returns `(value, slope of logits, slope of target)`.
@@ -422,7 +422,7 @@ def soft_cross_entropy(logits, target):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #d1a5ad7b
 def smooth_labels(target, label_smoothing):
-    """`target`, array (rows, classes), with a share `label_smoothing` spread evenly over the
+    """Return `target`, array (rows, classes), with a share `label_smoothing` spread evenly over the
     classes.
 
     - Returns an array of the same shape; its rows still sum to 1 if the target's do.

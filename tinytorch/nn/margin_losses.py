@@ -21,7 +21,7 @@ from .losses import times
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #8092f4bd
 def hinge(input, target):
-    """What each score lacks to a lead of 1, and its slope.
+    """Return what each score lacks to a lead of 1, and its slope.
 
     - `input`: scores. `target`: -1 or 1; arrays of the same shape.
     - Returns `(value, slope)`; where the lead is exactly 1 the slope is `-target`.
@@ -54,7 +54,7 @@ class HingeLoss(Loss):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #1ea6a6a2
 def squared_hinge(input, target):
-    """The square of what each score lacks to a lead of 1, and its slope.
+    """Return the square of what each score lacks to a lead of 1, and its slope.
 
     - `input`: scores. `target`: -1 or 1; arrays of the same shape.
     - Returns `(value, slope)`.
@@ -84,7 +84,7 @@ class SquaredHingeLoss(HingeLoss):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #a42ee1a5
 def perceptron(input, target):
-    "How far each score is on the wrong side, and its slope; a score of 0 is wrong."
+    "Return how far each score is on the wrong side, and its slope; a score of 0 is wrong."
     wrong = -target * input
     return np.maximum(wrong, 0), -target * (wrong >= 0)
 
@@ -108,7 +108,7 @@ class PerceptronLoss(HingeLoss):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #ec1e7bd7
 def soft_margin(input, target):
-    """The logistic loss of each score, and its slope.
+    """Return the logistic loss of each score, and its slope.
 
     - `input`: scores. `target`: -1 or 1; arrays of the same shape.
     - Returns `(value, slope)`.
@@ -139,7 +139,7 @@ class SoftMarginLoss(HingeLoss):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #eec6b6ba
 def margin_ranking(input1, input2, target, *, margin):
-    """What the lead of one score over the other lacks to the margin, and its slopes.
+    """Return what the lead of one score over the other lacks to the margin, and its slopes.
 
     - `input1`, `input2`: scores. `target`: 1 if the first should be larger, -1 if the second;
       arrays of the same shape.
@@ -184,7 +184,7 @@ class MarginRankingLoss(Loss):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #999f3e5d
 def hinge_embedding(input, target, *, margin):
-    """The loss of each distance, and its slope.
+    """Return the loss of each distance, and its slope.
 
     - `input`: distances. `target`: 1 for similar things, -1 for others; arrays of the same shape.
     - `margin`: how far apart others should be.
@@ -225,7 +225,7 @@ class HingeEmbeddingLoss(HingeLoss):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #5dce02c1
 def multi_margin(input, target, *, p, margin):
-    """What the target's score lacks to a lead over each other class, and its slope.
+    """Return what the target's score lacks to a lead over each other class, and its slope.
 
     - `input`: scores, array (rows, classes). `target`: class indices, array (rows,).
     - `p`: 1, or 2 for squares. `margin`: the lead that is asked for.
@@ -245,7 +245,7 @@ def multi_margin(input, target, *, p, margin):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #e04c75a3
 def row_of(name, argument, x):
-    "An argument as a Tensor or an array; a single number as a row of one."
+    "Return an argument as a Tensor or an array; a single number as a row of one."
     x = x if isinstance(x, Tensor) else real_array(name, argument, x)
     return x if x.ndim else x.reshape(1)
 
@@ -305,7 +305,7 @@ class MultiMarginLoss(RowLoss):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #c3d60d9a
 def best_rival(input, target, margin):
-    """What the target's score lacks to a lead over its best rival, and its slope.
+    """Return what the target's score lacks to a lead over its best rival, and its slope.
 
     Rivals that tie share the slope; a lead of exactly the margin still pulls.
     """
@@ -321,7 +321,7 @@ def best_rival(input, target, margin):
 
 
 def categorical_hinge(input, target):
-    "`best_rival` with a margin of 1."
+    "Return `best_rival` with a margin of 1."
     return best_rival(input, target, 1)
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #aa92a8d8
@@ -347,7 +347,7 @@ class CategoricalHingeLoss(RowLoss):
 
 
 def multiclass_perceptron(input, target):
-    "`best_rival` without a margin."
+    "Return `best_rival` without a margin."
     return best_rival(input, target, 0)
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #74d5b477
@@ -369,8 +369,8 @@ class MulticlassPerceptronLoss(CategoricalHingeLoss):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #8fc7f123
 def label_sets(target):
-    """Which places of lists that end with -1 hold a label, and for each class whether it is one;
-    arrays like `target`.
+    """Return which places of lists that end with -1 hold a label, and for each class whether it is
+    one; arrays like `target`.
     """
     listed = np.cumprod(target >= 0, axis=-1).astype(bool)
     member = np.zeros(target.shape, bool)
@@ -380,8 +380,8 @@ def label_sets(target):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #2b0adfe9
 def multilabel_margin(input, target):
-    """What the score of each label lacks to a lead of 1 over each class that is no label, and its
-    slope.
+    """Return what the score of each label lacks to a lead of 1 over each class that is no label,
+    and its slope.
 
     - `input`: scores, array (rows, classes). `target`: lists of class indices that end with -1,
       same shape.
@@ -448,7 +448,7 @@ class MultiLabelMarginLoss(RowLoss):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #11460e4f
 def multilabel_soft_margin(input, target, weight=1.0):
-    """The mean binary cross-entropy of each row of logits, and its slopes.
+    """Return the mean binary cross-entropy of each row of logits, and its slopes.
 
     - `input`: logits. `target`: 0, 1 or probabilities; arrays (rows, classes).
     - `weight`: a number, or one for each score; where it is 0, a score does not count.

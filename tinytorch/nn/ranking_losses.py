@@ -22,7 +22,7 @@ def softplus(z):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #65dc8096
 def bpr(positive, negative):
-    """What it costs that a score does not lead over another, and its slope.
+    """Return what it costs that a score does not lead over another, and its slope.
 
     - `positive`: scores that should be larger. `negative`: those they are compared with; arrays of
       the same shape.
@@ -64,8 +64,8 @@ def known(input, target):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #639ec956
 def rank_net(input, target):
-    """What the pairs of each list cost that are in the wrong order or not far enough apart, and its
-    slope.
+    """Return what the pairs of each list cost that are in the wrong order or not far enough apart,
+    and its slope.
 
     - `input`: scores, array (rows, items). `target`: relevances, same shape. Items with a score of
       -infinity are left out.
@@ -112,8 +112,8 @@ class RankNetLoss(RowLoss):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #4e75ddbb
 def shares(scores, out):
-    """The softmax of each row and minus its logarithm; where `out` says so, an item has no share,
-    and no one looks at its logarithm.
+    """Return the softmax of each row and minus its logarithm; where `out` says so, an item has no
+    share, and no one looks at its logarithm.
     """
     scores = np.where(out, -np.inf, scores)
     gap = scores - scores.max(axis=-1, keepdims=True)
@@ -123,7 +123,7 @@ def shares(scores, out):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #f05e82d8
 def list_net(input, target):
-    """The cross-entropy of the shares of relevances and of scores, and its slope.
+    """Return the cross-entropy of the shares of relevances and of scores, and its slope.
 
     - `input`: scores, array (rows, items). `target`: relevances, same shape. Items with a score of
       -infinity are left out.
@@ -245,8 +245,8 @@ class ListMLELoss(RowLoss):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #b2bed376
 def coral(input, target, *, level, weight):
-    """The cross-entropies of the answers to "above level 0?", "above level 1?", ..., summed for
-    each row, and the slope.
+    """Return the cross-entropies of the answers to "above level 0?", "above level 1?", ..., summed
+    for each row, and the slope.
 
     - `input`: logits, array (rows, thresholds). `target`: levels, array (rows,).
     - `level`: 0, 1, ..., one number for each threshold. `weight`: a number, or one for each
@@ -311,7 +311,8 @@ class CoralLoss(RowLoss):
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #548d2cd0
 def dpo(policy_chosen, policy_rejected, reference_chosen, reference_rejected, *, beta,
         label_smoothing):
-    """What it costs that the chosen text did not gain more than the rejected one, and its slopes.
+    """Return what it costs that the chosen text did not gain more than the rejected one, and its
+    slopes.
 
     - Four arrays of the same shape: log-probabilities of the chosen and the rejected texts, by the
       model and by the reference.

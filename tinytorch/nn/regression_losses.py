@@ -15,7 +15,7 @@ from .criterion import Loss
 
 # %% ../../nbs/04_losses/regression_losses_dev.ipynb #5e26a041
 def pinball(input, target, *, quantile):
-    """The quantile loss of each prediction, and its slope.
+    """Return the quantile loss of each prediction, and its slope.
 
     - `input`, `target`: arrays of the same shape
     - `quantile`: the price of a unit too low; a unit too high costs `1 - quantile`.
@@ -60,7 +60,7 @@ class QuantileLoss(Loss):
 
 # %% ../../nbs/04_losses/regression_losses_dev.ipynb #90dc753c
 def log_cosh(input, target):
-    """The logarithm of the hyperbolic cosine of each error, and its slope.
+    """Return the logarithm of the hyperbolic cosine of each error, and its slope.
 
     - `input`, `target`: arrays of the same shape.
     - Returns `(value, slope)`.
@@ -95,7 +95,7 @@ class LogCoshLoss(Loss):
 
 # %% ../../nbs/04_losses/regression_losses_dev.ipynb #a1090e3e
 def squared_log_error(input, target):
-    """The squared difference of the logarithms of 1 + each amount, and its slopes.
+    """Return the squared difference of the logarithms of 1 + each amount, and its slopes.
 
     - `input`, `target`: arrays of the same shape, not negative.
     - Returns `(value, slope of input, slope of target)`.
@@ -128,7 +128,7 @@ class MSLELoss(Loss):
 
 # %% ../../nbs/04_losses/regression_losses_dev.ipynb #4bc2456e
 def percentage_error(input, target, *, eps):
-    """The absolute error in per cent of each target, and its slopes.
+    """Return the absolute error in per cent of each target, and its slopes.
 
     - `input`, `target`: arrays of the same shape
     - `eps`: smaller targets are divided by this.

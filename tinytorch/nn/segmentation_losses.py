@@ -19,7 +19,7 @@ from .losses import log_softmax
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #197e6edc
 def binary_focal(input, target, *, alpha, gamma):
-    """The focal loss of each logit, and its slope.
+    """Return the focal loss of each logit, and its slope.
 
     - `input`: logits. `target`: 0 or 1; arrays of the same shape.
     - `alpha`: the weight of targets of 1; those of 0 get 1 - alpha. None for none. `gamma`: how
@@ -69,7 +69,7 @@ class BinaryFocalLoss(Loss):
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #7756b724
 def focal(logits, target, *, gamma):
-    """The focal loss of each row of logits, and its slope.
+    """Return the focal loss of each row of logits, and its slope.
 
     - `logits`: array (rows, classes). `target`: class indices, array (rows,). `gamma`: how much
       easy samples are turned down.
@@ -268,7 +268,8 @@ class DiceLoss(TverskyLoss):
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #f769d3a8
 def lovasz_hinge(input, target):
-    """The Lovász extension of 1 minus the intersection over union, of hinge errors, and its slope.
+    """Return the Lovász extension of 1 minus the intersection over union, of hinge errors, and its
+    slope.
 
     - `input`: logits, array (rows, pixels). `target`: 0 or 1, same shape.
     - Returns `(value, slope)` of shapes (rows,) and (rows, pixels).
@@ -290,8 +291,8 @@ def lovasz_hinge(input, target):
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #d79620c2
 def lovasz_softmax(input, target, *, classes, ignore_index):
-    """The Lovász extension of 1 minus the mean intersection over union of the classes that are
-    there, and its slope.
+    """Return the Lovász extension of 1 minus the mean intersection over union of the classes that
+    are there, and its slope.
 
     - `input`: logits, array (rows, classes * pixels). `target`: the class of each pixel, (rows,
       pixels).

@@ -20,7 +20,7 @@ from .evaluation import KEPT, in_dtype, handed_over
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #62f1d479
 def extended_labels(labels, blank: int):
-    """The states of an alignment: the labels with a blank before, between and after them.
+    """Return the states of an alignment: the labels with a blank before, between and after them.
 
     - `labels`: integer array (S,), or (S, N) for N samples.
     - Returns an integer array (2 * S + 1,) or (2 * S + 1, N).
@@ -34,7 +34,7 @@ def extended_labels(labels, blank: int):
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #37630489
 def may_skip(labels):
-    """Whether the blank before each label may be left out.
+    """Return whether the blank before each label may be left out.
 
     - `labels`: integer array (S,) or (S, N).
     - Returns a boolean array of that shape. The first label has no other before it: true.
@@ -48,7 +48,7 @@ def may_skip(labels):
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #6fd48938
 def log_add(a, b):
-    """The logarithm of `exp(a) + exp(b)`.
+    """Return the logarithm of `exp(a) + exp(b)`.
 
     - `a`, `b`: float arrays of one shape; -inf stands for probability 0.
     - Returns a float array of that shape.
@@ -80,8 +80,8 @@ def arrivals(scores, skip):
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #1705c485
 def forward_scores(emissions, skip, start):
-    """The log-probabilities of coming to each state at each time, and after the last, from the
-    log-probabilities `start`.
+    """Return the log-probabilities of coming to each state at each time, and after the last, from
+    the log-probabilities `start`.
 
     - `emissions`: array (T, 2 * S + 1, N), the log-probability of each state's class at each time.
     - `skip`: boolean array (S, N). `start`: array (2 * S + 1, N).
@@ -95,8 +95,8 @@ def forward_scores(emissions, skip, start):
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #98d37517
 def emissions_of(log_probs, states, inside) -> np.ndarray:
-    """The log-probability of each state's class at each time, (T, L, N). Time steps after the end
-    of a sample are surely blank.
+    """Return the log-probability of each state's class at each time, (T, L, N). Time steps after
+    the end of a sample are surely blank.
 
     - `log_probs`: array (T, N, C). `states`: integer array (L, N). `inside`: boolean array (T, N),
       whether a time step is one of the sample.
@@ -109,8 +109,8 @@ def emissions_of(log_probs, states, inside) -> np.ndarray:
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #87f8343c
 def align(emissions, skip, ends, backward: bool = True) -> tuple:
-    """The log-probability of each sample's labels, (N,), and the scores of each state at each time,
-    (T, L, N), for `posteriors`.
+    """Return the log-probability of each sample's labels, (N,), and the scores of each state at
+    each time, (T, L, N), for `posteriors`.
 
     - `emissions`: array (T, L, N). `skip`: boolean array (S, N). `ends`: integer array (N,), the
       last state of each sample.
@@ -130,8 +130,8 @@ def align(emissions, skip, ends, backward: bool = True) -> tuple:
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #6ec8fcd0
 def posteriors(scores):
-    """The probability of each state at each time: the exponentials of `scores` divided by their
-    sum.
+    """Return the probability of each state at each time: the exponentials of `scores` divided by
+    their sum.
 
     - `scores`: float array (T, L) or (T, L, N), log-probabilities of L states, up to a constant at
       each time.
@@ -147,8 +147,8 @@ def posteriors(scores):
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #b3b3d3ca
 def class_slopes(shares, labels, blank: int, shape: tuple, dtype) -> np.ndarray:
-    """The slope for `log_probs` of this `shape`, (T, N, C): at each time minus the probability of
-    all states of a class.
+    """Return the slope for `log_probs` of this `shape`, (T, N, C): at each time minus the
+    probability of all states of a class.
     """
     steps, samples, classes = shape
     slopes = np.zeros(shape, dtype)
@@ -159,8 +159,8 @@ def class_slopes(shares, labels, blank: int, shape: tuple, dtype) -> np.ndarray:
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #897438fa
 def whole_numbers(name: str, argument: str, value) -> np.ndarray:
-    """The array of an argument that holds whole numbers, whatever their dtype; a ValueError for
-    fractions.
+    """Return the array of an argument that holds whole numbers, whatever their dtype; a ValueError
+    for fractions.
     """
     array = real_array(name, argument, value)
     if is_float(array.dtype) and (broken := ~(array == np.floor(array))).any():
@@ -187,8 +187,8 @@ def check_log_probs(name: str, log_probs: np.ndarray, blank: int) -> None:
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #538b14f3
 def sample_lengths(name: str, argument: str, value, samples: int, most: int,
                    source: str) -> np.ndarray:
-    """The lengths of all samples as an integer array; a ValueError unless there is one for each,
-    from 0 to `most`.
+    """Return the lengths of all samples as an integer array; a ValueError unless there is one for
+    each, from 0 to `most`.
     """
     lengths = whole_numbers(name, argument, value).reshape(-1)
     if len(lengths) != samples:
@@ -221,8 +221,8 @@ def check_labels(name: str, labels: np.ndarray, places: np.ndarray, classes: int
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #f94e75ca
 def padded_labels(name: str, targets, target_lengths, samples: int, classes: int,
                   blank: int) -> tuple:
-    """The labels of all samples, (S, N), with blanks behind the shorter ones, and their lengths,
-    (N,).
+    """Return the labels of all samples, (S, N), with blanks behind the shorter ones, and their
+    lengths, (N,).
     """
     targets = whole_numbers(name, "targets", targets)
     shape = targets.shape
@@ -272,7 +272,7 @@ class CTCEvaluation:
                                     * max(weight.sum(dtype=np.float64), 1e-300))
 
     def run(self) -> np.ndarray:
-        "The reduced loss; keeps the slopes if a gradient is wanted."
+        "Return the reduced loss; keeps the slopes if a gradient is wanted."
         loss, log_probs, inside = self.loss, self.log_probs, self.inside
         with np.errstate(all="ignore"):
             emissions = emissions_of(log_probs, extended_labels(self.labels, loss.blank), inside)
@@ -296,7 +296,7 @@ class CTCEvaluation:
         return in_dtype(result, float_dtype(self.given))
 
     def backward(self, upstream: np.ndarray) -> tuple:
-        "The gradient of `log_probs`, given the gradient of the loss."
+        "Return the gradient of `log_probs`, given the gradient of the loss."
         if self.slopes is None:
             raise handed_over(self.loss)
         slopes = self.slopes.copy() if self.slopes.size <= KEPT else self.slopes

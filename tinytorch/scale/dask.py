@@ -373,7 +373,8 @@ def within_piece(target, start: int, width: int) -> tuple:
 # %% ../../nbs/scale/dask_dev.ipynb #43d49324
 def stats_step(loss, arrays, weight, where, starts, classes) -> np.ndarray:
     "Return (maximum, sum of exponentials, a), and Q for probabilities, of the pieces of rows."
-    logits, target = [real_array(type(loss).__name__, name, x) for name, x in zip(loss.domain, arrays)]
+    logits, target = [real_array(type(loss).__name__, name, x)
+                      for name, x in zip(loss.domain, arrays)]
     rows = loss.samples_first(logits)
     start, width = starts[where[1]], rows.shape[-1]
     if target.ndim == logits.ndim:

@@ -29,7 +29,7 @@ import numpy as np
 
 # %% ../../nbs/tito/answers_dev.ipynb #64173f54
 def pack(array) -> dict:
-    "An array of numbers as a dictionary for JSON."
+    "Return an array of numbers as a dictionary for JSON."
     array = np.asarray(array)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"returns {array.dtype if array.dtype.kind != 'O' else 'objects'}, where "
@@ -91,7 +91,7 @@ LARGEST_RESULT = 10_000              # numbers that a call may return
 
 
 def answer(function, arguments: list, options: dict, outputs=()) -> dict:
-    """What a call returns or raises, and which arguments it changed.
+    """Return what a call returns or raises, and which arguments it changed.
 
     `outputs`: arguments that it should fill; they are the results then.
     """
@@ -128,12 +128,12 @@ def packed(result) -> list:
 
 
 def decode(value):
-    "An argument from the plan: arrays are packed, all else is as it is."
+    "Return an argument from the plan: arrays are packed, all else is as it is."
     return unpack(value) if isinstance(value, dict) and "dtype" in value else value
 
 
 def encode(value):
-    "An argument for the plan."
+    "Return an argument for the plan."
     return pack(value) if isinstance(value, (np.ndarray, np.generic)) else value
 
 # %% ../../nbs/tito/answers_dev.ipynb #4f216c7d
@@ -171,7 +171,7 @@ def main():
 
 # %% ../../nbs/tito/answers_dev.ipynb #7a8f5879
 def one_line(text: str, size: int = 500) -> str:
-    "The text in one line, with nothing in it that cannot be seen."
+    "Return the text in one line, with nothing in it that cannot be seen."
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text[:size])
 
 
@@ -230,7 +230,7 @@ def end(process) -> None:
 
 # %% ../../nbs/tito/answers_dev.ipynb #0bbc6c51
 def started_by(pid: int) -> list:
-    "The processes that a process started, directly or not, where the system tells."
+    "Return the processes that a process started, directly or not, where the system tells."
     try:
         children = [int(child) for task in os.listdir(f"/proc/{pid}/task")
                     for child in open(f"/proc/{pid}/task/{task}/children").read().split()]
@@ -256,7 +256,7 @@ def read_lines(stream, lines) -> None:
 
 # %% ../../nbs/tito/answers_dev.ipynb #7b474723
 def receive(lines, until: float, timeout: float) -> dict:
-    "The next event."
+    "Return the next event."
     try:
         line = lines.get(timeout=max(0.0, until - time.monotonic()))
     except queue.Empty:
@@ -275,8 +275,8 @@ def receive(lines, until: float, timeout: float) -> dict:
 # %% ../../nbs/tito/answers_dev.ipynb #37c57d9e
 def ask(command: list, plan: dict, timeout: float, told=lambda name, answers: None,
         **options) -> tuple:
-    """The answers of one process by exercise, the exercise that was running at the end (None if all
-    is done), and why it ended.
+    """Return the answers of one process by exercise, the exercise that was running at the end (None
+    if all is done), and why it ended.
 
     Each exercise has `timeout` seconds. `told(name, None)` is called when it starts, `told(name,
     answers)` when all are there.
@@ -310,7 +310,7 @@ def ask(command: list, plan: dict, timeout: float, told=lambda name, answers: No
 
 # %% ../../nbs/tito/answers_dev.ipynb #c725cacf
 def read_answers(name: str, calls: list, following) -> list:
-    "The answers to all calls of an exercise, or the one that says why there are none."
+    "Return the answers to all calls of an exercise, or the one that says why there are none."
     answers = []
     for number, (arguments, *_) in enumerate(calls):
         event = following()

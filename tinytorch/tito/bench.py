@@ -59,8 +59,8 @@ def bench_arguments(name: str, shape: tuple) -> list:
 
 # %% ../../nbs/tito/bench_dev.ipynb #26c5ef27
 def step(criterion, input, rest, gradient: bool):
-    """The function that is timed, for libraries that work as PyTorch does; it returns the loss and
-    the gradient of the input.
+    """Return the function that is timed, for libraries that work as PyTorch does; it returns the
+    loss and the gradient of the input.
     """
     def forward():
         return criterion(input, *rest), None
@@ -172,13 +172,13 @@ def installed(*packages: str) -> bool:
 
 
 def engines() -> list:
-    "The engines of ours that can run here, but for `auto`, which is one of them."
+    "Return the engines of ours that can run here, but for `auto`, which is one of them."
     return ["numpy"] + ["numba"] * installed("numba")
 
 
 def contenders(ours: list, peers: list) -> tuple:
-    """The contenders of these names, and for each peer that is not installed a line that says how
-    to get it.
+    """Return the contenders of these names, and for each peer that is not installed a line that
+    says how to get it.
     """
     there = [name for name in peers if installed(*PEERS[name].packages)]
     absent = [f"{name} is left out: {' and '.join(PEERS[name].packages)} not installed "
@@ -187,14 +187,14 @@ def contenders(ours: list, peers: list) -> tuple:
 
 # %% ../../nbs/tito/bench_dev.ipynb #22ee7a04
 def reference(name: str, arrays: list, gradient: bool) -> tuple:
-    "The loss and the gradient by our NumPy engine."
+    "Return the loss and the gradient by our NumPy engine."
     ours = Ours("numpy")
     with ours.session():
         return ours.prepare(name, arrays, gradient)()
 
 
 def as_numbers(result):
-    "An array, or a tensor of ours, of PyTorch's or of JAX's, as a NumPy array."
+    "Return an array, or a tensor of ours, of PyTorch's or of JAX's, as a NumPy array."
     return np.asarray(result.detach() if hasattr(result, "detach") else result.data
                       if isinstance(result, Tensor) else result)
 
@@ -215,7 +215,7 @@ def mismatch(result: tuple, expected: tuple) -> str:
 
 # %% ../../nbs/tito/bench_dev.ipynb #f39e02b5
 def others_run() -> bool:
-    "Whether other programs are running at this moment, where the system tells (Linux)."
+    "Return whether other programs are running at this moment, where the system tells (Linux)."
     try:
         return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]) > 1
     except OSError:
@@ -249,7 +249,7 @@ SAMPLE = 0.004      # seconds that a sample of short calls should last
 
 
 def calibrate(session, call) -> tuple:
-    "How many calls make a sample, and how long such a sample takes."
+    "Return how many calls make a sample, and how long such a sample takes."
     repeats = 1
     settle()
     while (seconds := seconds_per_call(session, call, repeats)) * repeats < SAMPLE / 4:
@@ -282,8 +282,8 @@ def rounded(x: float) -> float:
 
 # %% ../../nbs/tito/bench_dev.ipynb #5e8ab8dd
 def contender_call(racer, name: str, arrays: list, gradient: bool, expected: tuple):
-    """A contender's call, after its first run: the call, the seconds of the first run, and what
-    was wrong with it.
+    """Return a contender's call, after its first run: the call, the seconds of the first run, and
+    what was wrong with it.
     """
     with racer.session():
         try:
@@ -318,13 +318,15 @@ def measure(name: str, shape: tuple, gradient: bool, racers: list, budget: float
 
 # %% ../../nbs/tito/bench_dev.ipynb #fc756716
 def traffic(arrays: list, gradient: bool) -> int:
-    "The bytes that must move: each argument read once, the gradient of the first written once."
+    """Return the bytes that must move: each argument read once, the gradient of the first written
+    once.
+    """
     return sum(x.nbytes for x in arrays) + gradient * arrays[0].nbytes
 
 
 def copy_bandwidth(numbers: int = 2**26) -> float:
-    """Bytes per second, read and written, of a copy of a float32 array by two threads: the median
-    of nine.
+    """Return bytes per second, read and written, of a copy of a float32 array by two threads: the
+    median of nine.
     """
     source, copy, seconds = np.ones(numbers, np.float32), np.zeros(numbers, np.float32), []
     halves = list(zip(np.array_split(copy, THREADS), np.array_split(source, THREADS)))
@@ -340,8 +342,8 @@ MEMORY = ("CrossEntropyLoss", (2048, 50_257)), ("MSELoss", (20_000_000,))
 
 
 def high_water(reset: bool = False) -> int:
-    """The most bytes of memory that this process has held, since the last reset where the system
-    knows resets.
+    """Return the most bytes of memory that this process has held, since the last reset where the
+    system knows resets.
     """
     try:
         if reset:
@@ -356,7 +358,7 @@ def high_water(reset: bool = False) -> int:
 
 # %% ../../nbs/tito/bench_dev.ipynb #55132fda
 def peak_here(racer, name: str, shape: tuple) -> int:
-    "Bytes that this process needs beyond the inputs to compute a loss and its gradient."
+    "Return bytes that this process needs beyond the inputs to compute a loss and its gradient."
     with racer.session():
         small = racer.prepare(name, bench_arguments(name, (2, *shape[1:])), True)
         small()
@@ -370,7 +372,7 @@ def peak_here(racer, name: str, shape: tuple) -> int:
 
 # %% ../../nbs/tito/bench_dev.ipynb #12ad270b
 def python(code: str) -> str:
-    "What a new Python process prints that runs `code`."
+    "Return what a new Python process prints that runs `code`."
     home = str(Path(tinytorch.__file__).parents[1])
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
@@ -382,14 +384,14 @@ def python(code: str) -> str:
 
 
 def peak(racer: str, name: str, shape: tuple) -> int:
-    "`peak_here` in a new process."
+    "Return `peak_here` in a new process."
     call = (f"peak_here(contenders({[racer] * (racer not in PEERS)}, "
             f"{[racer] * (racer in PEERS)})[0][0], {name!r}, {tuple(shape)})")
     return int(python(f"from tinytorch.tito.bench import *; print({call})").splitlines()[-1])
 
 # %% ../../nbs/tito/bench_dev.ipynb #295fcd67
 def measure_memory(name: str, shape: tuple, racers: list) -> dict:
-    "Peak memory of a loss at one shape by contender, and who was left out."
+    "Return peak memory of a loss at one shape by contender, and who was left out."
     row = {"loss": name, "shape": list(shape), "peak": {}, "left_out": {}}
     for racer in racers:
         if racer.has(name):
@@ -405,7 +407,7 @@ IMPORTS = {"numpy": "import numpy", "tinytorch": "from tinytorch.nn import MSELo
 
 
 def import_times(names: list, rounds: int = 7) -> dict:
-    "The median of the seconds that each import takes in a new process."
+    "Return the median of the seconds that each import takes in a new process."
     clock = "import time; begun = time.perf_counter(); {}; print(time.perf_counter() - begun)"
     samples = [{name: float(python(clock.format(IMPORTS[name]))) for name in names}
                for _ in range(rounds)]
@@ -427,8 +429,8 @@ def machine() -> dict:
 
 
 def grid(only=(), quick: bool = False) -> list:
-    """The pairs (loss, shape) to measure: all formulas of the registry, those of the families at a
-    few shapes, or all shapes of those in `only`.
+    """Return the pairs (loss, shape) to measure: all formulas of the registry, those of the
+    families at a few shapes, or all shapes of those in `only`.
     """
     nn.__all__                 # imports every module that registers losses
     names = [name for name, loss in LOSSES.items() if loss.formula is not None]
@@ -475,7 +477,7 @@ def size(shape) -> str:
 
 # %% ../../nbs/tito/bench_dev.ipynb #960c1266
 def ratio(cell: dict, ours: str, peer: str):
-    "How many times faster we are than a peer, or None where one of the two is missing."
+    "Return how many times faster we are than a peer, or None where one of the two is missing."
     times = cell["times"]
     return times[peer][1] / times[ours][1] if ours in times and peer in times else None
 
@@ -485,7 +487,9 @@ def geometric_mean(ratios) -> float:
 
 
 def bandwidth_share(results: dict, cell: dict, name: str) -> float:
-    "The time that a copy of the cell's bytes takes over the contender's time: 1 at the limit."
+    """Return the time that a copy of the cell's bytes takes over the contender's time: 1 at the
+    limit.
+    """
     return cell["bytes"] / results["bandwidth"] / cell["times"][name][1]
 
 # %% ../../nbs/tito/bench_dev.ipynb #98377412
@@ -502,8 +506,8 @@ def times_text(ratio) -> str:
 
 
 def unsteady(cell: dict, *names: str) -> bool:
-    """Whether the spread of one of these contenders is more than a quarter: half the distance of
-    its quartiles, over the median.
+    """Return whether the spread of one of these contenders is more than a quarter: half the
+    distance of its quartiles, over the median.
     """
     return any((high - low) / 2 > middle / 4
                for low, middle, high in (cell["times"][name] for name in names))
@@ -516,14 +520,14 @@ def time_text(seconds: float) -> str:
 
 # %% ../../nbs/tito/bench_dev.ipynb #601cf60a
 def raced(results: dict) -> tuple:
-    "The names of our engines and of the peers in the results."
+    "Return the names of our engines and of the peers in the results."
     names = list(dict.fromkeys(name for cell in results["cells"] for name in cell["times"]))
     return [name for name in names if name not in PEERS], [name for name in PEERS if name in names]
 
 # %% ../../nbs/tito/bench_dev.ipynb #e3cd878a
 def ratio_sheet(results: dict, ours: str) -> Sheet:
-    """The ratios of one of our engines to each peer, by loss and shape, with our time, its spread
-    and the distance to the limit.
+    """Return the ratios of one of our engines to each peer, by loss and shape, with our time, its
+    spread and the distance to the limit.
     """
     _, peers = raced(results)
     columns = [(peer, gradient) for gradient in (True, False) for peer in peers
@@ -564,7 +568,7 @@ def small_sheet(results: dict) -> Sheet:
 
 
 def first_sheet(results: dict) -> Sheet:
-    "The longest first call of each loss with a gradient, by contender."
+    "Return the longest first call of each loss with a gradient, by contender."
     names = [name for group in raced(results) for name in group]
     cells, rows = [cell for cell in results["cells"] if cell["gradient"]], []
     for loss in dict.fromkeys(cell["loss"] for cell in cells):
@@ -578,7 +582,7 @@ def first_sheet(results: dict) -> Sheet:
 
 # %% ../../nbs/tito/bench_dev.ipynb #f1318a08
 def memory_sheet(results: dict) -> Sheet:
-    "Peak memory beyond the inputs, by contender."
+    "Return peak memory beyond the inputs, by contender."
     names = list(dict.fromkeys(name for row in results["memory"] for name in row["peak"]))
     rows = [[row["loss"], size(row["shape"])] + [f"{row['peak'][name] / 1e6:.0f} MB"
                                                  if name in row["peak"] else "" for name in names]
@@ -595,7 +599,7 @@ def import_sheet(results: dict) -> Sheet:
 
 
 def disturbed(results: dict) -> float:
-    "The share of the samples that began while other programs ran."
+    "Return the share of the samples that began while other programs ran."
     return float(np.mean([cell["disturbed"] for cell in results["cells"]] or [0]))
 
 
@@ -609,7 +613,7 @@ def left_out(results: dict) -> dict:
 
 # %% ../../nbs/tito/bench_dev.ipynb #3f4ea08d
 def sheets(results: dict) -> list:
-    "All tables of the results that have a row."
+    "Return all tables of the results that have a row."
     ours, _ = raced(results)
     tables = [*(ratio_sheet(results, name) for name in ours), small_sheet(results),
               first_sheet(results), memory_sheet(results), import_sheet(results)]
@@ -761,8 +765,8 @@ def ratio_axes(ax, title: str, values: dict):
 
 # %% ../../nbs/tito/bench_dev.ipynb #5116e3ab
 def draw(results: dict):
-    """A figure of the results with a gradient: ratios by size, ratios by shape, the distance to
-    the limit; a row for each engine.
+    """Return a figure of the results with a gradient: ratios by size, ratios by shape, the distance
+    to the limit; a row for each engine.
     """
     from tinytorch.plotting import panels
     ours, peers = raced(results)

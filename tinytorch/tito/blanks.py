@@ -12,7 +12,7 @@ import traceback
 
 # %% ../../nbs/tito/blanks_dev.ipynb #effe9441
 def blank_of(error):
-    "The name of the exercise whose blank raised an error; None if none did."
+    "Return the name of the exercise whose blank raised an error; None if none did."
     frames = traceback.extract_tb(error.__traceback__)
     if (type(error) is NotImplementedError and frames
         and (frames[-1].line or "").strip() == "raise NotImplementedError()"):
@@ -20,7 +20,7 @@ def blank_of(error):
 
 # %% ../../nbs/tito/blanks_dev.ipynb #df406a8e
 def names_in(source):
-    "The names that a cell reads, and those that it makes; none if it is not plain Python."
+    "Return the names that a cell reads, and those that it makes; none if it is not plain Python."
     try:
         nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]
     except SyntaxError:
@@ -30,7 +30,7 @@ def names_in(source):
 
 # %% ../../nbs/tito/blanks_dev.ipynb #836694fe
 def in_two_lines(error):
-    "Where a unit test failed, and why; None if the error was raised in no test."
+    "Return where a unit test failed, and why; None if the error was raised in no test."
     frames = traceback.extract_tb(error.__traceback__)
     test = next((frame for frame in frames if frame.name.startswith("test_unit_")), None)
     if test:
@@ -56,8 +56,8 @@ class Blanks:
         shell._showtraceback(kind, error, two + whole)
 
     def reason(self, error, source=None):
-        """The blank that a cell waits for, directly or by a name; None if it fails for another
-        reason.
+        """Return the blank that a cell waits for, directly or by a name; None if it fails for
+        another reason.
         """
         reads, _ = names_in(self.shell.user_ns.get("In", [""])[-1] if source is None else source)
         return (blank_of(error)

@@ -64,7 +64,7 @@ def parts_of(arguments: list, count: int, parts=()) -> list:
 
 
 def results_of(function, arguments: dict, options: dict, outputs=()) -> list:
-    "What the function returns, or puts into its `outputs`, as a list of arrays."
+    "Return what the function returns, or puts into its `outputs`, as a list of arrays."
     given = {name: np.array(x) if isinstance(x, np.ndarray) else x for name, x in arguments.items()}
     with np.errstate(all="ignore"):
         result = function(*given.values(), **options)
@@ -74,7 +74,7 @@ def results_of(function, arguments: dict, options: dict, outputs=()) -> list:
 
 
 def wrong_results(function, call, outputs=()):
-    "What a mistake gives, or the name of the error that it raises."
+    "Return what a mistake gives, or the name of the error that it raises."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")        # the mean of nothing is a mistake, too
         try:
@@ -84,12 +84,12 @@ def wrong_results(function, call, outputs=()):
 
 # %% ../../nbs/tito/checks_dev.ipynb #92ca84c7
 def no_numbers(expected: list) -> bool:
-    "Whether a call is one without samples."
+    "Return whether a call is one without samples."
     return any(x is not None and x.size == 0 for x in expected)
 
 # %% ../../nbs/tito/checks_dev.ipynb #9aafffea
 def make_check(name: str, solution, calls: list, mistakes=(), parts=(), outputs=()) -> Check:
-    """The check of an exercise from its solution and its known mistakes: triples (text, fix,
+    """Return the check of an exercise from its solution and its known mistakes: triples (text, fix,
     function).
 
     A mistake that no call tells from the solution is a ValueError: another call is needed.
@@ -106,20 +106,22 @@ def make_check(name: str, solution, calls: list, mistakes=(), parts=(), outputs=
 
 # %% ../../nbs/tito/checks_dev.ipynb #84a3751e
 def largest(arrays) -> float:
-    "The largest finite size of a number in these arrays."
+    "Return the largest finite size of a number in these arrays."
     floats = [x for x in arrays if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
     return max([float(np.abs(x[np.isfinite(x)]).max(initial=0)) for x in floats], default=0.0)
 
 
 def tolerance(call) -> tuple:
-    "The relative and the absolute tolerance of results of a call, and the size of its arguments."
+    """Return the relative and the absolute tolerance of results of a call, and the size of its
+    arguments.
+    """
     arguments = [x for x in [*call[0].values(), *call[1].values()] if isinstance(x, np.ndarray)]
     rough = any(x.dtype == np.float32 for x in arguments)
     return (2e-4, 1e-6, largest(arguments)) if rough else (1e-7, 1e-13, largest(arguments))
 
 
 def same(one, other, call) -> bool:
-    "Whether two results of a call are equal but for rounding."
+    "Return whether two results of a call are equal but for rounding."
     if one is None or other is None:
         return one is other
     if one.shape != other.shape:
@@ -131,20 +133,20 @@ def same(one, other, call) -> bool:
 
 # %% ../../nbs/tito/checks_dev.ipynb #06d02910
 def same_results(some, others, call) -> bool:
-    "Whether all results of a call are equal but for rounding."
+    "Return whether all results of a call are equal but for rounding."
     if isinstance(some, str) or isinstance(others, str):
         return isinstance(some, str) and isinstance(others, str) and some == others
     return len(some) == len(others) and all(same(x, y, call) for x, y in zip(some, others))
 
 # %% ../../nbs/tito/checks_dev.ipynb #d9655973
 def has_nan(call) -> bool:
-    "Whether an argument of a call holds NaN."
+    "Return whether an argument of a call holds NaN."
     return any(isinstance(x, np.ndarray) and x.dtype.kind == "f" and np.isnan(x).any()
                for x in call[0].values())
 
 
 def fits(found, expected, call, part: int) -> bool:
-    "Whether a student's result is right."
+    "Return whether a student's result is right."
     if expected is not None and found is not None and expected.size == 0:
         return found.size == 0
     if found is None or expected is None or not has_nan(call):
@@ -156,7 +158,7 @@ def fits(found, expected, call, part: int) -> bool:
 
 # %% ../../nbs/tito/checks_dev.ipynb #d6fc6b35
 def packed_results(results, expected, call):
-    "The results of a mistake for a JSON file."
+    "Return the results of a mistake for a JSON file."
     if isinstance(results, str):
         return results
     if len(results) != len(expected):
@@ -165,7 +167,7 @@ def packed_results(results, expected, call):
 
 
 def to_data(check: Check) -> dict:
-    "A check for a JSON file."
+    "Return a check for a JSON file."
     def mistake(m):
         results = [packed_results(*each) for each in zip(m.results, check.expected, check.calls)]
         return {"text": m.text, "fix": m.fix, "results": results}
@@ -178,7 +180,10 @@ def to_data(check: Check) -> dict:
 
 # %% ../../nbs/tito/checks_dev.ipynb #3542dca2
 def from_data(data: dict) -> Check:
-    "The check of `to_data`. The mistakes that a machine found are read when they are needed."
+    """Return the check of `to_data`.
+
+    The mistakes that a machine found are read when they are needed.
+    """
     def read(results):
         return results if isinstance(results, str) else [x and unpack(x) for x in results]
 

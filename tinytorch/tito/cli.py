@@ -142,7 +142,7 @@ Folder = Annotated[Optional[Path],
 
 # %% ../../nbs/tito/cli_dev.ipynb #2b0d0cbb
 def notebooks_named(project, modules, named, every):
-    "The notebooks that the arguments of a command mean."
+    "Return the notebooks that the arguments of a command mean."
     names = [*(modules or []), *(named or [])]
     if every == bool(names): raise TitoError(
         "Name a module, as in `tito test 04`, or give --all, not both.", 2)
@@ -230,8 +230,8 @@ def meant(project, names):
 
 
 def with_exercise(project, name, unknown):
-    """The module that has the exercise `name`; without one the error `unknown`, or one that knows
-    a similar name.
+    """Return the module that has the exercise `name`; without one the error `unknown`, or one that
+    knows a similar name.
     """
     import difflib
 
@@ -258,7 +258,7 @@ def to_check(project, paths, picked):
 
 
 def has_exercises(module):
-    "Whether a module has exercises: blanks, or solutions."
+    "Return whether a module has exercises: blanks, or solutions."
     from tinytorch.tito.exercises import FILE, REGION
     project = find_project()
     cells = (cell for path in module.notebooks
@@ -373,7 +373,7 @@ def next_step(project, module, results, every):
 
 
 def bar(part, whole, width=20):
-    "A progress bar in text."
+    "Return a progress bar in text."
     filled = width * part // max(whole, 1)
     return "█" * filled + "░" * (width - filled)
 
@@ -405,7 +405,7 @@ ExerciseNames = Annotated[list[str],
 
 
 def one_exercise(project, names):
-    "The module and the name of the one exercise that the arguments of a command mean."
+    "Return the module and the name of the one exercise that the arguments of a command mean."
     if len(names) > 2: raise TitoError("Name one exercise, as in `tito hint huber`.", 2)
     module = project.find(names[0]) if len(names) == 2 else None
     if module is None:
@@ -698,26 +698,36 @@ def bench_command(
 # %% ../../nbs/tito/cli_dev.ipynb #88595769
 @app.command("evaluate", rich_help_panel="Project")
 def evaluate_command(
-    loss: Annotated[str, typer.Option(
-        "--loss", metavar="NAME", help="CrossEntropyLoss, or another loss of an input and a target.")],
-    input: Annotated[Path, typer.Option(
-        "--input", metavar="FILE", help="A .zarr, .npy or .parquet file.")],
-    target: Annotated[Path, typer.Option(
-        "--target", metavar="FILE", help="The same for the targets.")],
-    option: Annotated[Optional[list[str]], typer.Option(
-        "--option", "-o", metavar="NAME=VALUE", show_default=False,
-        help="An option of the loss, as in label_smoothing=0.1; may be repeated.")] = None,
-    scheduler: Annotated[Optional[str], typer.Option(
-        "--scheduler", metavar="ADDRESS", show_default=False,
-        help="A Dask cluster, as in tcp://host:8786; else threads.")] = None,
-    rows: Annotated[Optional[int], typer.Option(
-        "--rows", min=1, metavar="N", show_default=False, help="Samples in a chunk.")] = None,
-    worst: Annotated[int, typer.Option(
-        "--worst", min=0, metavar="K", help="How many of the worst samples to name.")] = 10,
-    fill: Annotated[bool, typer.Option(
-        "--fill", help="Take the chunks that a Zarr array lacks for its fill value.")] = False,
-    out: Annotated[Path, typer.Option(
-        "--out", metavar="FILE", help="Where the result goes.")] = Path("evaluation.json")):
+    loss: Annotated[str,
+                    typer.Option(
+                        "--loss", metavar="NAME",
+                        help="CrossEntropyLoss, or another loss of an input and a target.")],
+    input: Annotated[
+        Path, typer.Option("--input", metavar="FILE", help="A .zarr, .npy or .parquet file.")],
+    target: Annotated[Path,
+                      typer.Option("--target", metavar="FILE", help="The same for the targets.")],
+    option: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--option", "-o", metavar="NAME=VALUE", show_default=False,
+            help="An option of the loss, as in label_smoothing=0.1; may be repeated.")] = None,
+    scheduler: Annotated[Optional[str],
+                         typer.Option(
+                             "--scheduler", metavar="ADDRESS", show_default=False,
+                             help="A Dask cluster, as in tcp://host:8786; else threads.")] = None,
+    rows: Annotated[Optional[int],
+                    typer.Option("--rows", min=1, metavar="N", show_default=False,
+                                 help="Samples in a chunk.")] = None,
+    worst: Annotated[int,
+                     typer.Option("--worst", min=0, metavar="K",
+                                  help="How many of the worst samples to name.")] = 10,
+    fill: Annotated[
+        bool,
+        typer.Option("--fill",
+                     help="Take the chunks that a Zarr array lacks for its fill value.")] = False,
+    out: Annotated[Path,
+                   typer.Option("--out", metavar="FILE",
+                                help="Where the result goes.")] = Path("evaluation.json")):
     """Print the loss of a data set on disk, chunk by chunk, as JSON.
 
     A run that broke off goes on where it stood, from the file FILE.partial.
@@ -809,7 +819,7 @@ def check_packages(project):
 
 # %% ../../nbs/tito/cli_dev.ipynb #876a1bde
 def applies(requirement):
-    """Whether a requirement is meant for this Python:
+    """Return whether a requirement is meant for this Python:
 
     `smalldocs==0.5.4;python_version>='3.11'` is not for 3.10.
     """
@@ -820,8 +830,8 @@ def applies(requirement):
 
 
 def installed_version(requirement):
-    """The installed version of a requirement such as `numpy>=2.0`, None if it is missing, and
-    whether it will do.
+    """Return the installed version of a requirement such as `numpy>=2.0`, None if it is missing,
+    and whether it will do.
     """
     name = re.match(r"[\w.-]+", requirement)[0]
     try:
@@ -835,7 +845,7 @@ def installed_version(requirement):
 
 # %% ../../nbs/tito/cli_dev.ipynb #adffec35
 def check_import(project):
-    "A row that says whether the package can be imported by a new Python process."
+    "Return a row that says whether the package can be imported by a new Python process."
     lib = project.lib.name
     packages = [file.parent.relative_to(project.lib.parent)
                 for file in sorted(project.lib.rglob("__init__.py"))]
@@ -856,7 +866,7 @@ def check_import(project):
 
 
 def check_sync(project):
-    "A row that says whether the package is what the notebooks export."
+    "Return a row that says whether the package is what the notebooks export."
     name = "package in step"
     try: apart = [project.show(path) for path in project.notebooks()
                   if nbs.state_of(project, path).sync != "in step"]

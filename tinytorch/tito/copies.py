@@ -28,8 +28,8 @@ def shape(source: str, name: str) -> str:
 
 # %% ../../nbs/tito/copies_dev.ipynb #b0016070
 def nameless(tree):
-    """The syntax tree with numbers for its own names, without docstrings and annotations; it is
-    changed.
+    """Return the syntax tree with numbers for its own names, without docstrings and annotations; it
+    is changed.
     """
     nodes, own = list(ast.walk(tree)), {}
     for node in nodes:
@@ -48,12 +48,12 @@ def nameless(tree):
 
 # %% ../../nbs/tito/copies_dev.ipynb #b1505cd8
 def is_text(line) -> bool:
-    "Whether a statement is a text alone, such as a docstring."
+    "Return whether a statement is a text alone, such as a docstring."
     return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
 
 
 def given_name(node):
-    "The name that a node of a syntax tree gives to something; None if it gives none."
+    "Return the name that a node of a syntax tree gives to something; None if it gives none."
     if isinstance(node, ast.Name):
         return node.id if isinstance(node.ctx, ast.Store) else None
     return node.arg if isinstance(node, ast.arg) else getattr(node, "name", None)
@@ -63,7 +63,7 @@ FEWEST_ALIKE, LEAST, SHARE_ALIKE = 4, 2500, 0.8
 
 
 def common_shapes(shapes: list) -> set:
-    """The pairs (exercise, shape) that a third of the class and more than four have, of
+    """Return the pairs (exercise, shape) that a third of the class and more than four have, of
     dictionaries of shapes.
     """
     count = {}
@@ -93,8 +93,8 @@ def similar(answers: dict, known: dict, files: dict) -> list:
 
 
 def compared(one, other, own: dict, shapes: dict, files: dict) -> tuple:
-    """How many answers of two students are alike, of how many, and whether the files are; 0 if too
-    few.
+    """Return how many answers of two students are alike, of how many, and whether the files are; 0
+    if too few.
     """
     same = bool(files.get(one)) and files.get(one) == files.get(other)
     mine, theirs = (shapes if same else own)[one], (shapes if same else own)[other]

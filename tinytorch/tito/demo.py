@@ -131,7 +131,9 @@ def target_score(x, target):
 
 # %% ../../nbs/tito/demo_dev.ipynb #9ea9b9b9
 def draw_losses():
-    "A figure of the losses and their slopes: for regression above, for classification below."
+    """Return a figure of the losses and their slopes: for regression above, for classification
+    below.
+    """
     from tinytorch.plotting import panels, plot_losses
     axes = panels(2, 2, width=4.2, height=2.8)
     plot_losses({loss.__name__: loss() for loss in (MSELoss, L1Loss, HuberLoss)}, ax=axes[:2])
@@ -144,7 +146,7 @@ def draw_losses():
 
 # %% ../../nbs/tito/demo_dev.ipynb #2bb388cf
 def draw_training(tasks):
-    "A figure of the loss after each epoch, a panel for each data set."
+    "Return a figure of the loss after each epoch, a panel for each data set."
     from tinytorch.plotting import panels, plot_training
     groups = {}
     for task in tasks: groups.setdefault(task.name.partition(",")[0], []).append(task)

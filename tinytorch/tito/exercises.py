@@ -44,7 +44,7 @@ REGION = re.compile(rf"^([ \t]*){BEGIN}[ \t]*\n(.*?)^[ \t]*{END}[ \t]*$", re.S |
 
 
 def misspelled(source: str) -> list:
-    "The lines that look like a marker, but are none."
+    "Return the lines that look like a marker, but are none."
     found = []
     for line in source.split("\n"):
         letters = re.sub(r"[\W\d_]", "", line.rpartition("#")[2]).lower() if "#" in line else ""
@@ -55,7 +55,7 @@ def misspelled(source: str) -> list:
 
 
 def blank(source: str) -> str:
-    """The source with each solution replaced by a blank.
+    """Return the source with each solution replaced by a blank.
 
     A ValueError if a marker stands alone, or is none.
     """
@@ -69,7 +69,7 @@ def blank(source: str) -> str:
 
 
 def solution_lines(source: str) -> list:
-    "The lines between the markers, without indentation."
+    "Return the lines between the markers, without indentation."
     return [line.strip() for region in REGION.findall(source) for line in region[1].splitlines()
             if line.strip()]
 
@@ -91,13 +91,13 @@ PARSING = threading.Lock()
 
 
 def parse(source: str):
-    "The syntax tree of a cell, or None if it is no valid Python."
+    "Return the syntax tree of a cell, or None if it is no valid Python."
     with PARSING, contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.parse(source)
 
 
 def function_names(source: str) -> list:
-    "The names that a cell defines; none if it is no valid Python."
+    "Return the names that a cell defines; none if it is no valid Python."
     if tree := parse(source):
         return [node.name for node in tree.body
                 if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
@@ -105,7 +105,7 @@ def function_names(source: str) -> list:
 
 # %% ../../nbs/tito/exercises_dev.ipynb #dedced1f
 def above(nb: dict, index: int) -> str:
-    "The Markdown between a cell and the code cell before it."
+    "Return the Markdown between a cell and the code cell before it."
     texts = []
     while index and nb["cells"][index - 1]["cell_type"] == "markdown":
         index -= 1
@@ -114,20 +114,20 @@ def above(nb: dict, index: int) -> str:
 
 
 def hints_in(text: str) -> list:
-    "The collapsed hints in Markdown."
+    "Return the collapsed hints in Markdown."
     return [part.strip()
             for part in re.findall(r"<details>\s*<summary>Hint \d+</summary>(.*?)</details>", text,
                                    re.S)]
 
 
 def points_in(text: str) -> int:
-    "The points that the last heading of a Markdown text gives; 1 if it says nothing."
+    "Return the points that the last heading of a Markdown text gives; 1 if it says nothing."
     headings = re.findall(r"^#+ .*\((\d+) points?\)", text, re.M)
     return int(headings[-1]) if headings else 1
 
 # %% ../../nbs/tito/exercises_dev.ipynb #3cdcae84
 def find_exercises(project, path) -> list:
-    "The exercises of a notebook that holds the solutions, without checks."
+    "Return the exercises of a notebook that holds the solutions, without checks."
     nb, found = read_notebook(project, path), []
     for cell in code_cells(nb):
         if REGION.search(cell.source) and cell.directives.keys() & set(EXPORTS):
@@ -138,7 +138,7 @@ def find_exercises(project, path) -> list:
 
 
 def solved_function(project, path, source: str) -> str:
-    "The name of the function whose solution is marked in a cell."
+    "Return the name of the function whose solution is marked in a cell."
     names = re.findall(r"^(?:def|class)\s+(\w+)", source[:REGION.search(source).start()], re.M)
     if not names:
         raise TitoError(f"{project.show(path)}: a solution stands outside any function: "
@@ -182,7 +182,7 @@ def test_of(name: str, tests: list, graph: dict) -> str:
 
 
 def reached(name: str, graph: dict) -> set:
-    "All names that a function uses, itself or through others."
+    "Return all names that a function uses, itself or through others."
     found, todo = set(), [name]
     while todo:
         new = graph.get(todo.pop(), set()) - found
@@ -197,8 +197,8 @@ def nbgrader(name: str, **flags) -> dict:
 
 # %% ../../nbs/tito/exercises_dev.ipynb #f67e506d
 def exercises(project, module, rng=None) -> list:
-    """The exercises of a module with their checks: from `exercises.json` in the student's edition,
-    else made from the solutions.
+    """Return the exercises of a module with their checks: from `exercises.json` in the student's
+    edition, else made from the solutions.
 
     `rng`: draws the inputs, where they are made.
     """
@@ -215,7 +215,7 @@ def exercises(project, module, rng=None) -> list:
 
 # %% ../../nbs/tito/exercises_dev.ipynb #70c6c783
 def listed(project, module) -> list:
-    "The exercises of a module, without checks where they would have to be made."
+    "Return the exercises of a module, without checks where they would have to be made."
     file = module.folder / FILE
     if not file.exists():
         return [exercise for path in module.notebooks for exercise in find_exercises(project, path)]
@@ -257,8 +257,8 @@ def plan_for(project, path, checks: list) -> dict:
 
 def run_plan(plan: dict, folder, timeout: float, command=None,
              told=lambda name, answers: None) -> tuple:
-    """The answers of one process by exercise, the exercise that was running at the end (None if all
-    is done), and why it ended.
+    """Return the answers of one process by exercise, the exercise that was running at the end (None
+    if all is done), and why it ended.
 
     An exercise has `timeout` seconds. `told(name, None)` is called when it starts, `told(name,
     answers)` when all are there.
@@ -270,7 +270,7 @@ ENDING = threading.Event()         # set while everything is to end
 
 
 def collect(plan: dict, folder, timeout: float, run=run_plan) -> tuple:
-    "The answers by exercise, and for those without answers why."
+    "Return the answers by exercise, and for those without answers why."
     found, lost, todo = {}, {}, dict(plan["calls"])
     while todo and not ENDING.is_set():
         answers, current, why = run(plan | {"calls": todo}, folder, timeout)
@@ -289,7 +289,7 @@ def collect(plan: dict, folder, timeout: float, run=run_plan) -> tuple:
 
 # %% ../../nbs/tito/exercises_dev.ipynb #9585bf53
 def uses(source: str) -> set:
-    "The names that a cell uses."
+    "Return the names that a cell uses."
     tree = parse(source)
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} if tree else set()
 
@@ -311,11 +311,11 @@ class Source:
         self.graph = {name: uses(code) - {name} for name, code in self.code.items()}
 
     def needs(self, name: str) -> set:
-        "All names that a function of the notebook uses, itself or through others."
+        "Return all names that a function of the notebook uses, itself or through others."
         return reached(name, self.graph)
 
     def origin(self, name: str) -> tuple:
-        """The first cell that makes a name outside of functions, and how:
+        """Return the first cell that makes a name outside of functions, and how:
 
         `import`, the module; `def`; or another way.
         """
@@ -342,12 +342,12 @@ def outside_functions(tree):
 
 
 def sources(project, path, names) -> dict:
-    "The source of the cells that define these names."
+    "Return the source of the cells that define these names."
     return {name: code for name, code in Source(project, path).code.items() if name in names}
 
 # %% ../../nbs/tito/exercises_dev.ipynb #e356803f
 def blame(exercise, answers: list, source: Source) -> Verdict | None:
-    "The verdict where the notebook is to blame and not the answer; None if it is not."
+    "Return the verdict where the notebook is to blame and not the answer; None if it is not."
     name, code = exercise.name, source.code.get(exercise.name)
     error = next(
         (answer[key] for answer in answers for key in ("missing", "error") if key in answer), None)
@@ -371,7 +371,7 @@ def blame(exercise, answers: list, source: Source) -> Verdict | None:
 
 # %% ../../nbs/tito/exercises_dev.ipynb #3e1bad88
 def answered(exercise, source: Source) -> bool:
-    "Whether the function of an exercise has a statement that its blank has not."
+    "Return whether the function of an exercise has a statement that its blank has not."
     def body(code):
         functions = [node for node in getattr(parse(code), "body", [])
                      if getattr(node, "name", "") == exercise.name]
@@ -384,7 +384,7 @@ def answered(exercise, source: Source) -> bool:
 
 
 def lost_cell(exercise, source: Source) -> Verdict | None:
-    "Why no exported cell defines the exercise's function."
+    "Return why no exported cell defines the exercise's function."
     name = exercise.name
     for cell in source.cells:
         names = function_names(cell.code)
@@ -400,7 +400,7 @@ def lost_cell(exercise, source: Source) -> Verdict | None:
 
 # %% ../../nbs/tito/exercises_dev.ipynb #8f4c5dfc
 def unseen_name(name: str, source: Source) -> Verdict | None:
-    "Why a name that the notebook knows is unknown to the checked code."
+    "Return why a name that the notebook knows is unknown to the checked code."
     cell, how, module = source.origin(name)
     if module and (said := beside(module.partition(".")[0], source)):
         return said
@@ -417,7 +417,7 @@ def unseen_name(name: str, source: Source) -> Verdict | None:
 
 
 def beside(module: str, source: Source) -> Verdict | None:
-    "The verdict on an import of a file beside the notebook."
+    "Return the verdict on an import of a file beside the notebook."
     if (source.path.parent / f"{module}.py").exists():
         return Verdict(WRONG,
                        f"`{module}.py` stands beside the notebook, where the package cannot find "
@@ -427,7 +427,7 @@ def beside(module: str, source: Source) -> Verdict | None:
 # %% ../../nbs/tito/exercises_dev.ipynb #f128cedc
 def check_notebook(project, path, chosen: list, timeout: float = 20.0, run=run_plan, every=(),
                    told=lambda exercise, verdict: None) -> dict:
-    """The verdict on each of these exercises of a notebook.
+    """Return the verdict on each of these exercises of a notebook.
 
     `every`: the exercises of the module; those that a chosen one uses are run, too. `told` is
     called with each exercise when it starts (verdict None), and when its verdict is known.
@@ -473,12 +473,12 @@ def check_notebook(project, path, chosen: list, timeout: float = 20.0, run=run_p
 
 # %% ../../nbs/tito/exercises_dev.ipynb #ed9a6641
 def untouched(exercise, source: Source) -> bool:
-    "Whether the cell of an exercise is as it was handed out."
+    "Return whether the cell of an exercise is as it was handed out."
     return source.text.get(exercise.name, "").strip() == exercise.source.strip()
 
 
 def check_from(project, exercise) -> Check:
-    "The check of an exercise; a TitoError if the file that it came from is damaged."
+    "Return the check of an exercise; a TitoError if the file that it came from is damaged."
     try:
         check = from_data(exercise.check)
         if check.name != exercise.name:
@@ -507,7 +507,7 @@ def waits(exercise, said: Verdict, verdicts: dict, source: Source, every) -> Ver
 
 # %% ../../nbs/tito/exercises_dev.ipynb #7e08468f
 def judge(check: Check, answers: list) -> Verdict:
-    "The verdict on what came back, which need not be what was asked for."
+    "Return the verdict on what came back, which need not be what was asked for."
     try:
         if (len(answers) != len(check.calls)
             and not (len(answers) == 1 and set(answers[0]) == {"missing"})):
@@ -520,7 +520,7 @@ def judge(check: Check, answers: list) -> Verdict:
 # %% ../../nbs/tito/exercises_dev.ipynb #095da996
 def check_module(project, module, chosen: list | None = None, timeout: float = 20.0,
                  tell=lambda exercise, verdict: None, every: list | None = None) -> list:
-    """Pairs (exercise, verdict), in order of the notebooks.
+    """Return pairs (exercise, verdict), in order of the notebooks.
 
     `tell` is called with an exercise and None when it starts, and with its verdict as soon as that
     is known; the notebooks come one after the other. `every`: all exercises of the module, where
@@ -551,7 +551,7 @@ def check_module(project, module, chosen: list | None = None, timeout: float = 2
 
 # %% ../../nbs/tito/exercises_dev.ipynb #86ddb8ce
 def received(inbox):
-    "The next event, waited for in short steps: a signal may not wake the main thread."
+    "Return the next event, waited for in short steps: a signal may not wake the main thread."
     while True:
         with contextlib.suppress(queue.Empty):
             return inbox.get(timeout=0.2)
@@ -576,7 +576,7 @@ def marks_file(project) -> Path:
 
 
 def kept(file) -> dict:
-    "A file of ours, empty if there is none or it is damaged."
+    "Return a file of ours, empty if there is none or it is damaged."
     with contextlib.suppress(OSError, ValueError, RecursionError):
         found = json.loads(file.read_text(encoding="utf-8"))
         return found if isinstance(found, dict) else {}
@@ -592,7 +592,7 @@ def marks_of(project, module) -> dict:
 
 
 def stamps(project, module, names) -> dict:
-    "A hash of the cell of each exercise."
+    "Return a hash of the cell of each exercise."
     found = {name: source for path in module.notebooks
              for name, source in sources(project, path, names).items()}
     return {name: hashlib.sha256(source.encode()).hexdigest()[:16]
@@ -609,7 +609,7 @@ def remember(project, module, results) -> None:
 
 
 def points(project, module) -> tuple:
-    "The points reached at the last check, and all there are."
+    "Return the points reached at the last check, and all there are."
     every, marks = listed(project, module), marks_of(project, module)
     stamp = stamps(project, module, {exercise.name for exercise in every})
     return (sum(e.points for e in every if marks.get(e.name) == [RIGHT, stamp.get(e.name)]),
@@ -627,7 +627,7 @@ def plain_text(text: str) -> str:
 
 
 def plain_formula(formula: str) -> str:
-    "A formula in TeX as plain text: fractions with a stroke, names of letters as letters."
+    "Return a formula in TeX as plain text: fractions with a stroke, names of letters as letters."
     def word(match):
         name = match[1]
         with contextlib.suppress(KeyError):
@@ -645,7 +645,7 @@ def plain_formula(formula: str) -> str:
 
 # %% ../../nbs/tito/exercises_dev.ipynb #6c78306c
 def exercise_named(found: list, module, name: str) -> Exercise:
-    "An exercise by name, of those `found` in a module."
+    "Return an exercise by name, of those `found` in a module."
     for exercise in found:
         if exercise.name == name:
             return exercise
@@ -656,7 +656,7 @@ def exercise_named(found: list, module, name: str) -> Exercise:
 
 
 def next_hint(project, module, name: str) -> str:
-    "The next hint of an exercise, the last one again after that."
+    "Return the next hint of an exercise, the last one again after that."
     exercise = exercise_named(listed(project, module), module, name)
     if not exercise.hints:
         raise TitoError(f"{name} has no hints. Its docstring says what to return, with an example.")
@@ -670,7 +670,7 @@ def next_hint(project, module, name: str) -> str:
 
 # %% ../../nbs/tito/exercises_dev.ipynb #6cc5893e
 def solution(project, module, name: str) -> str:
-    "The cell of an exercise with its solution, in the instructor's edition."
+    "Return the cell of an exercise with its solution, in the instructor's edition."
     exercise = exercise_named(listed(project, module), module, name)
     for cell in code_cells(read_notebook(project, module.folder / exercise.notebook)):
         if name in function_names(cell.code) and REGION.search(cell.source):
@@ -701,7 +701,9 @@ def reset(project, module, name: str) -> Path:
 
 # %% ../../nbs/tito/exercises_dev.ipynb #600a4e31
 def cell_of(project, module, nb: dict, exercise) -> dict:
-    "The cell of an exercise: the one that defines it, or, under another name, the one with its id."
+    """Return the cell of an exercise: the one that defines it, or, under another name, the one with
+    its id.
+    """
     others = {e.name for e in listed(project, module)} - {exercise.name}
     code = [(cell, function_names(text_of(cell))) for cell in nb["cells"]
             if cell["cell_type"] == "code"]

@@ -24,7 +24,7 @@ LONGEST = 200
 
 
 def value_text(value, digits: int = 5) -> str:
-    "An argument or a result in one line."
+    "Return an argument or a result in one line."
     if not isinstance(value, (np.ndarray, np.generic)):
         return repr(value) if len(repr(value)) < 40 else repr(value)[:37] + "..."
     value = np.asarray(value)
@@ -38,15 +38,15 @@ def value_text(value, digits: int = 5) -> str:
 
 
 def show_call(name: str, call) -> str:
-    "A call as code, cut where it is too long."
+    "Return a call as code, cut where it is too long."
     arguments, options = call
     text = f"{name}({', '.join(f'{k}={value_text(v)}' for k, v in (arguments | options).items())})"
     return text if len(text) <= LONGEST else text[:LONGEST - 3] + "..."
 
 # %% ../../nbs/tito/explain_dev.ipynb #caee0031
 def apart(one, other) -> tuple:
-    """Two arrays as texts that differ, with more digits, the shape or the type where that is what
-    differs.
+    """Return two arrays as texts that differ, with more digits, the shape or the type where that is
+    what differs.
     """
     for digits in 5, 9, 16:
         texts = value_text(one, digits), value_text(other, digits)
@@ -69,7 +69,7 @@ def sentence(name: str, predicate: str) -> str:
 
 # %% ../../nbs/tito/explain_dev.ipynb #3fc6660a
 def ordinary(call, right) -> bool:
-    "Whether a call has moderate numbers in double precision, and a result of that kind."
+    "Return whether a call has moderate numbers in double precision, and a result of that kind."
     arrays = [*call[0].values(), *call[1].values(), right]
     floats = [x for x in arrays if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
     moderate = all(np.isfinite(x).all() and largest([x]) <= 50 for x in floats)
@@ -119,7 +119,7 @@ class Found:
 
 # %% ../../nbs/tito/explain_dev.ipynb #6b9b0a1e
 def differs(x, y, call, lenient: bool = False) -> np.ndarray:
-    """Which numbers of two results differ; one True if their shapes do.
+    """Return which numbers of two results differ; one True if their shapes do.
 
     `lenient`: NaN and infinities are all the same.
     """
@@ -132,8 +132,8 @@ def differs(x, y, call, lenient: bool = False) -> np.ndarray:
 
 # %% ../../nbs/tito/explain_dev.ipynb #b6d5a656
 def likeness(case: Case, theirs: list) -> float:
-    """How much of what is wrong, here or in `theirs`, is the same: 0 to 1, and 0 if an ordinary
-    call tells them apart.
+    """Return how much of what is wrong, here or in `theirs`, is the same: 0 to 1, and 0 if an
+    ordinary call tells them apart.
     """
     shared = total = 0
     for i, (x, y, z) in enumerate(zip(case.mine, case.right, theirs)):
@@ -162,7 +162,7 @@ def answers_of(mistake, case: Case):
 
 # %% ../../nbs/tito/explain_dev.ipynb #158bbdf6
 def listed_mistake(case: Case, cases: list, mistakes: list, least: float) -> Found | None:
-    "The mistake that gives most of what was found: in all parts, or at least in this one."
+    "Return the mistake that gives most of what was found: in all parts, or at least in this one."
     best, most = None, 0.0
     for mistake in mistakes:
         theirs = answers_of(mistake, case)
@@ -176,14 +176,14 @@ def listed_mistake(case: Case, cases: list, mistakes: list, least: float) -> Fou
 
 
 def is_explained_by(case: Case, mistake) -> bool:
-    "Whether a mistake gives what was found in all ordinary calls."
+    "Return whether a mistake gives what was found in all ordinary calls."
     theirs = answers_of(mistake, case)
     return not any(differs(case.mine[i], case.right[i] if theirs[i] is None else theirs[i],
                            case.calls[i]).any() for i in case.usual)
 
 # %% ../../nbs/tito/explain_dev.ipynb #06ea5b54
 def proven(case: Case, mistake) -> Found | None:
-    "The mistake with a call that shows it: one with NaN for a sentence that says NaN."
+    "Return the mistake with a call that shows it: one with NaN for a sentence that says NaN."
     theirs = answers_of(mistake, case)
     for i in case.shown:
         z = case.right[i] if theirs[i] is None else theirs[i]
@@ -204,7 +204,7 @@ def reductions_of(y):
 
 # %% ../../nbs/tito/explain_dev.ipynb #28dad028
 def shaped(case: Case) -> Found | None:
-    "A wrong shape, and which sum, mean or kept axis explains it; from the largest call."
+    "Return a wrong shape, and which sum, mean or kept axis explains it; from the largest call."
     odd = [i for i in case.bad if case.mine[i].shape != case.right[i].shape]
     if not odd:
         return None
@@ -235,7 +235,7 @@ def shaped(case: Case) -> Found | None:
 
 # %% ../../nbs/tito/explain_dev.ipynb #e3c83582
 def stretched(x, shape):
-    "An argument, stretched to a result: one number for each row becomes a column."
+    "Return an argument, stretched to a result: one number for each row becomes a column."
     x = np.asarray(x)
     if x.ndim == len(shape) - 1 and x.shape == shape[:-1]:
         x = x[..., None]
@@ -267,8 +267,8 @@ def amounts(case: Case, i: int):
 
 # %% ../../nbs/tito/explain_dev.ipynb #c64ca09b
 def fitting(case: Case, change) -> bool:
-    """Whether a change of the right result gives what was found, in all ordinary calls and enough
-    numbers.
+    """Return whether a change of the right result gives what was found, in all ordinary calls and
+    enough numbers.
     """
     count = 0
     for i in case.usual:
@@ -303,7 +303,7 @@ FACTORS = {1 / np.log(2): "has a logarithm of base 2 where the natural logarithm
 
 
 def changed(case: Case) -> Found | None:
-    "A sign, a root, another part."
+    "Return a sign, a root, another part."
     for text, fix, change in CHANGES:
         if fitting(case, lambda y, i: change(y)):
             return Found(text, fix)
@@ -317,7 +317,7 @@ def changed(case: Case) -> Found | None:
 
 # %% ../../nbs/tito/explain_dev.ipynb #bc255880
 def constant(case: Case, operation) -> float | None:
-    """The number that two results differ by, in all ordinary calls, if it is one number;
+    """Return the number that two results differ by, in all ordinary calls, if it is one number;
     `operation`: divide or subtract.
     """
     numbers = []
@@ -347,7 +347,7 @@ def size_text(size: float) -> str:
 
 # %% ../../nbs/tito/explain_dev.ipynb #bd0c1a9c
 def scaled(case: Case) -> Found | None:
-    "A factor: a number, an option, a count, an argument."
+    "Return a factor: a number, an option, a count, an argument."
     number = constant(case, np.divide)
     if number is not None and abs(abs(number) - 1) > 1e-5 and number:
         for known, text in FACTORS.items():
@@ -507,7 +507,7 @@ def split_calls(case: Case, calls: list) -> tuple:
 
 # %% ../../nbs/tito/explain_dev.ipynb #5f689dc9
 def narrowest(wrong, held):
-    "The condition, or the two, that hold wherever it is wrong and hardly elsewhere."
+    "Return the condition, or the two, that hold wherever it is wrong and hardly elsewhere."
     covers = {name: where for name, where in held.items() if where[wrong].all() and not where.all()}
     best = min(covers, key=lambda name: covers[name].sum(), default=None)
     if best is None:
@@ -545,7 +545,7 @@ def region(mine, right) -> str:
 
 # %% ../../nbs/tito/explain_dev.ipynb #fff508a8
 def wrong_places(case: Case) -> Found | None:
-    "The places where it is wrong, and what it is there."
+    "Return the places where it is wrong, and what it is there."
     odd = [i for i in case.bad if case.mine[i].shape != case.right[i].shape]
     chosen = (case.usual if set(case.bad) & set(case.usual)
               else [i for i in range(len(case.calls)) if case.right[i] is not None])
@@ -602,7 +602,7 @@ def has_new(test, x, y) -> bool:
 
 
 def hidden_nan(case: Case) -> Found | None:
-    "A NaN that does not show."
+    "Return a NaN that does not show."
     for i in case.bad:
         x, y = case.mine[i], case.right[i]
         if (x.shape == y.shape and y.dtype.kind == "f"
@@ -644,7 +644,7 @@ def nearly_right(case: Case) -> Found | None:
 
 # %% ../../nbs/tito/explain_dev.ipynb #c7a2e88f
 def ignores(case: Case) -> Found | None:
-    "An argument or option that makes no difference where it should."
+    "Return an argument or option that makes no difference where it should."
     pairs = {}
     for i, j in combinations(range(len(case.calls)), 2):
         one, other = [case.calls[k][0] | case.calls[k][1] for k in (i, j)]
@@ -666,7 +666,7 @@ def alike(one, other) -> bool:
 
 
 def difference(case: Case) -> Found:
-    "The plain difference, where nothing better is known."
+    "Return the plain difference, where nothing better is known."
     return Found("differs from what is wanted; no known mistake gives this.", "", case.shown[0])
 
 # %% ../../nbs/tito/explain_dev.ipynb #e1004d8e
@@ -691,7 +691,7 @@ def short(name: str) -> str:
 
 # %% ../../nbs/tito/explain_dev.ipynb #3f2b33c4
 def predicate(case: Case, cases: list) -> Found:
-    "An explanation that begins with the name of the part."
+    "Return an explanation that begins with the name of the part."
     for test in SAID if set(case.bad) & set(case.usual) else SAID[:2]:
         if said := test(case):
             return Found(sentence(case.name, said.text), said.fix, said.call)
@@ -705,7 +705,7 @@ def predicate(case: Case, cases: list) -> Found:
 
 # %% ../../nbs/tito/explain_dev.ipynb #74a53391
 def example(case: Case, i: int) -> str:
-    "A call, what it should give and what it gives; a row of it if that is long."
+    "Return a call, what it should give and what it gives; a row of it if that is long."
     x, y, call = case.mine[i], case.right[i], case.calls[i]
     if x is None or y is None:
         return show_call(case.check.name, call)

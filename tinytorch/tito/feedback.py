@@ -23,7 +23,7 @@ from .notebooks import TitoError, write_file
 
 # %% ../../nbs/tito/feedback_dev.ipynb #b9cc4866
 def name_of(student: str) -> str:
-    "A file name for a student's name."
+    "Return a file name for a student's name."
     plain = re.sub(r"[^\w.-]", "_", student, flags=re.ASCII)[:80]
     if plain == student == plain.lower() and not re.search("-[0-9a-f]{16}$", plain):
         return plain
@@ -31,12 +31,16 @@ def name_of(student: str) -> str:
 
 
 def harmless(text: str) -> str:
-    "A text that no spreadsheet takes for a formula, also one that begins cells at semicolons."
+    """Return a text that no spreadsheet takes for a formula, also one that begins cells at
+    semicolons.
+    """
     return re.sub(r"(^|[;\t\n])(?=\s*[=+\-@|%＝＋－＠])", r"\1'", text)
 
 
 def clean_lines(text: str, width: int = 400) -> str:
-    "A text line by line, with nothing in it that cannot be seen, and no more of a line than this."
+    """Return a text line by line, with nothing in it that cannot be seen, and no more of a line
+    than this.
+    """
     return "\n".join(one_line(line.expandtabs(4), width) for line in text.split("\n"))
 
 # %% ../../nbs/tito/feedback_dev.ipynb #a028411c
@@ -98,7 +102,7 @@ def add_comment(found: dict, row: dict, line: int, points: dict) -> None:
 
 # %% ../../nbs/tito/feedback_dev.ipynb #abb5f451
 def misnamed(comments: dict, students, points: dict) -> list:
-    "What to say of comments that name no student or exercise there is."
+    "Return what to say of comments that name no student or exercise there is."
     told = []
     for (student, exercise), comment in comments.items():
         for what, name, known in ("student", student, students), (
@@ -117,8 +121,8 @@ def verdict_on(marked, exercise) -> Verdict:
 
 
 def worth(marked, exercise) -> float:
-    """The points for an exercise: the instructor's, else all for a right answer, else a share or
-    none.
+    """Return the points for an exercise: the instructor's, else all for a right answer, else a
+    share or none.
     """
     comment, verdict = marked.comments.get(exercise.name), verdict_on(marked, exercise)
     if comment and comment.points is not None:
@@ -129,7 +133,7 @@ def worth(marked, exercise) -> float:
 
 
 def share_of(parts: str) -> float:
-    "The share of the parts of an answer that are right: half of `value ✅, slope ❌`."
+    "Return the share of the parts of an answer that are right: half of `value ✅, slope ❌`."
     right, wrong = parts.count(RIGHT), parts.count(WRONG)
     return round(right / max(1, right + wrong), 2)
 
@@ -143,14 +147,14 @@ def shown_points(number: float) -> str:
 
 # %% ../../nbs/tito/feedback_dev.ipynb #8b8bb09c
 def remarks(marked) -> str:
-    "The comments on a submission in one line."
+    "Return the comments on a submission in one line."
     said = {name: " ".join(comment.text.split()) for name, comment in marked.comments.items()
             if comment.text}
     return "; ".join(f"{name}: {text}" if name else text for name, text in said.items())
 
 # %% ../../nbs/tito/feedback_dev.ipynb #99b68b54
 def of_everybody(todo: list, marks: list) -> list:
-    "The rows of marks.csv."
+    "Return the rows of marks.csv."
     of, names = sum(exercise.points for exercise in todo), [exercise.name for exercise in todo]
     rows = [["student", "id", "late", "points", "of", *names, "comments", "marked", "problem",
              "sandbox"]]
@@ -164,7 +168,7 @@ def of_everybody(todo: list, marks: list) -> list:
 
 
 def for_canvas(title: str, todo: list, marks: list) -> list:
-    "The rows of a table for Canvas' gradebook."
+    "Return the rows of a table for Canvas' gradebook."
     rows = [["Student", "ID", "SIS User ID", "SIS Login ID", "Section", title],
             ["    Points Possible", "", "", "", "", sum(exercise.points for exercise in todo)]]
     return rows + [[harmless(m.student.removesuffix(f"_{m.id}")), m.id, "", "", "",
@@ -172,7 +176,7 @@ def for_canvas(title: str, todo: list, marks: list) -> list:
 
 
 def for_moodle(title: str, todo: list, marks: list) -> list:
-    "The rows of a grading worksheet of Moodle."
+    "Return the rows of a grading worksheet of Moodle."
     rows = [["Identifier", "Full name", "Grade", "Last modified (grade)"]]
     return rows + [[f"Participant {m.id}", harmless(m.student.removesuffix(f"_{m.id}")),
                     total_points(m, todo), "-"] for m in marks]
@@ -188,7 +192,7 @@ def as_csv(rows: list) -> str:
 
 
 def as_data(todo: list, marks: list) -> dict:
-    "The marks for `marks.json`."
+    "Return the marks for `marks.json`."
     return {"of": sum(exercise.points for exercise in todo),
             "sandbox": all(m.protected for m in marks),
             "marks": [of_one(todo, marked) for marked in marks]}
@@ -240,7 +244,7 @@ PAGE = """<!doctype html>
 
 # %% ../../nbs/tito/feedback_dev.ipynb #731c395b
 def feedback_page(template, todo: list, marked) -> str:
-    "The feedback for one student."
+    "Return the feedback for one student."
     rows = [(exercise, verdict_on(marked, exercise), shown_points(worth(marked, exercise)),
              marked.comments.get(exercise.name), clean_lines(marked.code.get(exercise.name, "")))
             for exercise in todo]

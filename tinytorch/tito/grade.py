@@ -70,7 +70,7 @@ def stem_of(path: Path) -> str:
 
 
 def printable(name: str) -> str:
-    "The name as it can be shown, still another one for each name."
+    "Return the name as it can be shown, still another one for each name."
     shown = one_line(name)
     if shown == name and not re.search(r" \([0-9a-f]{12}\)$", name):
         return shown
@@ -98,7 +98,7 @@ def read_names(paths: list, pattern: str = "") -> dict:
 
 # %% ../../nbs/tito/grade_dev.ipynb #a6e36b75
 def submissions(folder, pattern: str = "") -> list:
-    "The submissions in a folder, or the one in a file, by name."
+    "Return the submissions in a folder, or the one in a file, by name."
     folder, found = Path(folder), {}
     if not folder.exists():
         raise TitoError(f"There is no file or folder {folder}.", 2)
@@ -149,7 +149,7 @@ def read_regular(path: Path) -> Handed:
 
 # %% ../../nbs/tito/grade_dev.ipynb #424d1fdd
 def read_zip(path: Path, problems: list) -> list:
-    "The notebooks in a zip file."
+    "Return the notebooks in a zip file."
     found = []
     with zipfile.ZipFile(io.BytesIO(read_regular(path).data)) as archive:
         for info in archive.infolist():
@@ -175,13 +175,13 @@ def read_zip(path: Path, problems: list) -> list:
 
 
 def wanted(parts) -> bool:
-    "Whether a file in a folder may be a notebook that somebody wrote."
+    "Return whether a file in a folder may be a notebook that somebody wrote."
     return (bool(parts) and parts[-1].lower().endswith(".ipynb")
             and not any(part.startswith(".") or part == "__MACOSX" for part in parts))
 
 # %% ../../nbs/tito/grade_dev.ipynb #ba8b078f
 def inside(folder: Path, problems: list) -> list:
-    "The files of a folder that may be notebooks or zip files."
+    "Return the files of a folder that may be notebooks or zip files."
     if folder.is_symlink() or not folder.is_dir():
         return [folder]
     found = []
@@ -197,7 +197,7 @@ def inside(folder: Path, problems: list) -> list:
 
 # %% ../../nbs/tito/grade_dev.ipynb #2c636e2f
 def gather(submission: Submission, problems: list) -> list:
-    "The notebooks of a submission; why others are not among them is added to `problems`."
+    "Return the notebooks of a submission; why others are not among them is added to `problems`."
     found = []
     for file in [file for path in submission.paths for file in inside(path, problems)]:
         try:
@@ -220,8 +220,8 @@ def gather(submission: Submission, problems: list) -> list:
 
 # %% ../../nbs/tito/grade_dev.ipynb #6731cd31
 def lesson_of(nb: dict, todo: list) -> tuple:
-    """The lesson that a notebook is, the one with most of its functions, and how many they are;
-    empty if none.
+    """Return the lesson that a notebook is, the one with most of its functions, and how many they
+    are; empty if none.
     """
     if len(nb["cells"]) > CELLS:
         raise ValueError(f"has more than {CELLS:,} cells")
@@ -248,7 +248,7 @@ NOT_SHOWN = ("tito", "mistakes.py", "_modidx.py", "__pycache__")
 
 
 def without_solutions(source: str, kept=()) -> str:
-    "The source of a module with blanks, except in the functions `kept`."
+    "Return the source of a module with blanks, except in the functions `kept`."
     def stays(region):
         name = re.findall(r"^(?:def|class)\s+(\w+)", source[:region.start()], re.M)[-1]
         return (re.sub(rf"^[ \t]*(?:{BEGIN}|{END})[ \t]*\n?", "", region[0], flags=re.M)
@@ -274,7 +274,7 @@ def make_package(lib: Path, folder: Path, kept=()) -> Path:
 
 # %% ../../nbs/tito/grade_dev.ipynb #84d3326a
 def needs(source: str) -> set:
-    "The names that a cell takes from outside."
+    "Return the names that a cell takes from outside."
     names = [node for node in ast.walk(parse(source) or ast.Module([], []))
              if isinstance(node, ast.Name)]
     return ({node.id for node in names if isinstance(node.ctx, ast.Load)}
@@ -295,7 +295,7 @@ def built_on(project, module, todo: list) -> dict:
 
 # %% ../../nbs/tito/grade_dev.ipynb #b3ff703a
 def solutions_of(project, module, todo: list) -> dict:
-    "The cells of the exercises with their solutions, by name."
+    "Return the cells of the exercises with their solutions, by name."
     names = {exercise.name for exercise in todo}
     cells = [cell.source for path in module.notebooks
              for cell in code_cells(read_notebook(project, path))]
@@ -304,7 +304,7 @@ def solutions_of(project, module, todo: list) -> dict:
 
 
 def module_of(project, path) -> str:
-    "The module that a notebook exports to."
+    "Return the module that a notebook exports to."
     names = [cell.directives["default_exp"][0] for cell in code_cells(read_notebook(project, path))
              if "default_exp" in cell.directives]
     return f"tinytorch.{names[0]}" if names else ""
@@ -347,7 +347,9 @@ class Course:
         self.calls, self.judged = {}, {}       # of the checks, for a plan; verdicts
 
     def judge(self, name: str, answers: list) -> Verdict:
-        "The verdict on answers, which depends on nothing else: the same numbers are judged once."
+        """Return the verdict on answers, which depends on nothing else: the same numbers are judged
+        once.
+        """
         key = name, hashlib.sha256(json.dumps(answers).encode()).digest()
         with self.judging:
             if key not in self.judged:
@@ -355,20 +357,20 @@ class Course:
             return self.judged[key]
 
     def plan(self, project, path, chosen: list) -> dict:
-        "What is to be asked about these exercises of a notebook."
+        "Return what is to be asked about these exercises of a notebook."
         new = [self.checks[exercise.name] for exercise in chosen if exercise.name not in self.calls]
         plan = plan_for(project, path, new)
         self.calls |= plan["calls"]
         return plan | {"calls": {exercise.name: self.calls[exercise.name] for exercise in chosen}}
 
     def package(self, kept=()) -> Path:
-        "The folder of the package that has the solutions of these exercises only."
+        "Return the folder of the package that has the solutions of these exercises only."
         folder = self.folder / ("-".join(sorted(kept)) or "package")
         with self.making:
             return folder if folder.exists() else make_package(self.lib, folder, kept)
 
     def run(self, plan: dict, kept=()) -> tuple:
-        "The answers of one process (`answers.ask`)."
+        "Return the answers of one process (`answers.ask`)."
         if self.stopped.is_set():
             raise KeyboardInterrupt
         limits = sandbox.LIMITS | {"seconds": int(self.timeout * (len(plan["calls"]) + 1)) + 1}
@@ -384,7 +386,7 @@ SHOWN = 10_000                 # characters of an answer that are kept
 
 
 def mark_notebook(course: Course, project, path, chosen: list) -> tuple:
-    "The verdict on each of these exercises of a notebook, and the code of each."
+    "Return the verdict on each of these exercises of a notebook, and the code of each."
     plan = course.plan(project, path, chosen)
     verdicts = ask_for(course, plan, path.parent)
     code = {name: cell["code"].strip()[:SHOWN] for cell in plan["cells"] for name in cell["names"]
@@ -397,14 +399,14 @@ def mark_notebook(course: Course, project, path, chosen: list) -> tuple:
 
 
 def ask_for(course: Course, plan: dict, folder: Path, kept=()) -> dict:
-    "The verdict on each exercise of a plan."
+    "Return the verdict on each exercise of a plan."
     found, lost = collect(plan, folder, course.timeout, lambda plan, *_: course.run(plan, kept))
     return {name: Verdict(WRONG, lost[name]) if name in lost
             else course.judge(name, found.get(name, [])) for name in plan["calls"]}
 
 # %% ../../nbs/tito/grade_dev.ipynb #db85da56
 def built_on_wrong(course: Course, chosen: list, verdicts: dict, code: dict) -> dict:
-    "The exercises to mark once more, by those that are to be the course's then."
+    "Return the exercises to mark once more, by those that are to be the course's then."
     again, right = {}, {name for name, verdict in verdicts.items() if verdict.mark == RIGHT}
     for exercise in chosen:
         kept = frozenset(course.below[exercise.name])
@@ -417,7 +419,7 @@ def built_on_wrong(course: Course, chosen: list, verdicts: dict, code: dict) -> 
 
 def mark_again(course: Course, plan: dict, path, names: list, kept: frozenset,
                verdicts: dict) -> dict:
-    """The verdicts on exercises with the course's version of those that they are built on.
+    """Return the verdicts on exercises with the course's version of those that they are built on.
 
     Only texts of ours are handed on: what this process says may hold their solutions.
     """
@@ -432,7 +434,7 @@ def mark_again(course: Course, plan: dict, path, names: list, kept: frozenset,
 
 # %% ../../nbs/tito/grade_dev.ipynb #8b0707b3
 def without_their_texts(verdict: Verdict, check, theirs: str) -> Verdict:
-    "The verdict of a process that has solutions, in words of ours."
+    "Return the verdict of a process that has solutions, in words of ours."
     if (verdict.mark in (RIGHT, BLANK)
         or verdict.text in {mistake.text for mistake in check.mistakes}):
         return Verdict(verdict.mark, verdict.text, fix=verdict.fix, parts=verdict.parts)
@@ -463,7 +465,7 @@ class Mark:
 
 # %% ../../nbs/tito/grade_dev.ipynb #8e2e6007
 def mark(submission: Submission, handed: list, problems: list, course: Course) -> Mark:
-    """The marks of a submission, whose notebooks are `handed`.
+    """Return the marks of a submission, whose notebooks are `handed`.
 
     Whatever goes wrong is a problem of this submission only.
     """
@@ -512,7 +514,7 @@ def mark_lessons(result: Mark, marked: list, handed: list, problems: list, cours
 
 # %% ../../nbs/tito/grade_dev.ipynb #b34926c9
 def told(lesson: str, best: tuple, others: list, count: int) -> str:
-    "Which notebook was marked for a lesson, and why."
+    "Return which notebook was marked for a lesson, and why."
     reasons = [f"{best[1]} of the {count} exercises of {Path(lesson).stem}"] * (best[1] < count)
     if others:
         reasons.append(f"the newest of {len(others) + 1} for {Path(lesson).stem}, not "
@@ -668,7 +670,7 @@ def mark_all(course: Course, handed_in: list, state: Path, seed: int, fixed: boo
 
 # %% ../../nbs/tito/grade_dev.ipynb #517bb28f
 def started(state: Path) -> int:
-    "The seed of an interrupted run, or a new one."
+    "Return the seed of an interrupted run, or a new one."
     try:
         return abs(int((state / "seed").read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -678,7 +680,7 @@ def started(state: Path) -> int:
 
 # %% ../../nbs/tito/grade_dev.ipynb #65d85bac
 def basis_of(course: Course) -> str:
-    "What all marks of a run depend on besides the submission and the seed."
+    "Return what all marks of a run depend on besides the submission and the seed."
     files = [file for file in sorted(course.lib.rglob("*.py")) if file.name != "_modidx.py"]
     package = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     return repr((package, [(e.notebook, e.name) for e in course.todo], course.timeout,
@@ -690,7 +692,7 @@ def save_marks(file: Path, marked: Mark) -> None:
 
 
 def load_marks(file: Path) -> Mark | None:
-    "The marks in a file; None if there are none."
+    "Return the marks in a file; None if there are none."
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
         marked = Mark(**data
@@ -708,7 +710,7 @@ def load_marks(file: Path) -> Mark | None:
 
 # %% ../../nbs/tito/grade_dev.ipynb #7e11fbcc
 def earlier(state: Path, students: set, names: list) -> list:
-    """The marks of other students that are kept from earlier runs; they must be for the same
+    """Return the marks of other students that are kept from earlier runs; they must be for the same
     exercises.
     """
     kept = [marked for file in sorted(state.glob("*.json"))

@@ -32,7 +32,7 @@ class Verdict:
     parts: str = ""            # "value ✅, slope of input ❌"
 
     def told(self, again: bool = True) -> str:
-        "The sentence; with the way out if it was told before."
+        "Return the sentence; with the way out if it was told before."
         return f"{self.text} {self.fix}".strip() if again else self.text
 
 # %% ../../nbs/tito/judge_dev.ipynb #165966ff
@@ -78,7 +78,7 @@ NUMPY = [
 
 # %% ../../nbs/tito/judge_dev.ipynb #efffb1e8
 def translated(error: dict) -> tuple:
-    """An error as a student reads it, and the way out.
+    """Return an error as a student reads it, and the way out.
 
     Both texts are empty where the error's own message says enough.
     """
@@ -92,7 +92,7 @@ def translated(error: dict) -> tuple:
 
 # %% ../../nbs/tito/judge_dev.ipynb #8760e233
 def stopped(check: Check, answers: list) -> Verdict | None:
-    """The verdict on a function that is missing, not written, or raises an error.
+    """Return the verdict on a function that is missing, not written, or raises an error.
 
     None if every call returned.
     """
@@ -104,7 +104,7 @@ def stopped(check: Check, answers: list) -> Verdict | None:
 
 
 def not_written(check: Check, error: dict) -> Verdict | None:
-    "The verdict on a blank, or on what needs one."
+    "Return the verdict on a blank, or on what needs one."
     if error["type"] == "NotImplementedError":
         other = error["function"]
         if other in ("", check.name, "<module>"):
@@ -114,7 +114,7 @@ def not_written(check: Check, error: dict) -> Verdict | None:
 
 # %% ../../nbs/tito/judge_dev.ipynb #ee210223
 def raised(error: dict, call: str) -> Verdict:
-    "The verdict on an error."
+    "Return the verdict on an error."
     text, fix = translated(error)
     where = f" in line {error['line']} of its cell" if error["line"] else ""
     where += f": `{error['source']}`" if error["line"] and error["source"] else ""
@@ -124,7 +124,7 @@ def raised(error: dict, call: str) -> Verdict:
 
 # %% ../../nbs/tito/judge_dev.ipynb #d0e6e537
 def structure(check: Check, answers: list) -> Verdict | None:
-    "The verdict on results of the wrong number or kind; None if they can be compared."
+    "Return the verdict on results of the wrong number or kind; None if they can be compared."
     for call, expected, said in zip(check.calls, check.expected, answers):
         if text_and_fix := misshapen(check.parts, expected, said):
             text, fix = text_and_fix
@@ -133,7 +133,7 @@ def structure(check: Check, answers: list) -> Verdict | None:
 
 
 def misshapen(parts: list, expected: list, said: dict) -> tuple | None:
-    "What to say of results of the wrong number or kind, and the way out."
+    "Return what to say of results of the wrong number or kind, and the way out."
     given = said["result"]
     if all(x is None for x in given) and any(x is not None for x in expected):
         return "it returns None.", "Is there a `return`?"
@@ -146,14 +146,14 @@ def misshapen(parts: list, expected: list, said: dict) -> tuple | None:
 
 
 def miscounted(parts: list, said: dict) -> str:
-    "What to say about too many or too few results."
+    "Return what to say about too many or too few results."
     wanted = "one result" if len(parts) == 1 else f"{len(parts)} results ({', '.join(parts)})"
     returned = len(said["result"]) if said["many"] else "one"
     return f"it should return {wanted}, but returns {returned}."
 
 # %% ../../nbs/tito/judge_dev.ipynb #306a280f
 def some_calls(check: Check, chosen: list) -> Check:
-    "A check with these calls only."
+    "Return a check with these calls only."
     def cut(mistakes):
         return [replace(m, results=[m.results[i] for i in chosen]) for m in mistakes]
 
@@ -163,7 +163,7 @@ def some_calls(check: Check, chosen: list) -> Check:
 
 # %% ../../nbs/tito/judge_dev.ipynb #e9a9fb70
 def verdict(check: Check, answers: list) -> Verdict:
-    "The verdict on a student's answers to all calls of a check."
+    "Return the verdict on a student's answers to all calls of a check."
     full = [i for i, expected in enumerate(check.expected) if not no_numbers(expected)]
     failed = {i for i, said in enumerate(answers) if "error" in said}
     if len(answers) == len(check.calls) and failed - {*full}:
@@ -178,7 +178,7 @@ def verdict(check: Check, answers: list) -> Verdict:
 
 
 def changes(check: Check, answers: list) -> Verdict | None:
-    "The verdict on a function that changes its input."
+    "Return the verdict on a function that changes its input."
     for call, said in zip(check.calls, answers):
         if said["changed"]:
             argument = list(call[0])[said["changed"][0]]
@@ -190,7 +190,7 @@ def changes(check: Check, answers: list) -> Verdict | None:
 
 # %% ../../nbs/tito/judge_dev.ipynb #523a816c
 def compare_results(check: Check, answers: list) -> Verdict:
-    "The verdict on results."
+    "Return the verdict on results."
     found = [[None if x is None else unpack(x) for x in said["result"]] for said in answers]
     for mine, right, call in zip(found, check.expected, check.calls):
         if not all(fits(x, y, call, part) for part, (x, y) in enumerate(zip(mine, right))):
@@ -200,7 +200,7 @@ def compare_results(check: Check, answers: list) -> Verdict:
 
 # %% ../../nbs/tito/judge_dev.ipynb #245e835b
 def judged(check: Check, function) -> Verdict:
-    "The verdict on a function, called here."
+    "Return the verdict on a function, called here."
     answers = [answer(function, list(arguments.values()), options, check.positions)
                for arguments, options in check.calls]
     return verdict(check, answers)

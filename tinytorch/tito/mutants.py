@@ -174,7 +174,7 @@ def changed_code(function):
 
 # %% ../../nbs/tito/mutants_dev.ipynb #260dc80b
 def from_tree(tree, function):
-    "The function of a syntax tree, with the names that `function` knows."
+    "Return the function of a syntax tree, with the names that `function` knows."
     names = dict(inspect.unwrap(function).__globals__)
     tree.body[0].decorator_list = []
     exec(compile(ast.fix_missing_locations(tree), "<mutant>", "exec"), names)
@@ -232,7 +232,7 @@ def changed_options(function, calls: list):
 
 # %% ../../nbs/tito/mutants_dev.ipynb #367197d9
 def mutants(function, check: Check) -> list:
-    "The mistakes that are one change away from a solution."
+    "Return the mistakes that are one change away from a solution."
     found, seen = [], set()
     calls = check.calls
     every = [*exchanged_arguments(function, calls), *changed_options(function, calls),
@@ -249,7 +249,7 @@ def mutants(function, check: Check) -> list:
 
 
 def bits_of(results: list) -> tuple:
-    "What tells the results of all calls from others."
+    "Return what tells the results of all calls from others."
     return tuple(given if isinstance(given, str) else
                  tuple(x if x is None else (x.shape, x.dtype.str, x.tobytes()) for x in given)
                  for given in results)

@@ -62,7 +62,7 @@ class CourseModule:
                       key=lambda path: (path.stem != f"{self.name}_dev", path.name))
 
     def answers_to(self, name):
-        "Whether `name` means this module."
+        "Return whether `name` means this module."
         same_number = name.isdecimal() and self.number and int(name) == int(self.number)
         return bool(same_number) or name in (self.folder.name, self.name)
 
@@ -82,26 +82,29 @@ class Project:
     def lib(self): return self.root / self.settings.get("lib_path", self.settings["lib_name"])
 
     def show(self, path):
-        "`path` as a user would type it in the project's folder."
+        "Return `path` as a user would type it in the project's folder."
         return (Path(path).relative_to(self.root).as_posix() if Path(path).is_relative_to(self.root)
                 else str(path))
 
     def notebooks(self):
-        """Every notebook under `nbs`, as nbdev finds them: no file or folder that starts with `_`
-        or `.`.
+        """Return every notebook under `nbs`, as nbdev finds them: no file or folder that starts
+        with `_` or `.`.
         """
         return sorted(path for path in self.nbs.rglob("*.ipynb")
                       if not any(part[0] in "_." for part in path.relative_to(self.nbs).parts))
 
     def modules(self):
-        "The numbered modules in order, then the other folders that have notebooks."
+        "Return the numbered modules in order, then the other folders that have notebooks."
         folders = (CourseModule(path) for path in sorted(self.nbs.glob("*"))
                    if path.is_dir() and path.name[0] not in "_.")
         return sorted((m for m in folders if m.number or m.notebooks),
                       key=lambda module: not module.number)
 
     def find(self, name):
-        "The module that `name` means: `04_losses`, `losses`, `04`, `4`, or the path of its folder."
+        """Return the module that `name` means:
+
+        `04_losses`, `losses`, `04`, `4`, or the path of its folder.
+        """
         wanted = re.split(r"[/\\]", name.strip().rstrip("/\\"))[-1].lower()
         modules = self.modules()
         for module in modules:
@@ -113,7 +116,9 @@ class Project:
         raise TitoError(f"There is no module '{name}'{hint} Known modules: {known}.", 2)
 
     def named(self, name):
-        "The notebooks that `name` means: one (`losses_dev`, or its path), or those of a module."
+        """Return the notebooks that `name` means: one (`losses_dev`, or its path), or those of a
+        module.
+        """
         stem = re.split(r"[/\\]", name.strip())[-1].removesuffix(".ipynb").lower()
         if same := [path for path in self.notebooks() if path.stem.lower() == stem]: return same
         module = self.find(name)
@@ -122,7 +127,7 @@ class Project:
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #0be78ca4
 def read_settings(path):
-    "The settings in the file `path` as a dictionary; without a `lib_name` it is empty."
+    "Return the settings in the file `path` as a dictionary; without a `lib_name` it is empty."
     parser = ConfigParser(delimiters=["="])
     try:
         parser.read(path, encoding="utf-8")
@@ -132,7 +137,7 @@ def read_settings(path):
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #c3f3ee80
 def find_project(start=None):
-    """The project around the folder `start` (default: the current one), or else the one that
+    """Return the project around the folder `start` (default: the current one), or else the one that
     `tito` belongs to.
     """
     try: start = Path(start or Path.cwd()).resolve()
@@ -149,8 +154,8 @@ def find_project(start=None):
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #bbfb34be
 def new_notebook(*cells):
-    """A notebook as a dictionary; `cells` are sources of code, or of Markdown if they start with a
-    heading.
+    """Return a notebook as a dictionary; `cells` are sources of code, or of Markdown if they start
+    with a heading.
     """
     def cell(i, source):
         same = dict(id=f"{i:08x}", metadata={}, source=source.splitlines(True))
@@ -176,14 +181,16 @@ class Cell:
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #276245d2
 def text_of(cell):
-    """The source of a cell as one text; its lines end as Python's do, also if they were written on
-    Windows.
+    """Return the source of a cell as one text; its lines end as Python's do, also if they were
+    written on Windows.
     """
     return re.sub("\r\n?", "\n", "".join(cell["source"]))
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #4d7ad0fd
 def read_notebook(project, path):
-    "The notebook in the file `path` as a dictionary; a TitoError says what is wrong with it."
+    """Return the notebook in the file `path` as a dictionary; a TitoError says what is wrong with
+    it.
+    """
     name, text = project.show(path), ""
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -227,7 +234,7 @@ def check_characters(name, text, nb):
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #2dddcd13
 def code_cells(nb):
-    "The code cells of the notebook `nb` that are not empty."
+    "Return the code cells of the notebook `nb` that are not empty."
     from execnb.nbio import NbCell
     from nbdev.process import extract_directives
 
@@ -326,8 +333,8 @@ def check_syntax(code, where, offset=0):
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #6b9e9db6
 def exported(project, path):
-    """The file that the notebook `path` is exported to and its new content as bytes, or None if it
-    exports nothing.
+    """Return the file that the notebook `path` is exported to and its new content as bytes, or None
+    if it exports nothing.
     """
     from nbdev.export import nb_export
 
@@ -435,7 +442,9 @@ class Failure:
     raised: str | None = None
 
     def excerpt(self, around=3):
-        "The lines of the cell around the one that failed, as (number, text, is it the one?)."
+        """Return the lines of the cell around the one that failed, as (number, text, is it the
+        one?).
+        """
         if not self.line: return []
         lines = enumerate(self.cell.source.splitlines(), 1)
         return [(i, text, i == self.line) for i, text in lines if abs(i - self.line) <= around]
@@ -457,7 +466,7 @@ class Run:
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #54989038
 def cells_to_run(project, path, nb, slow=False):
-    "The code cells of the notebook `nb` that nbdev would run."
+    "Return the code cells of the notebook `nb` that nbdev would run."
     from execnb.nbio import dict2nb
     from nbdev.frontmatter import FrontmatterProc
     from nbdev.process import NBProcessor
@@ -496,7 +505,7 @@ def run_notebook(project, path, slow=False, timeout=600.0, verbose=False, collec
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #537391e5
 def _start_worker(project, path, home, plan):
-    "The worker's process, with its plan sent."
+    "Return the worker's process, with its plan sent."
     paths = [str(project.root), *filter(None, [os.environ.get("PYTHONPATH")])]
     backend = "module://matplotlib_inline.backend_inline" if plan["collect"] else "Agg"
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths), IN_TEST="1",
@@ -589,13 +598,13 @@ def _keep(run, cell, event):
 
 
 def _reason(code):
-    "An exit code in words."
+    "Return an exit code in words."
     names = {-number: f"signal {number.name}" for number in signal.Signals}
     return names.get(code, f"exit code {code}")
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #cde6391f
 def _problem(project, cells, current, error):
-    "The `Failure` that the worker's description of an error means."
+    "Return the `Failure` that the worker's description of an error means."
     cell = cells.get(error["cell"], current)
     message = f"{error['type']}: {error['message']}" if error["message"] else error["type"]
     if error["missing"]:
@@ -633,7 +642,7 @@ def refresh(project, path, slow=False, timeout=600.0, annotate=lambda nb: None, 
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #a4cb3b45
 def clean(project, nb):
-    "The notebook `nb` as bytes, without what `nbdev_clean` removes."
+    "Return the notebook `nb` as bytes, without what `nbdev_clean` removes."
     from execnb.nbio import nb2str
     from nbdev.clean import clean_nb
 
@@ -666,7 +675,7 @@ class State:
 
 
 def state_of(project, path):
-    "The `State` of the notebook `path`."
+    "Return the `State` of the notebook `path`."
     now = State()
     try:
         nb = read_notebook(project, path)

@@ -73,7 +73,7 @@ def dress(notebook) -> None:
 
 
 def folded(cell) -> list:
-    "A cell with a solution as two: the blank, and the solution folded; any other as it is."
+    "Return a cell with a solution as two: the blank, and the solution folded; any other as it is."
     if not cell.metadata.get("nbgrader", {}).get("solution"): return [cell]
     directives, code = re.match(r"((?:#\|[^\n]*\n)*)(.*)", cell.source, re.S).groups()
     fold = '#| code-fold: true\n#| code-summary: "Solution"\n'
@@ -85,7 +85,7 @@ def folded(cell) -> list:
 
 # %% ../../nbs/tito/pages_dev.ipynb #90d7459f
 def unmarked(source: str) -> str:
-    "The source with its solution, without the markers."
+    "Return the source with its solution, without the markers."
     return REGION.sub(lambda region: region[2].rstrip(), source)
 
 
@@ -137,13 +137,13 @@ def signatures_in(code: str):
 
 
 def wrapped(line: str) -> str:
-    "A signature in lines of at most 88 characters."
+    "Return a signature in lines of at most 88 characters."
     return "\n".join(textwrap.wrap(line, 88, subsequent_indent=" " * (line.index("(") + 1),
                                    break_long_words=False, break_on_hyphens=False))
 
 
 def chart(spec: dict) -> str:
-    "The markup of a chart: its specification, which `site.js` draws."
+    "Return the markup of a chart: its specification, which `site.js` draws."
     text = json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
     return (f'<div class="chart"><script type="application/json">{text}</script><noscript>This '
             'chart needs JavaScript.</noscript></div>')
@@ -193,8 +193,8 @@ NOT_COPIED = shutil.ignore_patterns("*.map", "*.mjs", "*.ts", "*.md", "*.ttf", "
 
 
 def fetch(package: str, version: str, cache: Path) -> "Path | None":
-    """The files of an npm package in `cache`, fetched the first time; None where npm is missing or
-    cannot reach its registry.
+    """Return the files of an npm package in `cache`, fetched the first time; None where npm is
+    missing or cannot reach its registry.
     """
     kept, npm = cache / f"{package}-{version}", shutil.which("npm")
     if kept.exists() or not npm: return kept if kept.exists() else None
@@ -212,7 +212,7 @@ def fetch(package: str, version: str, cache: Path) -> "Path | None":
 
 # %% ../../nbs/tito/pages_dev.ipynb #dfac34c2
 def own_katex(page: str, site: Path, up: str, cache: Path) -> str:
-    "`page` with the site's own KaTeX."
+    "Return `page` with the site's own KaTeX."
     found = KATEX.search(page)
     if not found or not (files := fetch("katex", found[1], cache)): return page
     if not (site / "site_libs/katex").exists(): shutil.copytree(
@@ -221,8 +221,8 @@ def own_katex(page: str, site: Path, up: str, cache: Path) -> str:
 
 
 def typeset(page: str, katex: Path) -> str:
-    """`page` with its formulas set by the KaTeX in folder `katex`, and without KaTeX's scripts; as
-    it is where Node is missing.
+    """Return `page` with its formulas set by the KaTeX in folder `katex`, and without KaTeX's
+    scripts; as it is where Node is missing.
     """
     found = [(kind == "display", html.unescape(text[2:-2])) for kind, text in FORMULA.findall(page)]
     if not found or not (node := shutil.which("node")): return page
@@ -234,7 +234,7 @@ def typeset(page: str, katex: Path) -> str:
 
 
 def own_vega(site: Path, cache: Path) -> list:
-    "The scripts that draw charts, copied to the site; none if they cannot be fetched."
+    "Return the scripts that draw charts, copied to the site; none if they cannot be fetched."
     found = [(name, fetch(name, version, cache)) for name, version in VEGA.items()]
     if not all(files for _, files in found): return []
     (site / "site_libs/vega").mkdir(parents=True, exist_ok=True)
@@ -244,15 +244,15 @@ def own_vega(site: Path, cache: Path) -> list:
 
 # %% ../../nbs/tito/pages_dev.ipynb #1e47236a
 def own_links(page: str, site_url: str, up: str) -> str:
-    """`page` whose links to pages under `site_url` are relative; `up` leads from the page to the
-    top.
+    """Return `page` whose links to pages under `site_url` are relative; `up` leads from the page to
+    the top.
     """
     return re.sub(rf'(<a\b[^>]*?href="){re.escape(site_url)}/', rf"\g<1>{up}", page)
 
 
 def public_links(page: str, place: str, site_url: str, public: set) -> str:
-    """`page`, at `place`, without the links that nbdev gave to words that only sound like a name
-    of the package: in a lesson those of other pages that are not `public`.
+    """Return `page`, at `place`, without the links that nbdev gave to words that only sound like a
+    name of the package: in a lesson those of other pages that are not `public`.
     """
     def told(found):
         target, name = found[1], re.sub(r"\(.*", "", found[3])
@@ -268,7 +268,7 @@ PICTURE = re.compile(r'<img ([^>]*?)src="data:image/png;base64,([^"]+)"')
 
 
 def own_pictures(page: str, site: Path, up: str) -> str:
-    "`page` whose pictures are files of the site, fetched when they are to be seen."
+    "Return `page` whose pictures are files of the site, fetched when they are to be seen."
     from PIL import Image
 
     def move(found):
@@ -291,7 +291,7 @@ TITLE = re.compile(r'<header id="title-block-header".*?</header>', re.S)
 
 # %% ../../nbs/tito/pages_dev.ipynb #8bde83fa
 def launch(notebook: str, up: str, settings) -> str:
-    "The links that open `notebook`, a path below `nbs/`, elsewhere."
+    "Return the links that open `notebook`, a path below `nbs/`, elsewhere."
     repository = f"{settings['user']}/{settings['repo']}"
     places = (
         {
@@ -324,8 +324,8 @@ DIRECTIVES = re.compile(r"^#\|.*\n?", re.M)
 
 
 def code_of(notebook, package=Path()) -> list:
-    """The cells of a notebook that run in a page: their code, whether another cell's run runs
-    them too, the packages that they need without naming them, and the exercise that they hold.
+    """Return the cells of a notebook that run in a page: their code, whether another cell's run
+    runs them too, the packages that they need without naming them, and the exercise that they hold.
     """
     cells = [(cell, "".join(cell["source"])) for cell in notebook["cells"]
              if cell["cell_type"] == "code"]
@@ -336,14 +336,14 @@ def code_of(notebook, package=Path()) -> list:
 
 
 def exercise_of(cell, source: str) -> "dict | None":
-    "The name of the exercise in a cell, the cell's id and its blank."
+    "Return the name of the exercise in a cell, the cell's id and its blank."
     if REGION.search(source):
         return {"name": solved_function(None, Path(), source), "cell": cell.get("id", ""),
                 "blank": DIRECTIVES.sub("", blank(source)).strip()}
 
 # %% ../../nbs/tito/pages_dev.ipynb #948b9c54
 def drawn(source: str, package: Path) -> list:
-    "`matplotlib` if a module that the cell imports from `package` needs it, in a list."
+    "Return `matplotlib` if a module that the cell imports from `package` needs it, in a list."
     names = re.findall(rf"^ *(?:from|import) {package.name}\.([\w.]+)", source, re.M)
     files = [package / f"{name.replace('.', '/')}.py" for name in names]
     needed = "matplotlib", f"{package.name}.plotting", ".plotting"
@@ -365,7 +365,7 @@ def runs(notebook: Path) -> bool:
 
 def finish_page(page: str, place: str, site: Path, root: Path, settings, vega: list, cache: Path,
                 public=frozenset()) -> str:
-    "The page at `place` in `site`, with everything it needs from the site itself."
+    "Return the page at `place` in `site`, with everything it needs from the site itself."
     up, source = "../" * place.count("/"), place.removesuffix(".html") + ".ipynb"
     address = settings["doc_host"] + settings["doc_baseurl"]
     page = public_links(own_katex(page, site, up, cache), place, address, public)

@@ -57,7 +57,7 @@ PARTS = {"BatchLoss", "Combining", "CTCEvaluation", "LinearCrossEntropy", "Linea
 
 @lru_cache
 def forms() -> dict:
-    "The loss of each function that is the form of a loss."
+    "Return the loss of each function that is the form of a loss."
     nn.__all__                               # registers every loss
     return {functional._name(loss): loss for loss in LOSSES.values()
             if loss.__module__.startswith("tinytorch.")}
@@ -65,8 +65,8 @@ def forms() -> dict:
 # %% ../../nbs/tito/reference_dev.ipynb #93d88b42
 @lru_cache
 def names(module: str) -> dict:
-    """The public names of a module of `MODULES`, in the order of its source, and what they stand
-    for.
+    """Return the public names of a module of `MODULES`, in the order of its source, and what they
+    stand for.
     """
     source = import_module(f"tinytorch.{module}")
     if source is functional: return {name: getattr(source, name) for name in dir(source)
@@ -79,7 +79,9 @@ def names(module: str) -> dict:
 # %% ../../nbs/tito/reference_dev.ipynb #db2a551e
 @lru_cache
 def public_places() -> dict:
-    "The module of each public name, functions of `functional` without an entry elsewhere included."
+    """Return the module of each public name, functions of `functional` without an entry elsewhere
+    included.
+    """
     return {name: module for module in reversed(MODULES) for name in names(module)}
 
 
@@ -92,7 +94,7 @@ def reference_page(module: str) -> str:
 
 # %% ../../nbs/tito/reference_dev.ipynb #412ddeea
 def members(thing) -> dict:
-    "What a class has of its own, by name."
+    "Return what a class has of its own, by name."
     if not isinstance(thing, type) or thing.__name__ in LOSSES or issubclass(
         thing, nn.Activation): return {}
     own = [owner for owner in thing.__mro__
@@ -125,7 +127,7 @@ class Doc(NamedTuple):
 
 
 def parse_docstring(docstring: str) -> Doc:
-    "The parts of a docstring."
+    "Return the parts of a docstring."
     text, *example = re.split(r"\n(?:Example:\n|(?=>>> ))", inspect.cleandoc(docstring or ""),
                               maxsplit=1)
     summary, *blocks = [" ".join(block.split())
@@ -160,7 +162,7 @@ def said(thing, key: str) -> str:
 
 # %% ../../nbs/tito/reference_dev.ipynb #b3e434f2
 def signature(name: str, thing) -> str:
-    "How `thing` is called, with its defaults; types without their modules."
+    "Return how `thing` is called, with its defaults; types without their modules."
     plain = inspect.signature(thing)
     plain = plain.replace(parameters=[p for p in plain.parameters.values() if p.name != "self"],
                           return_annotation=plain.empty)
@@ -178,7 +180,7 @@ from tinytorch.nn import *"""
 
 
 def imports(module: str) -> str:
-    "What the examples of a module's page import."
+    "Return what the examples of a module's page import."
     given = run_imports(START)
     more = [name for name, thing in names(module).items()
             if thing not in (given.get(name), getattr(tinytorch, name, None))]
@@ -188,7 +190,7 @@ def imports(module: str) -> str:
 
 @lru_cache
 def run_imports(text: str) -> dict:
-    "The names that imports make."
+    "Return the names that imports make."
     found = {}
     exec(text, found)
     return found
@@ -204,7 +206,7 @@ class Runner(doctest.DebugRunner):
 
 # %% ../../nbs/tito/reference_dev.ipynb #c2befde4
 def run_example(name: str, text: str, module: str) -> list:
-    "Pairs (statements, what they printed)."
+    "Return pairs (statements, what they printed)."
     runner = Runner(doctest.OutputChecker(), verbose=False)
     runner.shown = []
     try: runner.run(doctest.DocTestParser().get_doctest(text, dict(run_imports(imports(module))),
@@ -234,7 +236,7 @@ class AsFunction(ast.NodeTransformer):
 
 # %% ../../nbs/tito/reference_dev.ipynb #761ad488
 def function_example(thing, function: str) -> str:
-    "The example of a loss or a function, with `F.function`."
+    "Return the example of a loss or a function, with `F.function`."
     steps, change = (doctest.DocTestParser().get_examples(parse_docstring(thing.__doc__).example),
                      AsFunction(thing.__name__, function))
     written = [ast.unparse(change.visit(ast.parse(step.source))).replace("\n", "\n... ")
@@ -264,7 +266,7 @@ def argument_table(loss_class) -> list:
 
 # %% ../../nbs/tito/reference_dev.ipynb #84c8ef8e
 def is_compiled(loss_class) -> str:
-    "Whether the formula of a loss becomes a compiled loop, and if not, why."
+    "Return whether the formula of a loss becomes a compiled loop, and if not, why."
     if loss_class.formula is None: return "not as a whole: it is no formula of single samples"
     loss, given = next((loss, given)
                        for loss, given in examples(loss_class, {}, np.random.default_rng(0),
@@ -278,13 +280,13 @@ def is_compiled(loss_class) -> str:
 
 # %% ../../nbs/tito/reference_dev.ipynb #d906f71b
 def indexed() -> dict:
-    "What nbdev knows of the package."
+    "Return what nbdev knows of the package."
     from tinytorch._modidx import d
     return d
 
 
 def source_link(thing) -> str:
-    "The address of the lines that define `thing`."
+    "Return the address of the lines that define `thing`."
     thing = inspect.unwrap(thing)
     lines, first = inspect.getsourcelines(thing)
     settings = indexed()["settings"]
@@ -292,7 +294,7 @@ def source_link(thing) -> str:
 
 
 def lesson(root: Path, thing) -> tuple:
-    "The address and the heading of the part of a lesson that makes `thing`."
+    "Return the address and the heading of the part of a lesson that makes `thing`."
     module = thing.__module__
     target, anchor = indexed()["syms"][module][f"{module}.{thing.__name__}"][0].split("#")
     notebook, heading = target.replace(".html", ".ipynb"), ""
@@ -310,7 +312,7 @@ PAPERS = {r"doi:(10\.\d+/[^\s;,]*[^\s;,.)])": "https://doi.org/",
 
 
 def linked(text: str, itself: str = "") -> str:
-    "`text` with links to papers and to other entries."
+    "Return `text` with links to papers and to other entries."
     for pattern, address in PAPERS.items():
         text = re.sub(pattern, lambda found: f"[{found[0]}]({address}{found[1]})", text)
     return re.sub(r"`(\w+)`",
@@ -324,7 +326,7 @@ def entry_link(name: str) -> str:
 
 
 def table(head: tuple, rows: list) -> str:
-    "A Markdown table."
+    "Return a Markdown table."
     lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
     return "\n".join(lines) + "\n"
 
@@ -358,7 +360,9 @@ def cells(notebook: Path) -> list:
 
 # %% ../../nbs/tito/reference_dev.ipynb #c6494358
 def formulas(root: Path, loss_class) -> list:
-    "The formulas of a loss, in LaTeX: those that its lesson shows between the loss before and it."
+    """Return the formulas of a loss, in LaTeX: those that its lesson shows between the loss before
+    and it.
+    """
     module, name, found = loss_class.__module__, loss_class.__name__, []
     target = indexed()["syms"][module][f"{module}.{name}"][0].partition("#")[0]
     for cell in cells(root / "nbs" / target.replace(".html", ".ipynb")):
@@ -376,14 +380,14 @@ NOT_DRAWN = ("CTCLoss", "LinearCrossEntropyLoss")      # their arguments depend 
 
 
 def sample_call(loss_class, reduction: str) -> tuple:
-    "A loss and arguments that suit its declaration, 3 rows of 4 numbers."
+    "Return a loss and arguments that suit its declaration, 3 rows of 4 numbers."
     loss, given = next(examples(loss_class, {}, np.random.default_rng(0), [(3, 4)], [reduction]))
     return loss, [x[:, 0] if domain is GROUP else x
                   for x, domain in zip(given, loss_class.domain.values())]
 
 
 def averages(loss_class) -> bool:
-    "Whether the mean of this loss is the average of the losses of its samples."
+    "Return whether the mean of this loss is the average of the losses of its samples."
     if loss_class.__name__ in NOT_DRAWN: return False
     loss, given = sample_call(loss_class, "mean")
     mean, loss.reduction = loss(*given).data, "none"
@@ -391,7 +395,7 @@ def averages(loss_class) -> bool:
 
 
 def reduction_formula(loss_class) -> str:
-    "What becomes of the losses of the samples, in LaTeX."
+    "Return what becomes of the losses of the samples, in LaTeX."
     mean = r"\sum_i s_i \ell_i \,\big/ \sum_i s_i & \texttt{mean} \\ "
     batch = r"\frac1N \sum_i s_i \ell_i & \texttt{batchmean} \\ "
     return (r"L = \begin{cases} " + mean * averages(loss_class)
@@ -401,7 +405,7 @@ def reduction_formula(loss_class) -> str:
 
 # %% ../../nbs/tito/reference_dev.ipynb #41980c7a
 def mathematics(root: Path, loss_class) -> str:
-    "The formulas and the reductions of a loss, as Markdown."
+    "Return the formulas and the reductions of a loss, as Markdown."
     text = "".join(f"$$\n{formula}\n$$\n\n"
                    for formula in [*formulas(root, loss_class), reduction_formula(loss_class)])
     return text + ("Here $s_i$ is the sample's `sample_weight`, 1 unless it is given."
@@ -410,7 +414,7 @@ def mathematics(root: Path, loss_class) -> str:
 
 # %% ../../nbs/tito/reference_dev.ipynb #f4650142
 def returns_line(loss_class) -> str:
-    "What a call returns, with the shapes of one that was made."
+    "Return what a call returns, with the shapes of one that was made."
     getting = " and ".join(name for name, _, gradient in argument_table(loss_class)
                            if gradient == "yes")
     each = "the loss of each sample"
@@ -432,7 +436,7 @@ def relatives(loss_class) -> str:
 
 # %% ../../nbs/tito/reference_dev.ipynb #e0fdf992
 def alternatives(loss_class) -> dict:
-    "A value other than the default for each option that has one."
+    "Return a value other than the default for each option that has one."
     declared = {name: value for options in reversed(loss_class.variants)
                 for name, value in options.items()}
     for name, parameter in inspect.signature(loss_class).parameters.items():
@@ -443,7 +447,9 @@ def alternatives(loss_class) -> dict:
 
 
 def with_option(loss_class, name: str, value) -> str:
-    "The first call of the example of a loss, with an option; an empty text if there is none."
+    """Return the first call of the example of a loss, with an option; an empty text if there is
+    none.
+    """
     steps = doctest.DocTestParser().get_examples(parse_docstring(loss_class.__doc__).example)
     calls = [node for step in steps for node in ast.walk(ast.parse(step.source))
              if isinstance(node, ast.Call) and isinstance(node.func, ast.Call)
@@ -461,7 +467,7 @@ def with_option(loss_class, name: str, value) -> str:
 
 # %% ../../nbs/tito/reference_dev.ipynb #4fa61281
 def option_examples(loss_class) -> list:
-    "Pairs (statement, what it printed) for each option that can be used by itself."
+    "Return pairs (statement, what it printed) for each option that can be used by itself."
     steps, parameters = [], inspect.signature(loss_class).parameters
     made = dict(run_imports(START))
     for step in doctest.DocTestParser().get_examples(parse_docstring(loss_class.__doc__).example):
@@ -478,7 +484,9 @@ def option_examples(loss_class) -> list:
 
 # %% ../../nbs/tito/reference_dev.ipynb #42b14753
 def course(loss_class) -> tuple:
-    "Numbers for the first place of the first argument, the loss and the slope there, and the rest."
+    """Return numbers for the first place of the first argument, the loss and the slope there, and
+    the rest.
+    """
     loss, given = sample_call(loss_class, "sum")
     if loss.formula and not loss.rows:
         # where any number will do it is 0; there is no percentage of 0
@@ -497,7 +505,7 @@ def course(loss_class) -> tuple:
 
 # %% ../../nbs/tito/reference_dev.ipynb #49fed37c
 def picture(loss_class) -> str:
-    "The picture of a loss, as markup; an empty text for those of `NOT_DRAWN`."
+    "Return the picture of a loss, as markup; an empty text for those of `NOT_DRAWN`."
     if loss_class.__name__ in NOT_DRAWN: return ""
     at, value, slope, rest = course(loss_class)
     first, *others = loss_class.domain
@@ -539,7 +547,7 @@ def meaning(thing, parameter: str) -> str:
 
 # %% ../../nbs/tito/reference_dev.ipynb #a876a745
 def kind(thing, parameter) -> str:
-    "The type of a parameter: as it is written, or of an array as the declaration says."
+    "Return the type of a parameter: as it is written, or of an array as the declaration says."
     if parameter.annotation is not parameter.empty:
         return inspect.formatannotation(parameter.annotation).rpartition(".")[2].replace(
             " | ", " or ")
@@ -551,7 +559,7 @@ def kind(thing, parameter) -> str:
 
 
 def parameters(thing, itself: str) -> str:
-    "The table of the parameters of `thing`; an empty text if there are none."
+    "Return the table of the parameters of `thing`; an empty text if there are none."
     found = [p for p in inspect.signature(thing).parameters.values() if p.name != "self"]
     defaults = {p.name: "any" if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) else "required"
                 if p.default is p.empty else f"`{p.default!r}`" for p in found}
@@ -561,7 +569,7 @@ def parameters(thing, itself: str) -> str:
 
 # %% ../../nbs/tito/reference_dev.ipynb #2fbbc42f
 def facts(thing) -> str:
-    "What the registry says of a loss."
+    "Return what the registry says of a loss."
     function = next(name for name, loss in forms().items() if loss is thing)
     return (
         table(("Argument", "Holds", "Gradient"), argument_table(thing))
@@ -587,7 +595,7 @@ def described(root: Path, thing, name: str, module: str) -> str:
 
 # %% ../../nbs/tito/reference_dev.ipynb #0630603f
 def entry(root: Path, name: str, thing, module: str) -> str:
-    "The entry of a public name, with its methods."
+    "Return the entry of a public name, with its methods."
     address, heading = lesson(root, thing)
     parts = [f"## {name} {{#{name}}}\n", described(root, thing, name, module),
              f"Lesson: [{heading}]({address}) · [Source]({source_link(thing)})\n"]
@@ -602,7 +610,7 @@ def entry(root: Path, name: str, thing, module: str) -> str:
 
 # %% ../../nbs/tito/reference_dev.ipynb #d2373702
 def form(name: str, function) -> str:
-    "The entry of a function of `tinytorch.nn.functional`."
+    "Return the entry of a function of `tinytorch.nn.functional`."
     home = public_places()[name]
     thing = forms()[name] if home == "nn.functional" else names(home)[name]
     extra = [(f"`{p}`", f"`{value.default!r}`",
@@ -623,7 +631,7 @@ def front(heading: str, description: str) -> str:
 
 
 def module_page(root: Path, module: str) -> str:
-    "The page of a module."
+    "Return the page of a module."
     entries = [form(name, thing) if module == "nn.functional" else entry(root, name, thing, module)
                for name, thing in names(module).items()]
     about = inspect.getdoc(import_module(f"tinytorch.{module}")).partition("\n")[0].rstrip(".")
@@ -647,7 +655,7 @@ OWN = """
 
 
 def index_page() -> str:
-    "The list of all public names, and how a formula becomes a loss."
+    "Return the list of all public names, and how a formula becomes a loss."
     text = front("Reference", "Every public name of TinyTorch in one line, by module")
     text += ("## A loss of your own\n\nA formula returns the loss of each sample and its slope. "
              "Two "

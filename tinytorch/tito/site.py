@@ -172,7 +172,7 @@ LINK = re.compile(r"(\]\()(?=[\w./]+\.ipynb\b)")
 
 
 def readme_text(notebook) -> str:
-    "The text of the README for `notebook`, as nbformat reads it."
+    "Return the text of the README for `notebook`, as nbformat reads it."
     notebook = nbformat.from_dict(notebook)
     for cell in notebook.cells:
         hidden = re.search(r"^#\| *hide *$", cell.source, re.MULTILINE) or any(

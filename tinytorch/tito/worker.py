@@ -50,7 +50,7 @@ class Lines(io.TextIOBase):
 
 # %% ../../nbs/tito/worker_dev.ipynb #f18b116a
 def describe_failure(error):
-    "A dictionary of what to tell about `error`, an exception raised by a cell."
+    "Return a dictionary of what to tell about `error`, an exception raised by a cell."
     frames = [(f.filename, f.lineno, f.name) for f in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename: frames.append(
         (error.filename, error.lineno, ""))
@@ -66,7 +66,7 @@ def describe_failure(error):
 
 # %% ../../nbs/tito/worker_dev.ipynb #e506c473
 def _plain():
-    "A function that runs a cell and returns its error and what it displays: nothing."
+    "Return a function that runs a cell and returns its error and what it displays: nothing."
     from IPython.core.interactiveshell import InteractiveShell
     shell = InteractiveShell.instance()
 
@@ -78,8 +78,8 @@ def _plain():
 
 # %% ../../nbs/tito/worker_dev.ipynb #7080ce90
 def _collecting():
-    """A function that runs a cell and returns its error and what it displays, as a notebook's
-    outputs.
+    """Return a function that runs a cell and returns its error and what it displays, as a
+    notebook's outputs.
     """
     from execnb.shell import CaptureShell
     shell = CaptureShell()
