@@ -295,3 +295,12 @@ def test_pictures_of_few_rows():
 def test_published_results_can_be_shown():
     published = bench.load(ROOT / "nbs" / "tito" / "bench.json")
     assert "geometric mean" in printed(lambda console: bench.show(console, published))
+
+
+def test_the_machine_has_the_name_of_its_instructions(monkeypatch):
+    assert bench.instructions()
+    assert f"({bench.instructions()})" in bench.machine()["cpu"]
+    for simd, name in (({"baseline": ["A"], "found": ["B", "C"]}, "C"), ({"baseline": ["A"]}, "A"),
+                       ({}, "")):
+        monkeypatch.setattr(np, "show_config", lambda mode: {"SIMD Extensions": simd})
+        assert bench.instructions() == name

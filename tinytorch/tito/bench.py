@@ -7,10 +7,10 @@ __all__ = ['ELEMENTS', 'CLASSES', 'QUICK', 'THREADS', 'OPTAX', 'PEERS', 'INSTALL
            'arguments', 'step', 'Ours', 'Torch', 'Compiled', 'Jax', 'installed', 'engines', 'contenders', 'reference',
            'as_numbers', 'difference', 'others_run', 'settle', 'sample', 'calibrate', 'race', 'rounded', 'enter',
            'measure', 'traffic', 'copy_bandwidth', 'high_water', 'peak_here', 'python', 'peak', 'measure_memory',
-           'import_times', 'machine', 'grid', 'run_all', 'size', 'ratio', 'geometric_mean', 'share', 'Sheet',
-           'times_text', 'unsteady', 'time_text', 'raced', 'ratio_sheet', 'small_sheet', 'first_sheet', 'memory_sheet',
-           'import_sheet', 'disturbed', 'left_out', 'sheets', 'show_sheet', 'show', 'bench', 'keep_to', 'save', 'lines',
-           'load', 'colour', 'plot_by_size', 'collect', 'ratio_axes', 'draw', 'elements']
+           'import_times', 'instructions', 'machine', 'grid', 'run_all', 'size', 'ratio', 'geometric_mean', 'share',
+           'Sheet', 'times_text', 'unsteady', 'time_text', 'raced', 'ratio_sheet', 'small_sheet', 'first_sheet',
+           'memory_sheet', 'import_sheet', 'disturbed', 'left_out', 'sheets', 'show_sheet', 'show', 'bench', 'keep_to',
+           'save', 'lines', 'load', 'colour', 'plot_by_size', 'collect', 'ratio_axes', 'draw', 'elements']
 
 # %% ../../nbs/tito/bench_dev.ipynb #6b7bd058
 import importlib.metadata
@@ -410,6 +410,12 @@ def import_times(names: list, rounds: int = 7) -> dict:
     return {name: rounded(np.median([sample[name] for sample in samples])) for name in names}
 
 # %% ../../nbs/tito/bench_dev.ipynb #1ee3caba
+def instructions() -> str:
+    "Return the name of the newest instruction set that NumPy uses on this processor."
+    simd = np.show_config(mode="dicts").get("SIMD Extensions", {})
+    return ([""] + simd.get("baseline", []) + simd.get("found", []))[-1]
+
+
 def machine() -> dict:
     "What the figures depend on: processor, cores, system, versions."
     try:
@@ -419,7 +425,7 @@ def machine() -> dict:
     except (OSError, StopIteration):
         cpu = platform.processor() or platform.machine()
     packages = [name for name in ("numpy", "numba", "torch", "jax", "optax") if installed(name)]
-    return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "threads": THREADS,
+    return {"cpu": f"{cpu} ({instructions()})", "cores": os.cpu_count(), "system": platform.system(), "threads": THREADS,
             "versions": {"python": platform.python_version()} | {
                 name: importlib.metadata.version(name) for name in packages}}
 
