@@ -225,6 +225,15 @@ def test_geometric_mean():
     assert bench.geometric_mean({"a": 1.0, "b": 8, "c": 27}.values()) == pytest.approx(6)
 
 
+def test_the_machine_has_the_name_of_its_instructions(monkeypatch):
+    assert bench.instructions()
+    assert f"({bench.instructions()})" in bench.machine()["cpu"]
+    for simd, name in (({"baseline": ["A"], "found": ["B", "C"]}, "C"), ({"baseline": ["A"]}, "A"),
+                       ({}, "")):
+        monkeypatch.setattr(np, "show_config", lambda mode: {"SIMD Extensions": simd})
+        assert bench.instructions() == name
+
+
 def test_json_round_trip(tmp_path):
     file = tmp_path / "figures" / "results.json"
     before = results(cell({"numpy": 1.5e-6}), cell({"numpy": 2.0})) | {"imports": {"numpy": 0.1}}
