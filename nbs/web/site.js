@@ -23,7 +23,9 @@
   const draw = async (place, spec) => {
     drawer ??= vega ? Promise.all(vega.split(" ").map(load)) : Promise.reject(new Error("no Vega"));
     try { await drawer; } catch { place.remove(); return; }
-    place.view = (await window.vegaEmbed(place, {...JSON.parse(spec), width: "container"}, {actions: false, renderer: "svg"})).view;
+    const {view} = await window.vegaEmbed(place, {...JSON.parse(spec), width: "container"}, {actions: false, renderer: "svg"});
+    for (const cells of place.querySelectorAll("[class*=voronoi]")) cells.ariaHidden = true;      // where a drag is caught: nothing to read
+    place.view = view;
   };
   addEventListener("DOMContentLoaded", () => {
     for (const place of document.querySelectorAll(".chart")) draw(place, place.querySelector("script").textContent);
