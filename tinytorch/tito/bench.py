@@ -7,10 +7,10 @@ __all__ = ['ELEMENTS', 'LOGIT_SHAPES', 'QUICK', 'THREADS', 'OPTAX', 'PEERS', 'IN
            'MARKERS', 'bench_arguments', 'step', 'Ours', 'Torch', 'Compiled', 'Jax', 'installed', 'engines',
            'contenders', 'reference', 'as_numbers', 'mismatch', 'others_run', 'settle', 'seconds_per_call', 'calibrate',
            'race', 'rounded', 'contender_call', 'measure', 'traffic', 'copy_bandwidth', 'high_water', 'peak_here',
-           'python', 'peak', 'measure_memory', 'import_times', 'machine', 'grid', 'run_all', 'size', 'ratio',
-           'geometric_mean', 'bandwidth_share', 'Sheet', 'times_text', 'unsteady', 'time_text', 'raced', 'ratio_sheet',
-           'small_sheet', 'first_sheet', 'memory_sheet', 'import_sheet', 'disturbed', 'left_out', 'sheets',
-           'show_sheet', 'show_tables', 'bench', 'keep_to', 'save_results', 'lines', 'load_results', 'colour',
+           'python', 'peak', 'measure_memory', 'import_times', 'instructions', 'machine', 'grid', 'run_all', 'size',
+           'ratio', 'geometric_mean', 'bandwidth_share', 'Sheet', 'times_text', 'unsteady', 'time_text', 'raced',
+           'ratio_sheet', 'small_sheet', 'first_sheet', 'memory_sheet', 'import_sheet', 'disturbed', 'left_out',
+           'sheets', 'show_sheet', 'show_tables', 'bench', 'keep_to', 'save_results', 'lines', 'load_results', 'colour',
            'plot_by_size', 'by_cell', 'ratio_axes', 'draw', 'elements']
 
 # %% ../../nbs/tito/bench_dev.ipynb #6b7bd058
@@ -414,6 +414,12 @@ def import_times(names: list, rounds: int = 7) -> dict:
     return {name: rounded(np.median([sample[name] for sample in samples])) for name in names}
 
 # %% ../../nbs/tito/bench_dev.ipynb #1ee3caba
+def instructions() -> str:
+    "Return the name of the newest instruction set that NumPy uses on this processor."
+    simd = np.show_config(mode="dicts").get("SIMD Extensions", {})
+    return ([""] + simd.get("baseline", []) + simd.get("found", []))[-1]
+
+
 def machine() -> dict:
     "What the figures depend on: processor, cores, system, versions."
     try:
@@ -423,7 +429,7 @@ def machine() -> dict:
     except (OSError, StopIteration):
         cpu = platform.processor() or platform.machine()
     packages = [name for name in ("numpy", "numba", "torch", "jax", "optax") if installed(name)]
-    return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "threads": THREADS,
+    return {"cpu": f"{cpu} ({instructions()})", "cores": os.cpu_count(), "system": platform.system(), "threads": THREADS,
             "versions": {"python": platform.python_version()} | {
                 name: importlib.metadata.version(name) for name in packages}}
 
