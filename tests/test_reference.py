@@ -98,7 +98,7 @@ def test_every_public_name_has_its_entry(pages):
     criterion = {name for name in offered
                  if getattr(nn, name).__module__.split(".")[-1] in (
                      "criterion", "arguments", "evaluation")}
-    others = {"Tensor", "cat", "stack", "engine", "GradScaler", "cast", "explore",
+    others = {"Tensor", "cat", "stack", "engine", "GradScaler", "cast", "explore", "explore_outlier",
               "linear_cross_entropy", "panels", "plot_loss", "plot_losses", "plot_training",
               "plot_landscape", "plot_samples", "plot_worst", "plot_reliability"}
     assert sorted(headings) == sorted(offered - criterion - PARTS
