@@ -99,7 +99,7 @@ def test_every_public_name_has_its_entry(pages):
                  if getattr(nn, name).__module__.split(".")[-1] in (
                      "criterion", "arguments", "evaluation")}
     others = {"Tensor", "cat", "stack", "engine", "GradScaler", "cast", "explore",
-              "linear_cross_entropy", "panels", "plot_loss", "plot_losses", "plot_training",
+              "explore_outlier", "linear_cross_entropy", "panels", "plot_loss", "plot_losses", "plot_training",
               "plot_landscape", "plot_samples", "plot_worst", "plot_reliability"}
     assert sorted(headings) == sorted(offered - criterion - PARTS
                                       | others), "add the module to MODULES"
@@ -293,7 +293,7 @@ def test_links_between_pages_lead_somewhere(pages):
 
 
 def test_rows_of_tables_are_whole(pages):
-    assert sum(text.count("\n|---|") for text in pages.values()) > 100
+    assert sum(text.count("\n| --- |") for text in pages.values()) > 100
     assert not [row for text in pages.values() for row in broken(text)]
 
 
