@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+BATCH = 5                                  # faults, after which what was found is kept
 WORDS = "caught", "equivalent", "survived", "undecided", "not run"
 EQUIVALENT = ROOT / "tests/equivalent_mutants.json"
 OTHER = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -228,6 +229,11 @@ def near(path, name, found) -> list:
     return [chosen for _, chosen in sorted(ranked, reverse=True)]
 
 
+def test_in(said: str) -> str:
+    "Return the name of the test in what is said of it."
+    return re.sub(r"^caught by |, (which hangs|whose process ends|which ends with .*)$", "", said)
+
+
 def outcome(folder, cache, tests, until) -> tuple:
     """Return the test of these that fails, or nothing, and whether the time has sufficed.
 
@@ -287,7 +293,7 @@ class Planted:
             group = list(group)
             while group:
                 said, _ = outcome(self.folder, self.cache, group, time.monotonic() + 3600)
-                test = said.partition(",")[0]
+                test = test_in(said)
                 found |= {test} if test in group else set(group) if said else set()
                 group = group[group.index(test) + 1:] if test in group else []
         return found
@@ -301,7 +307,7 @@ class Kept:
         self.all = json.loads(self.file.read_text()) if self.file.exists() else {}
 
     def basis(self, fault, said: str) -> list:
-        test = ROOT / said.rpartition(" ")[2].partition("::")[0]
+        test = ROOT / test_in(said).partition("::")[0]
         return [fault.basis, hashlib.sha256(test.read_bytes()).hexdigest()[:16]
                 if said.startswith("caught by tests/") and test.is_file() else ""]
 
@@ -313,6 +319,19 @@ class Kept:
         self.all[str(fault)] = [said, *self.basis(fault, said)]
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.file.write_text(json.dumps(self.all, indent=1, ensure_ascii=False))
+
+
+def run_batch(planted, kept, chosen: list, outcomes: list, batch: list, seconds: float) -> None:
+    "Run some of the sample, and then, without a fault, the tests that have caught them."
+    for i in batch:
+        outcomes[i] = planted.met(chosen[i], seconds)
+        print(f"{i + 1:4} {outcomes[i]}", flush=True)
+    caught = {i: test_in(outcomes[i]) for i in batch if outcomes[i].startswith("caught by tests/")}
+    fails = planted.fails(list(set(caught.values())))
+    for i in batch:
+        if caught.get(i) in fails:
+            outcomes[i] = f"undecided: {caught[i]} fails without it, too"
+        kept.put(chosen[i], outcomes[i])
 
 
 def settled(chosen: list, options) -> list:
@@ -329,16 +348,8 @@ def settled(chosen: list, options) -> list:
                 importlib.import_module(name)
         with tempfile.TemporaryDirectory() as temporary:
             planted = Planted(Path(temporary))
-            for i in todo:
-                outcomes[i] = planted.met(chosen[i], options.seconds)
-                print(f"{i + 1:4} {outcomes[i]}", flush=True)
-            caught = {i: outcomes[i].removeprefix("caught by ").partition(",")[0] for i in todo
-                      if outcomes[i].startswith("caught by tests/")}
-            fails = planted.fails(list(set(caught.values())))
-            for i in todo:
-                if caught.get(i) in fails:
-                    outcomes[i] = f"undecided: {caught[i]} fails without it, too"
-                kept.put(chosen[i], outcomes[i])
+            for start in range(0, len(todo), BATCH):
+                run_batch(planted, kept, chosen, outcomes, todo[start:start + BATCH], options.seconds)
     return outcomes
 
 

@@ -11,6 +11,7 @@ import pytest
 import tinytorch
 from tinytorch.core import engine
 from tinytorch.core.problem import Problem
+from tinytorch.core.trace import CLASSES, ROWS, Untraceable, broadcast
 from tinytorch.nn import CrossEntropyLoss
 
 pytest.importorskip("numba")
@@ -203,6 +204,13 @@ def test_what_is_not_compiled_runs_with_numpy(formula):
     problem = Problem(formula, (x,), x.shape, x.dtype)
     with tinytorch.engine("numba"), pytest.warns(RuntimeWarning, match="is not compiled"):
         assert engine.run(problem).total == formula(x)[0].sum()
+
+
+def test_rows_are_never_taken_for_classes():
+    "Also where there are as many of them, so that NumPy would combine them."
+    assert broadcast((ROWS, CLASSES), (ROWS, 1), (CLASSES,)) == (ROWS, CLASSES)
+    with pytest.raises(Untraceable, match="combines arrays of axes"):
+        broadcast((ROWS, CLASSES), (ROWS,))
 
 
 def test_the_largest_of_very_small_numbers():
