@@ -148,7 +148,7 @@ class Engine(torch.autograd.Function):
         call, ctx.call = ctx.call, None
         result, inputs = call or evaluate(ctx.host, ctx.weight, ctx.saved_tensors, ctx.wanted)
         made = gradients(result, inputs, np.require(change.numpy(), result.dtype))
-        return None, None, *[x if x is None else torch.from_numpy(x) for x in made]
+        return None, None, *[x if x is None else torch.from_numpy(np.asarray(x)) for x in made]
 
     @staticmethod
     def again(ctx, change):
