@@ -183,3 +183,25 @@ def test_curvature_is_torchs(name):
         check_close(loss.curvature(*arguments), diagonal.numpy(), f"the curvature of {name}", atol=1e-6)
         seen += 1
     assert seen
+
+
+def test_the_second_call_of_many_numbers_is_compiled(monkeypatch):
+    "For NumPy a second derivative is dozens of arrays, and boosting asks for it in each round."
+    from tinytorch.core import engine
+
+    def fourth_power(input, target):
+        error = input - target
+        return error**4, 4 * error**3
+
+    class FourthPowerLoss(Loss):
+        formula = fourth_power
+
+    compiled = []
+    monkeypatch.setattr(engine, "compiled_run", lambda: lambda problem, *_, **options:
+                        compiled.append(len(problem.operands[0])))
+    with tinytorch.engine("auto"):
+        monkeypatch.setattr(engine, "has_numba", lambda: True)
+        for size in (100, 100, 100, 5000, 100):
+            x = np.linspace(-1, 1, size)
+            check_close(FourthPowerLoss("sum").curvature(x, np.zeros(size)), 12 * x**2, "12 x²")
+    assert compiled == [5000, 100]

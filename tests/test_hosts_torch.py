@@ -101,18 +101,17 @@ def test_other_devices_and_compile(loss, target):
 def test_tensors_are_not_copied(monkeypatch):
     "The engine gets the tensor's own memory; its gradient array is the tensor's gradient."
     from tinytorch.hosts import torch_host
-    made = []
-    real = torch_host.evaluate_tensors
+    seen = []
+    real = torch_host.gradients
 
-    def evaluate(*arguments):
-        result, inputs = real(*arguments)
-        made.extend(inputs)
-        return result, inputs
-    monkeypatch.setattr(torch_host, "evaluate_tensors", evaluate)
+    def gradients(result, inputs, change):
+        made = real(result, inputs, change)
+        seen.extend([inputs[0].data, made[0]])
+        return made
+    monkeypatch.setattr(torch_host, "gradients", gradients)
     x = torch.randn(1000, 100, requires_grad=True)
     to_torch(MSELoss())(x, torch.zeros(1000, 100)).backward()
-    assert (made[0].data.ctypes.data == x.data_ptr()
-            and made[0].grad.ctypes.data == x.grad.data_ptr())
+    assert [each.ctypes.data for each in seen] == [x.data_ptr(), x.grad.data_ptr()]
 
 
 def test_second_backward_and_create_graph_of_a_large_loss():

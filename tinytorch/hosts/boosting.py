@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from .curvature import check_traceable
+from .curvature import check_traceable, compile_soon
 from ..scale.partial import with_reduction
 
 # %% ../../nbs/hosts/boosting_dev.ipynb #458b7013
@@ -20,7 +20,9 @@ FLOOR = 1e-16
 
 def floored(curvature: np.ndarray) -> np.ndarray:
     "Return curvatures to divide by: 1 for 0, a negative one by its size, at least `FLOOR`."
-    return np.maximum(np.where(curvature == 0, 1.0, np.abs(curvature)), FLOOR)
+    curvature = np.abs(curvature)
+    curvature[curvature == 0] = 1.0
+    return np.maximum(curvature, FLOOR, out=curvature)
 
 # %% ../../nbs/hosts/boosting_dev.ipynb #ffa974f5
 def as_scores(scores, target) -> tuple:
@@ -32,6 +34,7 @@ def as_scores(scores, target) -> tuple:
 def derivatives(loss, library: str, scores, target, weight=None) -> tuple:
     "Return the gradient and the curvature of each score, times the weight of its sample."
     loss, (scores, target) = with_reduction(loss, "sum"), as_scores(scores, target)
+    compile_soon(type(loss).formula, scores.size)      # training calls it again and again
     _, gradient = loss.value_and_gradient(scores, target)
     curvature = floored(loss.curvature(scores, target, bound=loss.rows))
     if loss.rows and library == "lightgbm":

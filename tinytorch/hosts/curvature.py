@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RULES', 'PIECES', 'ORDER', 'STEP_OPERATIONS', 'where_traced', 'power_slope', 'traced', 'as_traced', 'column',
            'on_all_axes', 'hot', 'but_target', 'share_of_extreme', 'Direction', 'Beside', 'with_both_slopes', 'product',
-           'Diagonal', 'curved', 'check_traceable', 'Second', 'curvature', 'hessian_product']
+           'Diagonal', 'curved', 'check_traceable', 'compile_soon', 'Second', 'curvature', 'hessian_product']
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #3bc4174b
 from functools import lru_cache
@@ -297,6 +297,12 @@ def check_traceable(loss, problem=None) -> None:
         raise TypeError(f"{name} has no curvature: its formula {error}, so its graph is not "
                         "known.") from None
 
+# %% ../../nbs/hosts/curvature_dev.ipynb #3f615027
+def compile_soon(formula, size: int) -> None:
+    "Have `auto` compile a formula of many numbers when it is called for the second time."
+    if size >= 4096 and formula in engine.seen:
+        engine.seen[formula] = engine.WORTH
+
 # %% ../../nbs/hosts/curvature_dev.ipynb #0eced668
 class Second:
     "The second derivatives of one call of a loss."
@@ -314,6 +320,7 @@ class Second:
     def run(self, formula, extra: np.ndarray, which: int) -> np.ndarray:
         "Return slope `which` of another formula, whose last operand is `extra`."
         call, problem = self.call, self.problem
+        compile_soon(formula, call.arrays[0].size)
         call.gradients = [np.empty(call.arrays[0].shape, problem.dtype)]
         operands = (*problem.operands, extra)
         places = [call.view(0) if i == which else None for i in range(len(operands))]
