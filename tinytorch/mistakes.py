@@ -401,7 +401,7 @@ def bce(p, t, value=None, slope=None, more=None):
 
 exercise(binary_cross_entropy)(chances)
 
-# %% ../nbs/tito/mistakes_dev.ipynb #f2a95051
+
 @mistake(binary_cross_entropy, "the logarithm of 0 is not limited.", "Take at least -100.")
 def _(input, target):
     return bce(input, target, -(target * np.log(input) + (1 - target) * np.log1p(-input)))
@@ -1119,7 +1119,7 @@ def soft(x, t, value=None, slope=None, more=None):
 
 exercise(soft_cross_entropy)(distributions)
 
-# %% ../nbs/tito/mistakes_dev.ipynb #66dea731
+
 @mistake(soft_cross_entropy, "a masked class (logit -infinity, target 0) gives NaN.",
          "0 times infinity. Use `times`.")
 def _(logits, target):
