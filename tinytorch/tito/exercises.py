@@ -455,9 +455,8 @@ def check_notebook(project, path, chosen: list, timeout: float = 20.0, run=run_p
         if answers is None and name in names:
             told(by_name[name], None)
         elif answers is not None and name in checks:
-            give(name,
-                 or_wait(name,
-                         blame(by_name[name], answers, source) or judge(checks[name], answers)))
+            said = blame(by_name[name], answers, source) or judge(checks[name], answers)
+            give(name, or_wait(name, said))
 
     for name in [name for name in by_name if name not in checks]:
         give(name, Verdict(BLANK, "not started"))
@@ -465,10 +464,10 @@ def check_notebook(project, path, chosen: list, timeout: float = 20.0, run=run_p
     found, lost = collect(plan_for(project, path, list(checks.values())), path.parent, timeout,
                           streamed)
     for name in [name for name in by_name if name not in verdicts]:
-        give(name,
-             or_wait(name,
-                     Verdict(WRONG,
-                             lost[name]))) if name in lost else hear(name, found.get(name, []))
+        if name in lost:
+            give(name, or_wait(name, Verdict(WRONG, lost[name])))
+        else:
+            hear(name, found.get(name, []))
     return {exercise.name: verdicts[exercise.name] for exercise in chosen}
 
 # %% ../../nbs/tito/exercises_dev.ipynb #ed9a6641

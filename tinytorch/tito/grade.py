@@ -8,8 +8,8 @@ __all__ = ['DOWNLOAD_NAMES', 'SIZE', 'FILES', 'CODE', 'CELLS', 'NOT_SHOWN', 'SHO
            'choose', 'without_solutions', 'make_package', 'needs', 'built_on', 'solutions_of', 'module_of',
            'fresh_check', 'Course', 'mark_notebook', 'ask_for', 'built_on_wrong', 'mark_again', 'without_their_texts',
            'Mark', 'mark', 'mark_lessons', 'told', 'grade', 'write_out', 'write_copies', 'check_place',
-           'chosen_students', 'chosen_exercises', 'mark_all', 'started', 'basis_of', 'save_marks', 'load_marks',
-           'earlier']
+           'chosen_students', 'chosen_exercises', 'stamp_of', 'marked_or_kept', 'mark_all', 'started', 'basis_of',
+           'save_marks', 'load_marks', 'earlier']
 
 # %% ../../nbs/tito/grade_dev.ipynb #a5996947
 import ast
@@ -613,39 +613,42 @@ def chosen_exercises(module, todo: list, notebooks) -> list:
             f"There is no notebook {unknown[0]} with exercises in {module.folder.name}.", 2)
     return [exercise for exercise in todo if not wanted or Path(exercise.notebook).stem in wanted]
 
+# %% ../../nbs/tito/grade_dev.ipynb #9d2fb109
+def stamp_of(basis: str, problems: list, handed: list) -> str:
+    "Return a hash of all that the marks of a submission depend on, but for the seed."
+    files = [(file.name, hashlib.sha256(file.data).digest())
+             for file in sorted(handed, key=lambda file: (file.modified, file.name))]
+    text = repr((basis, problems, files))
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+
+# %% ../../nbs/tito/grade_dev.ipynb #8f2dade9
+def marked_or_kept(course: Course, submission, state: Path, basis: str, seed: int,
+                   fixed: bool) -> Mark:
+    "Return the marks of a submission; kept ones where nothing that they depend on has changed."
+    problems, file = [], state / f"{name_of(submission.student)}.json"
+    try:
+        handed = gather(submission, problems)
+    except Exception as error:
+        handed, problems = [], [f"cannot be read ({error})"]
+    stamp, kept = stamp_of(basis, problems, handed), load_marks(file)
+    if (kept is None or (kept.student, kept.stamp) != (submission.student, stamp)
+        or fixed and kept.seed != seed):
+        kept = mark(submission, handed, problems, course)
+        kept.stamp, kept.seed, kept.protected = stamp, seed, course.protected
+        kept.exercises = [exercise.name for exercise in course.todo]
+        save_marks(file, kept)
+    kept.id, kept.platform, kept.late = submission.id, submission.platform, submission.late
+    return kept
+
 # %% ../../nbs/tito/grade_dev.ipynb #e3887bf3
 def mark_all(course: Course, handed_in: list, state: Path, seed: int, fixed: bool, jobs: int,
              tell) -> list:
     "Mark the submissions, some at a time; whatever interrupts this ends everything at once."
     basis = basis_of(course)
 
-    def one(submission):
-        problems, file = [], state / f"{name_of(submission.student)}.json"
-        try:
-            handed = gather(submission, problems)
-        except Exception as error:
-            handed, problems = [], [f"cannot be read ({error})"]
-        stamp = hashlib.sha256(repr((basis, problems,
-                                     [(x.name, hashlib.sha256(x.data).digest())
-                                      for x in sorted(
-                                          handed,
-                                          key=lambda x: (
-                                              x.modified,
-                                              x.name))])).encode("utf-8", "replace")).hexdigest()
-        kept = load_marks(file)
-        if (kept is None or (kept.student, kept.stamp) != (submission.student, stamp)
-            or fixed and kept.seed != seed):
-            kept = mark(submission, handed, problems, course)
-            kept.stamp, kept.seed, kept.exercises = (stamp, seed,
-                                                     [exercise.name for exercise in course.todo])
-            kept.protected = course.protected
-            save_marks(file, kept)
-        kept.id, kept.platform, kept.late = submission.id, submission.platform, submission.late
-        return kept
-
     def safely(submission):
         try:
-            return one(submission)
+            return marked_or_kept(course, submission, state, basis, seed, fixed)
         except Exception as error:
             return Mark(submission.student,
                         problem=one_line(f"could not be marked ({type(error).__name__}: {error})"),

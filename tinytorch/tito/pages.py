@@ -205,8 +205,8 @@ def fetch(package: str, version: str, cache: Path) -> "Path | None":
                         folder, f"{package}@{version}", cwd=Path(folder))
         except SiteError:
             return None
-        with tarfile.open(
-            next(Path(folder).glob("*.tgz"))) as archive: archive.extractall(folder, filter="data")
+        with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
+            archive.extractall(folder, filter="data")
         os.replace(Path(folder) / "package", kept)
     return kept
 
