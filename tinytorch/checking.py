@@ -71,11 +71,10 @@ def largest_difference(actual: np.ndarray, expected: np.ndarray) -> str:
             f"{expected[index]:.8g}.")
 
 
-def check_close(actual, expected, what: str, mistakes=None, rtol: float = 1e-6,
-                atol: float = 1e-8) -> None:
+def check_close(actual, expected, what: str, rtol: float = 1e-6, atol: float = 1e-8) -> None:
     """Raise AssertionError unless `actual` equals `expected` within the tolerances.
 
-    `what`: what is compared, for the message. `mistakes` is not read: `check_exercise` knows them.
+    `what`: what is compared, for the message.
     """
     if actual is None:
         raise AssertionError(f"{what} is None. Does your function return its result?")
