@@ -93,7 +93,7 @@ def layers(x_label, span, now, ghost) -> list:
              "encoding": {"x": x, "y": y, "color": color}, "name": "dots"},
             *(corner(of, place, here, color) for of, place in (("loss", 95), ("slope", 0)))]
 
-
+# %% ../nbs/machinery/interactive_dev.ipynb #aaf594a7
 def corner(of, place, here, color) -> dict:
     "Return the number that a dot shows, above the chart, `place` pixels from its right."
     words = {"calculate": "datum.of + ' ' + format(datum.y, '.3g')", "as": "said"}

@@ -56,7 +56,7 @@ def hand_back(memory: np.ndarray) -> None:
         for oldest in list(unused)[:1]:
             unused.pop(oldest, None)
 
-
+# %% ../../nbs/machinery/memory_dev.ipynb #f16fe03e
 def release_memory() -> None:
     "Give all memory that is kept and not used back to the system."
     unused.clear()

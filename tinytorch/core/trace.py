@@ -262,7 +262,7 @@ def is_symbol(value) -> bool:
     """
     return isinstance(value, (int, float, np.number, np.ndarray)) and not isinstance(value, bool)
 
-
+# %% ../../nbs/machinery/trace_dev.ipynb #0babac3d
 def symbol(recorder, name, value):
     "Return what a formula gets for an option."
     if not is_symbol(value):

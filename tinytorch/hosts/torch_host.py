@@ -210,7 +210,7 @@ class TorchLoss(torch.nn.Module):
         result = by_graph(self.loss, self.known, inputs, self._buffers, sample_weight, TorchHost)
         return result.to(common(inputs))
 
-
+# %% ../../nbs/hosts/torch_host_dev.ipynb #61aced2c
 uncompiled = torch.compiler.disable(TorchLoss.run)
 
 # %% ../../nbs/hosts/torch_host_dev.ipynb #7132642a

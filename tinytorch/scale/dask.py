@@ -74,7 +74,7 @@ def as_dask(loss, name: str, x):
                         "or frame.to_dask_array().")
     return da.from_array(real_array(type(loss).__name__, name, x), chunks=-1)
 
-
+# %% ../../nbs/scale/dask_dev.ipynb #f5e91140
 def fitted(loss, arrays: list) -> list:
     "Return arguments in the shapes that the loss computes with; raise what the loss would raise."
     stands = stand_ins(arrays)

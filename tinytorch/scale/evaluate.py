@@ -42,7 +42,7 @@ def open_zarr(path: Path):
                         f"in {path / next(iter(array), 'name')}.")
     return array
 
-
+# %% ../../nbs/scale/evaluate_dev.ipynb #5bb7a28a
 def check_stored(array, path: Path, rows: slice) -> None:
     "Raise DataError where a chunk of these rows is not stored, which Zarr reads as a fill value."
     if not hasattr(array, "metadata"):                       # no Zarr array
@@ -252,7 +252,7 @@ def option_of(text: str) -> tuple:
     except ValueError:
         return name, value
 
-
+# %% ../../nbs/scale/evaluate_dev.ipynb #b00c55e3
 def make_loss(name: str, options: dict):
     "Return a loss by its name. Raise DataError for another name or option."
     import tinytorch.nn

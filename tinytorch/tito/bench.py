@@ -433,7 +433,7 @@ def machine() -> dict:
             "versions": {"python": platform.python_version()} | {
                 name: importlib.metadata.version(name) for name in packages}}
 
-
+# %% ../../nbs/tito/bench_dev.ipynb #030a9820
 def grid(only=(), quick: bool = False) -> list:
     """Return the pairs (loss, shape) to measure: all formulas of the registry, those of the
     families at a few shapes, or all shapes of those in `only`.

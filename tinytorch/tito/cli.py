@@ -136,6 +136,8 @@ Timeout = Annotated[Optional[float],
                         "--timeout", metavar="SECONDS", min=0.1, show_default=False,
                         help="Stop a notebook (600 s), or an exercise (10 s), after this time.")]
 NOTEBOOK, EXERCISE = 600.0, 10.0               # seconds
+
+# %% ../../nbs/tito/cli_dev.ipynb #120e9f30
 Folder = Annotated[Optional[Path],
                    typer.Option("--out", metavar="FOLDER", show_default=False,
                                 help="Where the pictures go (default: _demo in the project).")]
@@ -864,7 +866,7 @@ def check_import(project):
         return f"import {lib}", False, f"is another one, {home}", INSTALL
     return f"import {lib}", True, "works", ""
 
-
+# %% ../../nbs/tito/cli_dev.ipynb #511a63c3
 def check_sync(project):
     "Return a row that says whether the package is what the notebooks export."
     name = "package in step"

@@ -488,7 +488,7 @@ def check_from(project, exercise) -> Check:
                         f"({error}). "
                         "Copy it again from the course.") from None
 
-
+# %% ../../nbs/tito/exercises_dev.ipynb #6f901635
 def waits(exercise, said: Verdict, verdicts: dict, source: Source, every) -> Verdict | None:
     """That a wrong answer waits for another exercise, one of this notebook or one that the package
     lacks; else None.

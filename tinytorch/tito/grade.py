@@ -39,11 +39,13 @@ from . import answers as worker
 from . import sandbox
 from .answers import ask, one_line, end_all
 from .copies import similar, shape
+
+# %% ../../nbs/tito/grade_dev.ipynb #011f3041
 from .exercises import (BEGIN, END, FILE, REGION, blank, collect,
                                       function_names, judge, listed, parse, plan_for,
                                       reached)
 
-# %% ../../nbs/tito/grade_dev.ipynb #011f3041
+# %% ../../nbs/tito/grade_dev.ipynb #ae5ac142
 from .feedback import as_csv, harmless, misnamed
 from .feedback import name_of, read_comments, write_marks, write_text
 from .judge import BLANK, RIGHT, WRONG, Verdict
@@ -173,7 +175,7 @@ def read_zip(path: Path, problems: list) -> list:
             found.append(Handed(parts[-1], time.mktime((*info.date_time, 0, 0, -1)), data))
     return found
 
-
+# %% ../../nbs/tito/grade_dev.ipynb #edf469df
 def wanted(parts) -> bool:
     "Return whether a file in a folder may be a notebook that somebody wrote."
     return (bool(parts) and parts[-1].lower().endswith(".ipynb")

@@ -71,7 +71,7 @@ def dress(notebook) -> None:
         if any(alts) and not re.search(r"^#\| *fig-alt", cell.source, re.M):
             cell.source = f"#| fig-alt: {json.dumps(' '.join(filter(None, alts)))}\n{cell.source}"
 
-
+# %% ../../nbs/tito/pages_dev.ipynb #90d7459f
 def folded(cell) -> list:
     "Return a cell with a solution as two: the blank, and the solution folded; any other as it is."
     if not cell.metadata.get("nbgrader", {}).get("solution"): return [cell]
@@ -83,7 +83,7 @@ def folded(cell) -> list:
     exercise = nbformat.from_dict(cell | {"source": bare + blank(code), "outputs": []})
     return [exercise, solution]
 
-# %% ../../nbs/tito/pages_dev.ipynb #90d7459f
+# %% ../../nbs/tito/pages_dev.ipynb #4dc427d1
 def unmarked(source: str) -> str:
     "Return the source with its solution, without the markers."
     return REGION.sub(lambda region: region[2].rstrip(), source)
@@ -191,7 +191,7 @@ WEB_FONTS = re.compile(
 NOT_COPIED = shutil.ignore_patterns("*.map", "*.mjs", "*.ts", "*.md", "*.ttf", "*.woff", "katex.js",
                                     "katex.css", "katex-swap*", "README*")
 
-
+# %% ../../nbs/tito/pages_dev.ipynb #2723f988
 def fetch(package: str, version: str, cache: Path) -> "Path | None":
     """Return the files of an npm package in `cache`, fetched the first time; None where npm is
     missing or cannot reach its registry.
@@ -232,7 +232,7 @@ def typeset(page: str, katex: Path) -> str:
     page = FORMULA.sub(lambda math: f'<span class="math {math[1]}">{next(ready)}</span>', page)
     return KATEX_SCRIPT.sub("", page)
 
-
+# %% ../../nbs/tito/pages_dev.ipynb #16b9d144
 def own_vega(site: Path, cache: Path) -> list:
     "Return the scripts that draw charts, copied to the site; none if they cannot be fetched."
     found = [(name, fetch(name, version, cache)) for name, version in VEGA.items()]

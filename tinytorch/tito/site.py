@@ -75,7 +75,7 @@ def prepare(root: Path) -> Path:
         prepare_page(path, root / "nbs" / path.relative_to(pages))
     return pages
 
-
+# %% ../../nbs/tito/site_dev.ipynb #ffbe3889
 def write_changelog(root: Path, pages: Path) -> None:
     "Make the changelog a page."
     if (changes := root / "CHANGELOG.md").exists():
