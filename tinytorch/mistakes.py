@@ -398,7 +398,7 @@ def bce(p, t, value=None, slope=None, more=None):
             (p - t) / np.maximum(p * (1 - p), 1e-12) if slope is None else slope,
             b - a if more is None else more)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #82a809e4
 exercise(binary_cross_entropy)(chances)
 
 
@@ -1116,7 +1116,7 @@ def soft(x, t, value=None, slope=None, more=None):
     return (-zero_times(t, logs).sum(-1) if value is None else value, np.exp(logs)
         * t.sum(-1, keepdims=True) - t if slope is None else slope, -logs if more is None else more)
 
-
+# %% ../nbs/tito/mistakes_dev.ipynb #bdaf69de
 exercise(soft_cross_entropy)(distributions)
 
 
