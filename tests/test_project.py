@@ -146,7 +146,7 @@ def test_quarto_configuration_is_the_top_level_one():
 @pytest.mark.parametrize("found", [None, "../_quarto.yml", "title: another"])
 def test_site_uses_the_top_level_configuration(tmp_path, monkeypatch, links, found):
     from tinytorch.tito import site
-    monkeypatch.setattr(site, "run", lambda *command, cwd: (cwd / "_proc").mkdir())
+    monkeypatch.setattr(site, "run_command", lambda *command, cwd: (cwd / "_proc").mkdir())
     if not links:
         monkeypatch.setattr(Path, "symlink_to",
                             lambda *_: (_ for _ in ()).throw(OSError("not allowed")))

@@ -191,8 +191,8 @@ SLOW = """
 import sys, time
 from pathlib import Path
 from tinytorch.nn import CrossEntropyLoss
-from tinytorch.scale.evaluate import evaluate
-evaluate(CrossEntropyLoss(), "x.npy", "t.npy", rows=5, progress=Path("p"),
+from tinytorch.scale.evaluate import evaluate_files
+evaluate_files(CrossEntropyLoss(), "x.npy", "t.npy", rows=5, progress=Path("p"),
          on_chunk=lambda *state: (print(state[0], flush=True), time.sleep(0.2)))
 """
 
@@ -237,6 +237,20 @@ def cluster():
         yield cluster
 
 
+def leaves(told, place=()):
+    "Yield what a result holds, and where."
+    if isinstance(told, (dict, list)):
+        for key, value in told.items() if isinstance(told, dict) else enumerate(told):
+            yield from leaves(value, (*place, key))
+    else:
+        yield place, told
+
+
+def same(told, expected):
+    "Another process may not have compiled the formula yet: the last bits may differ."
+    assert dict(leaves(told)) == pytest.approx(dict(leaves(expected)), rel=1e-12)
+
+
 def test_command_on_a_cluster(data, monkeypatch, cluster):
     from typer.testing import CliRunner
 
@@ -248,7 +262,7 @@ def test_command_on_a_cluster(data, monkeypatch, cluster):
                                     "--scheduler", cluster.scheduler_address])
     assert done.exit_code == 0, done.output
     told = json.loads((folder / "evaluation.json").read_text())
-    assert told == evaluate_files(CrossEntropyLoss(), "x.zarr", "t.zarr", rows=20)
+    same(told, evaluate_files(CrossEntropyLoss(), "x.zarr", "t.zarr", rows=20))
 
 
 def test_a_wrong_chunk_on_a_cluster_is_named(data, cluster):
@@ -271,8 +285,8 @@ def test_a_worker_that_is_killed_changes_nothing(data, cluster):
             killed.append(pid)
     told = evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "t.npy", rows=1,
                     scheduler=cluster.scheduler_address, on_chunk=kill)
-    assert killed and told == evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "t.npy",
-                                       rows=1)
+    assert killed
+    same(told, evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "t.npy", rows=1))
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nowhere", "tcp://127.0.0.1"])

@@ -92,14 +92,14 @@ def check(name, code, data):
 
     Later cells use a right answer; a wrong one changes nothing for them.
     """
-    from tinytorch.tito.answers import describe
+    from tinytorch.tito.answers import describe_error
     from tinytorch.tito.checks import from_data
     from tinytorch.tito.judge import RIGHT, judged, verdict
     known = from_data(json.loads(data))
     try:
         function = answered(code, name)
     except BaseException as error:
-        found = verdict(known, [{"missing": describe(error)}])
+        found = verdict(known, [{"missing": describe_error(error)}])
     else:
         found = judged(known, function)
     if found.mark == RIGHT:

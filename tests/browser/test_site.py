@@ -131,8 +131,8 @@ def test_launch_links_point_at_files(site, place):
             if address.startswith(start)]
     assert all((ROOT / path).is_file() for path in sent)
     assert len(sent) == (3 if re.match(r"\d\d_", place) else 0)
-    if sent: assert "%pip install -q git+" + settings["git_url"] in (
-        ROOT / sent[0]).read_text(encoding="utf-8"), "Colab needs the package"
+    if sent: assert re.search(r"%pip install -q .*git\+" + re.escape(settings["git_url"]),
+                              (ROOT / sent[0]).read_text(encoding="utf-8")), "Colab needs the package"
     if sent: assert (site / "notebooks" / place.replace(".html", ".ipynb")).is_file()
 
 

@@ -15,6 +15,7 @@ def leaf_value(gradient, curvature, ridge=1.0) -> float:
     - `gradient`: array (samples,), the slope of each sample's loss for its score
     - `curvature`: array (samples,), the second derivative, positive
     - `ridge`: the weight of w**2 / 2, at least 0
+    - Returns a float.
     - Example: the slopes 2 and 4 with the curvatures 2 and 1 give -6 / (3 + 1) = -1.5.
     """
     ### BEGIN SOLUTION

@@ -6,14 +6,15 @@
 __all__ = ['ELEMENTS', 'LOGIT_SHAPES', 'QUICK', 'THREADS', 'OPTAX', 'PEERS', 'INSTALL_PEERS', 'SAMPLE', 'MEMORY', 'IMPORTS',
            'MARKERS', 'bench_arguments', 'step', 'Ours', 'Torch', 'Compiled', 'Jax', 'installed', 'engines',
            'contenders', 'reference', 'as_numbers', 'mismatch', 'others_run', 'settle', 'seconds_per_call', 'calibrate',
-           'race', 'rounded', 'contender_call', 'measure', 'traffic', 'copy_bandwidth', 'high_water', 'peak_here',
-           'python', 'peak', 'measure_memory', 'import_times', 'instructions', 'machine', 'grid', 'run_all', 'size',
-           'ratio', 'geometric_mean', 'bandwidth_share', 'Sheet', 'times_text', 'unsteady', 'time_text', 'raced',
-           'ratio_sheet', 'small_sheet', 'first_sheet', 'memory_sheet', 'import_sheet', 'disturbed', 'left_out',
-           'sheets', 'show_sheet', 'show_tables', 'bench', 'keep_to', 'save_results', 'lines', 'load_results', 'colour',
-           'plot_by_size', 'by_cell', 'ratio_axes', 'draw', 'elements']
+           'race', 'rounded', 'contender_call', 'measure', 'traffic', 'copy_bandwidth', 'high_water', 'give_back',
+           'peak_here', 'python', 'peak', 'measure_memory', 'import_times', 'instructions', 'machine', 'grid',
+           'run_all', 'size', 'ratio', 'geometric_mean', 'bandwidth_share', 'Sheet', 'times_text', 'unsteady',
+           'time_text', 'raced', 'ratio_sheet', 'small_sheet', 'first_sheet', 'memory_sheet', 'import_sheet',
+           'disturbed', 'left_out', 'sheets', 'show_sheet', 'show_tables', 'bench', 'keep_to', 'save_results', 'lines',
+           'load_results', 'colour', 'plot_by_size', 'by_cell', 'ratio_axes', 'draw', 'elements']
 
 # %% ../../nbs/tito/bench_dev.ipynb #6b7bd058
+import ctypes
 import importlib.metadata
 import importlib.util
 import json
@@ -24,7 +25,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -357,6 +358,12 @@ def high_water(reset: bool = False) -> int:
                 * (1 if sys.platform == "darwin" else 1 << 10))
 
 # %% ../../nbs/tito/bench_dev.ipynb #55132fda
+def give_back() -> None:
+    "Give memory that is free back to the system, where the C library keeps it and can (glibc)."
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def peak_here(racer, name: str, shape: tuple) -> int:
     "Return bytes that this process needs beyond the inputs to compute a loss and its gradient."
     with racer.session():
@@ -364,6 +371,7 @@ def peak_here(racer, name: str, shape: tuple) -> int:
         small()
         call = racer.prepare(name, bench_arguments(name, shape), True)
         small()                # libraries give back at the next call what the inputs were made from
+        give_back()
         before = high_water(reset=True)
         call()
         high_water(reset=True)

@@ -6,9 +6,9 @@
 __all__ = ['CHART', 'CLASS', 'EXPORTED_HEADER', 'UNSAID', 'HEADING', 'VEGA', 'KATEX', 'KATEX_SCRIPT', 'FORMULA', 'SET',
            'WEB_FONTS', 'NOT_COPIED', 'PICTURE', 'LESSON', 'TITLE', 'NEVER', 'ALONE', 'DIRECTIVES', 'LANDMARKS',
            'SiteError', 'run_command', 'dress', 'folded', 'unmarked', 'markdown', 'document', 'signatures_in',
-           'wrapped', 'chart', 'outline', 'fetch', 'own_katex', 'typeset', 'own_vega', 'own_links', 'public_links',
-           'own_pictures', 'launch', 'code_of', 'exercise_of', 'drawn', 'runs', 'finish_page', 'make_independent',
-           'write_checks', 'zip_package', 'rewrite']
+           'wrapped', 'chart', 'outline', 'fetch', 'own_katex', 'typeset', 'own_vega', 'own_links', 'has_entries',
+           'public_links', 'own_pictures', 'launch', 'code_of', 'exercise_of', 'drawn', 'runs', 'finish_page',
+           'make_independent', 'write_checks', 'zip_package', 'rewrite']
 
 # %% ../../nbs/tito/pages_dev.ipynb #d086dae7
 import ast
@@ -25,6 +25,7 @@ import sys
 import tarfile
 import tempfile
 import textwrap
+from functools import lru_cache
 from pathlib import Path
 
 import nbformat
@@ -250,14 +251,22 @@ def own_links(page: str, site_url: str, up: str) -> str:
     return re.sub(rf'(<a\b[^>]*?href="){re.escape(site_url)}/', rf"\g<1>{up}", page)
 
 
-def public_links(page: str, place: str, site_url: str, public: set) -> str:
+@lru_cache(maxsize=None)
+def has_entries(notebook: Path) -> bool:
+    "Return whether the page of a notebook has an entry for each of its names, to link to."
+    return not notebook.is_file() or "skip_showdoc: true" not in notebook.read_text("utf-8")
+
+
+def public_links(page: str, place: str, site_url: str, public: set, notebooks: Path) -> str:
     """Return `page`, at `place`, without the links that nbdev gave to words that only sound like a
-    name of the package: in a lesson those of other pages that are not `public`.
+    name of the package: in a lesson those of other pages that are not `public`; and without links
+    to what has no entry.
     """
     def told(found):
         target, name = found[1], re.sub(r"\(.*", "", found[3])
         own = place == target or not LESSON.match(place)
         known = own or name in public or name[:1].isupper() and len(name) > 1
+        known &= has_entries((notebooks / target).with_suffix(".ipynb"))
         return found[0] if known else f"<code>{found[3]}</code>"
 
     return re.sub(rf'<a href="{re.escape(site_url)}/([^"#]+)#([^"]+)"[^>]*>'
@@ -368,7 +377,8 @@ def finish_page(page: str, place: str, site: Path, root: Path, settings, vega: l
     "Return the page at `place` in `site`, with everything it needs from the site itself."
     up, source = "../" * place.count("/"), place.removesuffix(".html") + ".ipynb"
     address = settings["doc_host"] + settings["doc_baseurl"]
-    page = public_links(own_katex(page, site, up, cache), place, address, public)
+    page = public_links(own_katex(page, site, up, cache), place, address, public,
+                        root / "nbs")
     page = own_pictures(own_links(page, address, up), site, up)
     for start, name in LANDMARKS.items():
         page = page.replace(start, start.replace("<nav", f'<nav aria-label="{name}"'), 1)
