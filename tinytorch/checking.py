@@ -580,9 +580,9 @@ def extremes_are_finite(loss_class, options, rng):
                 bad = (np.isnan(array) if array is not result
                        else ~np.isfinite(array)).reshape(len(result), -1).any(axis=1)
                 first = np.argmax(bad)
-                assert not bad.any(), (
-                    f"{loss!r} of {' and '.join(str(x[first]) for x in arguments)} in {dtype}: {name} is {array[first]}"
-                )
+                assert not bad.any(), (f"{loss!r} of "
+                                       f"{' and '.join(str(x[first]) for x in arguments)} in "
+                                       f"{dtype}: {name} is {array[first]}")
 
 # %% ../nbs/machinery/checking_dev.ipynb #d9c1a870
 def sure_and_right_costs_nothing(loss_class, options, rng):

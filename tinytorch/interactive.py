@@ -207,11 +207,10 @@ def line_layers(names, rows, span, start) -> list:
                    for shades in (list(PALETTE[:len(names)]), CHART_DASHES[:len(names)]))
     line = {"x": axis("x", "x"), "y": axis("y", "y", span), "color": color, "strokeDash": dash}
     chosen = {"filter": {"param": "drag", "empty": False}}
-    equations = [{"transform": [chosen, {"filter": f"datum.of === {json.dumps(name)} && datum.said"}],
-                  "mark": {"type": "text", "align": "left", "x": 8, "y": 12 + 17 * i,
-                           "fontSize": 13},
-                  "encoding": {"text": {"field": "said"}, "color": color}}
-                 for i, name in enumerate(names)]
+    equations = [
+        {"transform": [chosen, {"filter": f"datum.of === {json.dumps(name)} && datum.said"}],
+         "mark": {"type": "text", "align": "left", "x": 8, "y": 12 + 17 * i, "fontSize": 13},
+         "encoding": {"text": {"field": "said"}, "color": color}} for i, name in enumerate(names)]
     return [{"data": {"values": rows}, "layer": [
         {"transform": [{"filter": f"datum.height === {start}"}],
          "mark": {"type": "line", "opacity": 0.35, "clip": True}, "encoding": line},

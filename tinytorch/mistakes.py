@@ -2802,7 +2802,8 @@ def _(largest, total):
     return largest.max(axis=-1), total.sum(axis=-1)
 
 
-@mistake(merge_pieces, "the sums are scaled by the exponential of their own maximum, which overflows.",
+@mistake(merge_pieces,
+         "the sums are scaled by the exponential of their own maximum, which overflows.",
          "Take the difference to the row's maximum: exp(largest - most) is at most 1.")
 def _(largest, total):
     return largest.max(axis=-1), (total * np.exp(largest)).sum(axis=-1)

@@ -15,7 +15,6 @@ from importlib.util import find_spec
 from math import prod
 from weakref import WeakKeyDictionary
 
-import numpy as np
 
 from .numpy_runner import run_numpy
 from .problem import Part, Problem
@@ -54,8 +53,8 @@ class engine:
 
     - `name`: `"numpy"`, `"numba"` or `"auto"`.
     - `"numpy"`: NumPy, block by block.
-    - `"numba"`: compiled loops; needs `pip install 'tinytorch-losses[fast]'`. A formula that cannot be
-      compiled stays with NumPy, with a warning.
+    - `"numba"`: compiled loops; needs `pip install 'tinytorch-losses[fast]'`. A formula that cannot
+      be compiled stays with NumPy, with a warning.
     - `"auto"`: compiled where Numba is installed and the formula has enough work to do. The
       default, unless the environment variable TINYTORCH_ENGINE says otherwise.
 

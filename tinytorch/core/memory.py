@@ -21,7 +21,9 @@ LARGE_BYTES = 2**25          # bytes that the C library never keeps in one piece
 
 
 def learn() -> None:
-    "Let glibc keep what is freed, in pieces of less than `LARGE_BYTES` bytes, for the next request."
+    """Let glibc keep what is freed, in pieces of less than `LARGE_BYTES` bytes, for the next
+    request.
+    """
     with suppress(MemoryError):
         np.empty(LARGE_BYTES - 2**13, np.uint8)
 
@@ -63,7 +65,8 @@ def release_memory() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=release_memory)       # the parent's; a copy would cost as much
+    # the parent's; a copy would cost as much
+    os.register_at_fork(after_in_child=release_memory)
 
 # %% ../../nbs/machinery/memory_dev.ipynb #07c0b42f
 class Lease:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.trace import CLASSES, NUMBERS, ROWS, TRUTHS, Traced, Untraceable, record_graph
+from ..core.trace import CLASSES, NUMBERS, ROWS, TRUTHS, record_graph
 
 # %% ../../nbs/hosts/graph_dev.ipynb #c4305896
 class GraphWriter:
@@ -176,15 +176,15 @@ def stretch(library, x, like, keep: bool):
     return library.broadcast_to(x, (*like.shape, 1) if keep else like.shape)
 
 
-def numpy_names() -> dict:
-    "Return the names that a graph's function finds in NumPy."
+def numpy_names(library=np) -> dict:
+    "Return the names that a graph's function finds in NumPy, or in a library with its functions."
     reductions = {f"{name}_last": partial(lambda reduce, x, keep: reduce(x, axis=-1, keepdims=keep),
-                                          getattr(np, name)) for name in ("sum", "max", "min")}
+                                          getattr(library, name)) for name in ("sum", "max", "min")}
     return names_of(
-        np, {}, **reductions, number=lambda x, like: like.dtype.type(x),
-        as_number=lambda x, like: x.astype(like.dtype), fill=partial(stretch, np),
-        pick=lambda x, t: np.take_along_axis(x, t[..., None], -1)[..., 0],
-        at=lambda t, like: t[..., None] == np.arange(like.shape[-1]))
+        library, {}, **reductions, number=lambda x, like: like.dtype.type(x),
+        as_number=lambda x, like: x.astype(like.dtype), fill=partial(stretch, library),
+        pick=lambda x, t: library.take_along_axis(x, t[..., None], -1)[..., 0],
+        at=lambda t, like: t[..., None] == library.arange(like.shape[-1]))
 
 # %% ../../nbs/hosts/graph_dev.ipynb #46302c0a
 def call_numpy(formula, blocks: tuple, options: dict, rows: bool) -> tuple:

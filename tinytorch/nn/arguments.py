@@ -324,10 +324,9 @@ def check_classes(name: str, shape: tuple, axis: int, least: int = 2) -> None:
         raise ValueError(f"{name}: input has shape {shape}, but it needs a class axis: (C,), (N, "
                          "C) or (N, C, d1, ...).")
     if shape[axis] < least:
-        raise ValueError(
-            f"{name}: input has shape {shape}, so there is one class, whose probability is always 1: nothing "
-            f"can be learned. For one score for each sample, and targets of 0 and 1, use BCEWithLogitsLoss."
-        )
+        raise ValueError(f"{name}: input has shape {shape}, so there is one class, whose "
+                         "probability is always 1: nothing can be learned. For one score for each "
+                         "sample, and targets of 0 and 1, use BCEWithLogitsLoss.")
 
 
 def check_whole(name: str, target: np.ndarray) -> None:
@@ -335,8 +334,7 @@ def check_whole(name: str, target: np.ndarray) -> None:
     if is_float(target.dtype) and (broken := ~(target == np.floor(target))).any():
         where, value = first(target, broken)
         raise ValueError(f"{name}: target{where} is {value:.6g}, but a class index is a whole "
-                         "number. "
-                         f"For a regression use MSELoss.")
+                         "number. For a regression use MSELoss.")
 
 # %% ../../nbs/machinery/arguments_dev.ipynb #3f5a68e7
 def check_index_shape(name: str, target: np.ndarray, shape: tuple) -> None:

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['LENGTH', 'TREE', 'stand_ins', 'letters', 'as_dask', 'fitted', 'check_chunks', 'aligned', 'unwrap', 'Task',
            'part_step', 'values_step', 'slopes_step', 'Lazy', 'finish', 'reduced_lazily', 'value', 'divisor_step',
-           'lazy_divisor', 'first_part', 'pick', 'part_in', 'lazy_value_and_gradient', 'whole_rows', 'piece_target',
-           'is_soft', 'within_piece', 'stats_step', 'merge', 'keep_stats', 'stated', 'row_numbers', 'problem_of_rows',
-           'rows_step', 'slope_step', 'cut_by_class', 'ByClass', 'count_step', 'scores_of', 'lazy_scores', 'LinearCall',
+           'lazy_divisor', 'pick', 'part_in', 'lazy_value_and_gradient', 'whole_rows', 'piece_target', 'is_soft',
+           'within_piece', 'stats_step', 'merge', 'keep_stats', 'stated', 'row_numbers', 'known_rows', 'rows_step',
+           'slope_step', 'cut_by_class', 'ByClass', 'count_step', 'scores_of', 'lazy_scores', 'LinearCall',
            'cut_along_first', 'first_indices', 'boxed', 'summary_step', 'rows_summary_step', 'summary_call', 'tell',
            'summary']
 
@@ -301,10 +301,6 @@ def lazy_divisor(call: Lazy):
     return parts.sum(split_every=TREE)
 
 # %% ../../nbs/scale/dask_dev.ipynb #46c58154
-def first_part(block) -> np.ndarray:
-    return block[0]
-
-
 def pick(block, which: int) -> np.ndarray:
     "Return one of the gradients of a chunk."
     return unwrap(block)[1][which]
@@ -427,7 +423,7 @@ def row_numbers(loss, stats, target) -> tuple:
         return most + log, mass * log - (picked - mass * most), mass
 
 # %% ../../nbs/scale/dask_dev.ipynb #9246c8e3
-def problem_of_rows(loss, arrays, weight, classes, dtype) -> tuple:
+def known_rows(loss, arrays, weight, classes, dtype) -> tuple:
     "Return the problem of rows whose numbers are known, and their losses, weighed."
     stats, target = (*arrays, None)[:2]
     shape = (stats.shape[0], classes, *stats.shape[1:-2])
@@ -438,7 +434,7 @@ def problem_of_rows(loss, arrays, weight, classes, dtype) -> tuple:
 
 def rows_step(loss, arrays, weight, where, classes, dtype, each: bool) -> np.ndarray:
     "Return the total and divisor of rows, or the loss of `each`, from their numbers."
-    problem, values = problem_of_rows(loss, arrays, weight, classes, dtype)
+    problem, values = known_rows(loss, arrays, weight, classes, dtype)
     if each:
         return values.astype(dtype)
     pair = np.array([values.sum(dtype=np.float64), problem.divisor])
@@ -642,7 +638,7 @@ def summary_step(loss, arrays, weight, where, samples, starts, keep) -> np.ndarr
 
 def rows_summary_step(loss, arrays, weight, where, samples, starts, keep, classes, dtype):
     "Return the Summary of rows whose numbers are known."
-    problem, values = problem_of_rows(loss, arrays, weight, classes, dtype)
+    problem, values = known_rows(loss, arrays, weight, classes, dtype)
     total = float(values.sum(dtype=np.float64))
     return boxed(summary_of(problem, total, values, keep, starts[where[0]]), samples)
 

@@ -437,7 +437,8 @@ def machine() -> dict:
     except (OSError, StopIteration):
         cpu = platform.processor() or platform.machine()
     packages = [name for name in ("numpy", "numba", "torch", "jax", "optax") if installed(name)]
-    return {"cpu": f"{cpu} ({instructions()})", "cores": os.cpu_count(), "system": platform.system(), "threads": THREADS,
+    return {"cpu": f"{cpu} ({instructions()})", "cores": os.cpu_count(),
+            "system": platform.system(), "threads": THREADS,
             "versions": {"python": platform.python_version()} | {
                 name: importlib.metadata.version(name) for name in packages}}
 

@@ -222,7 +222,7 @@ def read_notebook(project, path):
 
 # %% ../../nbs/tito/notebooks_dev.ipynb #fb1e3fee
 def check_characters(name, text, nb):
-    "Raise a TitoError if the notebook holds half of a character, `\\ud83d` without what follows it: no file can."
+    "Raise a TitoError if the notebook holds half of a character, as `\\ud83d` alone: no file can."
     if "\\ud" not in text.lower(): return
     for i, part in enumerate([*nb["cells"], nb], 1):
         try: json.dumps(part, ensure_ascii=False).encode()

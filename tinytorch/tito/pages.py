@@ -52,7 +52,8 @@ def run_command(title: str, *command: str, cwd: Path) -> str:
 # %% ../../nbs/tito/pages_dev.ipynb #783d4e65
 CHART = "application/vnd.vegalite.v5+json"
 CLASS = re.compile(r"^class (\w+)", re.M)
-EXPORTED_HEADER = re.compile(r"\A#\| code-fold: show\n#\| code-summary: .*\n")     # nbdev: Exported source
+# nbdev: Exported source
+EXPORTED_HEADER = re.compile(r"\A#\| code-fold: show\n#\| code-summary: .*\n")
 
 
 def dress(notebook) -> None:
@@ -369,7 +370,8 @@ LANDMARKS = {'<nav class="navbar': "Site", '<nav class="quarto-secondary-nav': "
 
 def runs(notebook: Path) -> bool:
     "Return whether the cells of a notebook run in a page; Numba, XGBoost and JAX do not."
-    return not re.search(r'"(?:from|import) (?:numba|xgboost|jax)\b', notebook.read_text(encoding="utf-8"))
+    return not re.search(r'"(?:from|import) (?:numba|xgboost|jax)\b',
+                         notebook.read_text(encoding="utf-8"))
 
 
 def finish_page(page: str, place: str, site: Path, root: Path, settings, vega: list, cache: Path,

@@ -112,7 +112,8 @@ LOADS = """#| hide
 def blanked(project, path) -> dict:
     "Return the notebook with blanks and without outputs."
     nb, todo, heading = read_notebook(project, path), 0, ""
-    nb["cells"] = [cell for cell in nb["cells"] if cell["cell_type"] != "code" or not INSTALLS.search(text_of(cell))]
+    nb["cells"] = [cell for cell in nb["cells"]
+                   if cell["cell_type"] != "code" or not INSTALLS.search(text_of(cell))]
     for cell in nb["cells"]:
         if cell["cell_type"] == "code":
             try:
@@ -120,14 +121,16 @@ def blanked(project, path) -> dict:
             except ValueError as error:
                 raise TitoError(f"{project.show(path)}: {error}") from None
             todo = max(0, todo - (text != text_of(cell)))
-            cell["source"], cell["outputs"], cell["execution_count"] = text.splitlines(True), [], None
+            cell |= {"source": text.splitlines(True), "outputs": [], "execution_count": None}
         elif found := POINTS.findall(text_of(cell)):
             if todo:
                 break
             todo, heading = len(found), found[-1]
     if todo:
-        raise TitoError(f"{project.show(path)}: no solution is marked under the heading “{heading}”.")
-    first = next((i for i, cell in enumerate(nb["cells"]) if cell["cell_type"] == "code"), len(nb["cells"]))
+        raise TitoError(f"{project.show(path)}: no solution is marked under the heading "
+                        f"“{heading}”.")
+    first = next((i for i, cell in enumerate(nb["cells"]) if cell["cell_type"] == "code"),
+                 len(nb["cells"]))
     nb["cells"].insert(first, new_notebook(LOADS)["cells"][0])
     return nb
 

@@ -234,10 +234,8 @@ def protection() -> str:
                    else (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
     except (OSError, subprocess.SubprocessError) as error:
         problem = str(error)
-    return (
-        problem
-        and f"bubblewrap does not work here ({problem[:200]}). Mark on a machine, or in a container, that allows user namespaces"
-    )
+    return problem and (f"bubblewrap does not work here ({problem[:200]}). Mark on a machine, or "
+                        "in a container, that allows user namespaces")
 
 # %% ../../nbs/tito/sandbox_dev.ipynb #61b021dc
 def enter(plan: dict) -> None:

@@ -11,7 +11,6 @@ __all__ = ['KNOWN_TYPES', 'DATA', 'RETURNS', 'ATTRIBUTES', 'UNSEEN', 'COMBINED',
 # %% ../../nbs/tito/stubs_dev.ipynb #c265b367
 import ast
 import inspect
-import sys
 import textwrap
 from pathlib import Path
 
