@@ -92,6 +92,10 @@ def training():
     found = model.evaluate(words, y, verbose=0)
     each = (model.predict(words, verbose=0) - y) ** 2
     check_close(found, each[words > 0].mean(), "the loss of words that are not masked", rtol=1e-5)
+    weight = np.array([[1, 3, 5], [2, 4, 6]], "float32")
+    found = to_keras(MSELoss())(y, model(words), sample_weight=weight)
+    own = MSELoss()(model.predict(words, verbose=0), y, sample_weight=weight * (words > 0))
+    check_close(float(found), own.item(), "weights of samples, and a mask", rtol=1e-5)
     print("trained")
 
 
