@@ -18,34 +18,42 @@ LESSON = Path("nbs/04_losses/losses_dev.ipynb")
 # formula, what stands there, what is planted, what the report must say
 BREAKS = [
     ("squared_error", "return error * error, 2 * error", "return error * error, error",
-     "without the factor 2"),
+     "squared_error: the slope lacks the factor 2."),
     ("squared_error", "return error * error, 2 * error", "return np.abs(error), 2 * error",
-     "the absolute error"),
+     "squared_error: the value is the absolute error."),
     ("squared_error", "error = input - target\n    return error",
-     "input -= target\n    error = input\n    return error", "changes its input"),
-    ("absolute_error", "np.sign(error)", "np.where(error >= 0, 1, -1)", "1 or -1 at the target"),
+     "input -= target\n    error = input\n    return error",
+     "squared_error: it changes its input `input`."),
+    ("absolute_error", "np.sign(error)", "np.where(error >= 0, 1, -1)",
+     "absolute_error: the slope at the target is 1 or -1."),
     ("huber", "return clipped * (error - 0.5 * clipped), clipped",
-     "return 0.5 * error * error, clipped", "the square everywhere"),
+     "return 0.5 * error * error, clipped", "huber: the square is kept everywhere."),
     ("smooth_l1", "return slope * (error - 0.5 * clipped), slope",
-     "return clipped * (error - 0.5 * clipped), clipped", "Huber's loss"),
+     "return clipped * (error - 0.5 * clipped), clipped", "smooth_l1: this is Huber's loss."),
     ("binary_cross_entropy", "log_p = np.maximum(np.log(input), -100)",
-     "log_p = np.log(np.clip(input, 1e-7, 1))", "a clipped probability"),
-    ("binary_cross_entropy", "np.log1p(-input)", "np.log(1 - input)", "use log1p(-p)"),
+     "log_p = np.log(np.clip(input, 1e-7, 1))",
+     "binary_cross_entropy: the value is wrong only where `input` is 0 and `target` is positive"),
+    ("binary_cross_entropy", "np.log1p(-input)", "np.log(1 - input)",
+     "binary_cross_entropy: 1 - p rounds to 1 for small p."),
     ("binary_cross_entropy_with_logits", "q = np.maximum(exp, logits <= 0) / (1 + exp)",
-     "q = 1 - p", "1 - p, which rounds to 0"),
+     "q = 1 - p", "the slope at the logit 40 for a target of 1 should be [-0.], but is [0.]."),
     ("binary_cross_entropy_with_logits", "target * pos_weight, if_positive", "target, if_positive",
-     "pos_weight left out"),
+     "binary_cross_entropy_with_logits: pos_weight is not used."),
     ("shift", "input.max(axis=dim, keepdims=True)", "input.max(keepdims=True)",
-     "the maximum of the whole array"),
+     "shift: this is the maximum of the whole array."),
     ("log_softmax", "return shifted - np.log(", "return np.exp(shifted) / (",
-     "the softmax without the logarithm"),
+     "log_softmax: this is the softmax without the logarithm."),
     ("nll", "return -log_probs[rows, target], slope", "return -log_probs.mean(axis=-1), slope",
-     "an average over every class"),
-    ("cross_entropy", "slope[rows, target] -= 1\n    return", "return", "subtract 1 at the target"),
+     "nll: you averaged over every class."),
+    ("cross_entropy", "slope[rows, target] -= 1\n    return", "return",
+     "cross_entropy: the slope is the softmax."),
     ("soft_cross_entropy", "-times(target, log_probs).sum(axis=-1)",
-     "-times(target, log_probs).mean(axis=-1)", "a mean over the classes"),
-    ("soft_cross_entropy", "-times(target, log_probs)", "-(target * log_probs)", "masked class"),
-    ("smooth_labels", "/ target.shape[-1]", "", "not divided by the number of classes"),]
+     "-times(target, log_probs).mean(axis=-1)",
+     "soft_cross_entropy: you took a mean over the classes."),
+    ("soft_cross_entropy", "-times(target, log_probs)", "-(target * log_probs)",
+     "soft_cross_entropy: a masked class (logit -infinity, target 0) gives NaN."),
+    ("smooth_labels", "/ target.shape[-1]", "",
+     "smooth_labels: label_smoothing is not divided by the number of classes."),]
 
 
 @pytest.fixture(scope="module")
@@ -85,4 +93,4 @@ def test_break_is_named(project, name, right, wrong, says):
     (project / LESSON).write_text(json.dumps(notebook), encoding="utf-8")
     result = tito_test(project)
     assert result.returncode == 1, result.stdout
-    assert says in result.stdout, result.stdout
+    assert f"AssertionError: {says}" in result.stdout, result.stdout

@@ -73,7 +73,7 @@ def test_without_any_checks_it_says_so_and_gives_no_mark(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     check_exercise(without_factor)
     said = capsys.readouterr().out
-    assert said.startswith("⬜ huber: only the lines above are checked") and "✅" not in said
+    assert said.startswith("⬜ huber: only the lines of this test are checked") and "✅" not in said
 
 
 def test_a_blank_is_no_mistake():

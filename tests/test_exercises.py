@@ -874,3 +874,13 @@ def test_random_kills_lose_nothing(copied, command, request):
                 or json.loads(after) and any(copy.read_bytes() == before for copy in copies))
         compile(package.read_text(encoding="utf-8"), "losses.py", "exec")
     assert tito(root, "status").returncode == 0
+
+
+def test_the_inputs_of_two_seeds_are_never_the_same():
+    "An edition's checks would be a table of the answers that are marked."
+    def calls(name, seed):
+        return repr([[np.asarray(x).tolist() for x in call.values()] + sorted(options.items())
+                     for call, options in check_of(name, np.random.default_rng(seed)).calls])
+    names = [e.name for path in LESSON.notebooks for e in find_exercises(PROJECT, path)]
+    assert len(names) > 60
+    assert [name for name in names if len({calls(name, seed) for seed in range(20)}) < 20] == []

@@ -944,8 +944,8 @@ def check_exercise(function) -> None:
     try:
         check = edition_check(name) or check_of(name, np.random.default_rng(0))
     except ModuleNotFoundError as error:
-        return print(f"⬜ {name}: only the lines above are checked; put {FILE} of the course "
-                     f"beside this notebook for the rest ({error})")
+        return print(f"⬜ {name}: only the lines of this test are checked; put {FILE} of the "
+                     f"course beside this notebook for the rest ({error})")
     said = judged(check, function)
     if said.mark in (BLANK, WAITING):
         raise NotImplementedError(f"{name}: {said.text}")

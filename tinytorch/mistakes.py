@@ -1192,9 +1192,10 @@ def _(logits, target):
 # %% ../nbs/tito/mistakes_dev.ipynb #cb583467
 def label_rows(rng) -> list:
     targets = [np.array([[0.0, 1.0]]), np.array([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0]]),
-               np.eye(5)[rng.integers(0, 5, 3)]]
+               np.eye(5)[rng.integers(0, 5, 3)], rng.dirichlet(np.ones(4), 3)]
     return [({"target": t.astype(dtype), "label_smoothing": e}, {})
-            for dtype in (np.float64, np.float32) for t in targets for e in (0.2, 0.0, 1.0)]
+            for dtype in (np.float64, np.float32) for t in targets
+            for e in (0.2, 0.0, 1.0, round(rng.uniform(0.05, 0.5), 4))]
 
 
 exercise(smooth_labels, parts=("smoothed target",))(label_rows)
@@ -1319,10 +1320,13 @@ def _(target, weight, ignored):
 def steps(rng) -> list:
     "Scales, counts and overflows."
     options = {"growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 3}
+    drawn = [(round(rng.uniform(1, 1000), 3), clean, overflow, {})
+             for clean in (1, 2) for overflow in (True, False)]
     return [({"scale": scale, "clean": clean, "overflow": overflow}, options | more)
             for scale, clean, overflow, more in (
-                (8.0, 1, True, {}), (8.0, 0, False, {}), (8.0, 1, False, {}), (8.0, 2, False, {}),
-                (8.0, 2, True, {}), (8.0, 5, False, {}), (1024.0, 4, False, {"growth_interval": 5}),
+                *drawn, (8.0, 1, True, {}), (8.0, 0, False, {}), (8.0, 1, False, {}),
+                (8.0, 2, False, {}), (8.0, 2, True, {}), (8.0, 5, False, {}),
+                (1024.0, 4, False, {"growth_interval": 5}),
                 (6.0, 0, False, {"growth_interval": 1, "growth_factor": 4.0}))]
 
 
@@ -1473,8 +1477,10 @@ def interleaved(labels, blank):
 
 def transcripts(rng) -> list:
     "Labels of one sample and of several, with repeats and without."
+    drawn = rng.integers(1, 100, (6, 3))
+    drawn[3] = drawn[2]
     return [np.array([7, 8]), np.array([7, 8, 8, 1]), np.array([[1, 2], [1, 3], [2, 3]]),
-            np.array([4])]
+            np.array([4]), drawn, drawn[:, 0]]
 
 
 @exercise(extended_labels, parts=("states",))
