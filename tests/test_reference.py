@@ -100,7 +100,7 @@ def test_every_public_name_has_its_entry(pages):
                      "criterion", "arguments", "evaluation")}
     others = {"Tensor", "cat", "stack", "engine", "GradScaler", "cast", "explore",
               "explore_outlier", "linear_cross_entropy", "panels", "plot_loss", "plot_losses", "plot_training",
-              "plot_landscape", "plot_samples", "plot_worst", "plot_reliability"}
+              "plot_landscape", "plot_samples", "plot_worst", "plot_reliability", "Results"}
     assert sorted(headings) == sorted(offered - criterion - PARTS
                                       | others), "add the module to MODULES"
     assert re.findall(r"^## (\S+)", pages["functional.qmd"],

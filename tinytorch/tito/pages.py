@@ -291,7 +291,9 @@ def own_pictures(page: str, site: Path, up: str) -> str:
         # a page has 96 pixels an inch, whatever the picture has
         scale = 96 / picture.info.get("dpi", (96, 96))[0]
         width, height = round(picture.width * scale), round(picture.height * scale)
-        return f'<img {found[1]}src="{up}{name}" width="{width}" height="{height}" loading="lazy"'
+        wide = " data-wide" * (width > 600)      # a telephone shows it in a box that scrolls
+        return (f'<img {found[1]}src="{up}{name}" width="{width}" height="{height}"{wide} '
+                'loading="lazy"')
 
     return PICTURE.sub(move, page)
 
