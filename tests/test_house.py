@@ -39,6 +39,24 @@ def test_imports_have_no_circle():
     TopologicalSorter(graph).prepare()      # raises CycleError, which names the circle
 
 
+# from the ground up; `data` holds files, and the modules beside the wings belong to one each
+WINGS = [{"core"}, {"nn", "amp"}, {"hosts", "scale"}, {"checking"}, {"notebooks"}, {"exercises"},
+         {"grading"}, {"site", "plotting", "interactive", "bench"}, {"tito"}]
+
+
+def floor(module: str) -> int:
+    "Return how high the wing of a module stands."
+    return next(i for i, wings in enumerate(WINGS) if module.split(".")[1] in wings)
+
+
+def test_imports_go_down():
+    modules = MODULES.keys() - DOORS - {"tinytorch.data"}
+    assert {floor(module) for module in modules} == set(range(len(WINGS)))
+    up = [(module, other) for module in modules for other in imported(module) & modules
+          if floor(other) > floor(module)]
+    assert up == []
+
+
 def test_a_call_enters_few_functions():
     entered, loss = set(), MSELoss()
     input, target = Tensor([1.0, 2.0], requires_grad=True), Tensor([0.0, 0.0])

@@ -96,7 +96,9 @@ def check_exercise(function) -> None:
                      f"course beside this notebook for the rest ({error})")
     said = judged(check, function)
     if said.mark in (BLANK, WAITING):
-        raise NotImplementedError(f"{name}: {said.text}")
+        error = NotImplementedError(f"{name}: {said.text}")
+        error.name = said.waits_for or name
+        raise error
     if said.mark != RIGHT:
         sentence = f"{name}: {said.told(again=name in FAILED)}"
         FAILED.add(name)
