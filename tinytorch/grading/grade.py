@@ -41,8 +41,10 @@ from ..checking.answers import ask, one_line, end_all
 from .copies import similar, shape
 
 # %% ../../nbs/grading/grade_dev.ipynb #011f3041
-from ..exercises.exercises import (BEGIN, END, FILE, REGION, blank, collect,
-                                           function_names, judge, listed, parse, plan_for, reached)
+from ..checking.checks import FILE
+from ..exercises.check import collect, judge, plan_for
+from ..exercises.exercises import (BEGIN, END, REGION, blank, function_names, listed,
+                                           parse, reached)
 
 # %% ../../nbs/grading/grade_dev.ipynb #ae5ac142
 from .feedback import as_csv, harmless, misnamed

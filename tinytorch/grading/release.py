@@ -20,7 +20,8 @@ import tokenize
 from dataclasses import asdict
 from pathlib import Path
 
-from ..exercises.exercises import FILE, blank, exercises, parse
+from ..checking.checks import FILE
+from ..exercises.exercises import blank, exercises, parse
 from ..notebooks.project import (TitoError, check_exports, code_cells, export, locked,
                                          new_notebook, read_notebook, text_of, write_file)
 
@@ -58,7 +59,8 @@ from pathlib import Path
 
 import pytest
 
-from tinytorch.exercises.exercises import check_module, exercises
+from tinytorch.exercises.check import check_module
+from tinytorch.exercises.exercises import exercises
 from tinytorch.notebooks.project import Project
 
 PROJECT = Project(Path(__file__).resolve().parents[1])
