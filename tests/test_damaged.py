@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from tinytorch.checking import check_of
-from tinytorch.tito import exercises as ex
-from tinytorch.tito.checks import to_data
-from tinytorch.tito.grade import Mark, load_marks, save_marks, started, write_out
-from tinytorch.tito.judge import RIGHT, WRONG, Verdict
-from tinytorch.tito.notebooks import Project, TitoError, locked, new_notebook, write_file
-from tinytorch.tito.sandbox import libraries
+from tinytorch.exercises import exercises as ex
+from tinytorch.checking.checks import to_data
+from tinytorch.grading.grade import Mark, load_marks, save_marks, started, write_out
+from tinytorch.checking.judge import RIGHT, WRONG, Verdict
+from tinytorch.notebooks.project import Project, TitoError, locked, new_notebook, write_file
+from tinytorch.grading.sandbox import libraries
 
 ROOT = Path(__file__).resolve().parents[1]
 ODD = [None, True, -1, 10**400, float("nan"), "", "\ud800", "../../x.ipynb", "\0", [1], [[]], {},

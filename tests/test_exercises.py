@@ -19,13 +19,14 @@ import numpy as np
 import pytest
 
 from tinytorch.checking import check_of
-from tinytorch.mistakes import (MISTAKES_BY_NAME, at, bce, bce_logits, one_hot_rows, log_soft, lse,
-                                logistic, soft, zero_times)
-from tinytorch.tito.answers import answer
-from tinytorch.tito import exercises as exercises_module, judge
-from tinytorch.tito.exercises import find_exercises, function_names, reset, solution_lines
-from tinytorch.tito.judge import RIGHT, WRONG, from_data, to_data
-from tinytorch.tito.notebooks import Project, TitoError, code_cells, read_notebook
+from tinytorch.checking.mistakes import (MISTAKES_BY_NAME, at, bce, bce_logits, one_hot_rows,
+                                         log_soft, lse, logistic, soft, zero_times)
+from tinytorch.checking.answers import answer
+from tinytorch.checking import judge
+from tinytorch.exercises import exercises as exercises_module
+from tinytorch.exercises.exercises import find_exercises, function_names, reset, solution_lines
+from tinytorch.checking.judge import RIGHT, WRONG, from_data, to_data
+from tinytorch.notebooks.project import Project, TitoError, code_cells, read_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)
@@ -447,7 +448,7 @@ def test_no_solution_is_in_the_edition(edition):
     if shutil.which("git"):
         assert "The student's edition" in subprocess.run(
             ["git", "log", "--oneline"], cwd=edition, capture_output=True, text=True).stdout
-    assert (not (edition / "tinytorch/mistakes.py").exists()
+    assert (not (edition / "tinytorch/checking/mistakes.py").exists()
             and not list(edition.rglob("*mistakes*")))
 
 
