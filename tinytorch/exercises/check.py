@@ -28,8 +28,8 @@ from ..notebooks.project import EXPORTS, TitoError, code_cells, read_notebook
 
 # %% ../../nbs/exercises/check_dev.ipynb #5620c933
 def plan_for(project, path, checks: list) -> dict:
-    """What the answering process is to do: the exported cells of the notebook as it is on disk,
-    and the calls.
+    """Return what the answering process is to do: the exported cells of the notebook as it is on
+    disk, and the calls.
     """
     cells = [{"number": cell.number, "code": "\n" * cell.offset + cell.code,
               "names": function_names(cell.code)}
@@ -113,7 +113,7 @@ class Source:
 
 # %% ../../nbs/exercises/check_dev.ipynb #d2f57dc3
 def outside_functions(tree):
-    "The nodes of a syntax tree that are in no function or class, and these themselves."
+    "Yield the nodes of a syntax tree that are in no function or class, and these themselves."
     todo = list(getattr(tree, "body", []))
     for node in todo:
         yield node

@@ -35,8 +35,8 @@ def kept(file) -> dict:
 
 
 def marks_of(project, module) -> dict:
-    """What is kept of a module's last check: for each exercise a mark, and the hash of the cell it
-    was given for.
+    """Return what is kept of a module's last check: for each exercise a mark, and the hash of the
+    cell it was given for.
     """
     found = kept(marks_file(project)).get(module.folder.name)
     return found if isinstance(found, dict) else {}
@@ -72,7 +72,7 @@ SYMBOLS = {"ge": "≥", "le": "≤", "infty": "∞", "sum": "Σ", "cdot": "·", 
 
 
 def plain_text(text: str) -> str:
-    "Markdown with formulas as plain text."
+    "Return Markdown with formulas as plain text."
     text = re.sub(r"\$([^$]+)\$", lambda match: plain_formula(match[1]), text)
     return re.sub(r"\*\*(.+?)\*\*|\[([^\]]+)\]\([^)]+\)", lambda match: match[1] or match[2], text)
 

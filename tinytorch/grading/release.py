@@ -69,10 +69,12 @@ MODULES = [module for module in PROJECT.modules() if (module.folder / "exercises
 
 @pytest.fixture(scope="session")
 def verdicts():
-    return {exercise.name: verdict for module in MODULES for exercise, verdict in check_module(PROJECT, module)}
+    return {exercise.name: verdict for module in MODULES
+            for exercise, verdict in check_module(PROJECT, module)}
 
 
-@pytest.mark.parametrize("name", [exercise.name for module in MODULES for exercise in exercises(PROJECT, module)])
+@pytest.mark.parametrize("name", [exercise.name for module in MODULES
+                                  for exercise in exercises(PROJECT, module)])
 def test_exercise(verdicts, name):
     assert verdicts[name].mark == "✅", f"{verdicts[name].text}\\n{verdicts[name].example}"
 '''

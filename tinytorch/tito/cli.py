@@ -220,8 +220,8 @@ def test(
 
 # %% ../../nbs/tito/cli_dev.ipynb #39421c06
 def meant(project, names):
-    """What the arguments of a command mean: notebooks, and for each module the exercises that were
-    named.
+    """Return what the arguments of a command mean: notebooks, and for each module the exercises
+    that were named.
     """
     paths, picked = {}, {}
     for name in names:
@@ -247,8 +247,8 @@ def with_exercise(project, name, unknown):
 
 # %% ../../nbs/tito/cli_dev.ipynb #2d423cd7
 def to_check(project, paths, picked):
-    """Of each module with exercises: itself, the names of its notebooks that are meant, and the
-    exercises that are.
+    """Return of each module with exercises: itself, the names of its notebooks that are meant, and
+    the exercises that are.
     """
     todo = []
     for module in project.modules():
@@ -384,7 +384,7 @@ def bar(part, whole, width=20):
 
 
 def times_saved(todo):
-    "When each notebook of the modules was saved."
+    "Return when each notebook of the modules was saved."
     return {path: path.stat().st_mtime_ns for module, _, _ in todo for path in module.notebooks}
 
 # %% ../../nbs/tito/cli_dev.ipynb #0429973f
@@ -445,7 +445,7 @@ def reset_command(names: ExerciseNames):
 
 
 def free_port(wanted: int) -> int:
-    "`wanted`, or another port where it is taken."
+    "Return `wanted`, or another port where it is taken."
     import socket
     for port in (wanted, 0):
         with contextlib.suppress(OSError), socket.socket() as free:
@@ -800,7 +800,9 @@ def doctor():
 
 # %% ../../nbs/tito/cli_dev.ipynb #d1d23b03
 def check_python(project):
-    "Rows about Python and the system: name, good (None: not needed), what was found, what to do."
+    """Yield rows about Python and the system: name, good (None: not needed), what was found, what
+    to do.
+    """
     wanted = project.settings.get("min_python", "3.10")
     enough = sys.version_info[:2] >= tuple(map(int, wanted.split(".")))
     yield (f"Python ≥ {wanted}", enough, platform.python_version(),
@@ -812,7 +814,9 @@ def check_python(project):
 
 
 def check_packages(project):
-    "A row for each package that settings.ini names, and one for PyTorch, which is not needed."
+    """Yield a row for each package that settings.ini names, and one for PyTorch, which is not
+    needed.
+    """
     settings = project.settings
     lists = settings.get("requirements", ""), settings.get("dev_requirements", "")
     for requirement in " ".join(lists).split():
