@@ -43,6 +43,13 @@ def nested(cells: list) -> list:
             if name in names]
 
 
+def dictionaries(cells: list) -> list:
+    "The results that cells show as Python's dictionaries."
+    results = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    return ["".join(data["text/plain"]) for data in results
+            if [*data] == ["text/plain"] and "{" in "".join(data["text/plain"])]
+
+
 def shown(cell) -> str:
     "What a cell shows as Markdown."
     if cell["cell_type"] == "markdown": return "".join(cell["source"])
@@ -76,12 +83,21 @@ def test_no_link_is_within_a_link(notebook):
     assert not nested(cells_of(notebook)), "write the name alone: nbdev links it"
 
 
+@pytest.mark.parametrize("notebook", [name for name in NOTEBOOKS
+                                      if re.match(r"nbs/(\d|guide)", str(name))])
+def test_no_result_of_a_lesson_is_a_dictionary(notebook):
+    assert not dictionaries(cells_of(notebook)), "make a table of it: tinytorch.plotting.Results"
+
+
 def test_the_checks_see_what_they_look_for():
     markdown = [{"cell_type": "markdown", "source": text}
                 for text in ("## The trap\n", "Text.\n## The trap", "```\n# note\n# note\n```")]
     assert twins(markdown) == ["The trap"]
     linked = {"cell_type": "markdown", "source": "[`huber`](a.ipynb), [`what`](b), [huber](c)"}
     assert nested([linked]) == ["[`huber`]("]
+    result = {"data": {"text/plain": ["(1,\n", " {'loss': 2})"]}}
+    table = {"data": {"text/html": "<table>", "text/plain": "{"}}
+    assert dictionaries([{"outputs": [result, table]}]) == ["(1,\n {'loss': 2})"]
     code = {"cell_type": "code", "source": ["# ### Exercise: huber\n", "#| export\n", "## Fix"]}
     assert swallowed([code]) == ["# ### Exercise: huber", "## Fix"]
     head = "| Function | Arguments |\n|---|---|\n"

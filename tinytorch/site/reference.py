@@ -597,13 +597,17 @@ def kind(thing, parameter) -> str:
 
 
 def parameters(thing, itself: str) -> str:
-    "Return the table of the parameters of `thing`; an empty text if there are none."
+    """Return the table of the parameters of `thing`, with their types if any has one; an empty
+    text if there are none.
+    """
     found = [p for p in inspect.signature(thing).parameters.values() if p.name != "self"]
     defaults = {p.name: "any" if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) else "required"
                 if p.default is p.empty else f"`{p.default!r}`" for p in found}
-    return (table(("Parameter", "Type", "Default", "Meaning"),
-                  [(f"`{p.name}`", kind(thing, p), defaults[p.name],
-                    linked(meaning(thing, p.name), itself)) for p in found]) if found else "")
+    rows = [("Parameter", "Type", "Default", "Meaning"),
+            *((f"`{p.name}`", kind(thing, p), defaults[p.name],
+               linked(meaning(thing, p.name), itself)) for p in found)]
+    if not any(row[1] for row in rows[1:]): rows = [(row[0], *row[2:]) for row in rows]
+    return table(rows[0], rows[1:]) if found else ""
 
 # %% ../../nbs/site/reference_dev.ipynb #2fbbc42f
 def facts(thing) -> str:
