@@ -19,7 +19,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from tinytorch.tito.answers import read_answer
+from tinytorch.tito.asking import read_answer
 from tinytorch.tito.exercises import judge
 from tinytorch.tito.feedback import harmless, name_of
 from tinytorch.tito.grade import (fresh_check, gather, grade, lesson_of, make_package, printable,

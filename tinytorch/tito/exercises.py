@@ -30,8 +30,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..notebooks.process import end_all
 from . import answers as worker
 from .answers import encode
+from .asking import ask
 from .checks import FILE, Check, from_data, to_data
 from .judge import BLANK, RIGHT, WAITING, WRONG, Verdict, verdict
 from .notebooks import (EXPORTS, TitoError, code_cells, locked, read_notebook,
@@ -263,7 +265,7 @@ def run_plan(plan: dict, folder, timeout: float, command=None,
     An exercise has `timeout` seconds. `told(name, None)` is called when it starts, `told(name,
     answers)` when all are there.
     """
-    return worker.ask(command or [sys.executable, worker.__file__], plan, timeout, told, cwd=folder)
+    return ask(command or [sys.executable, worker.__file__], plan, timeout, told, cwd=folder)
 
 # %% ../../nbs/tito/exercises_dev.ipynb #42e8c96f
 ENDING = threading.Event()         # set while everything is to end
@@ -542,7 +544,7 @@ def check_module(project, module, chosen: list | None = None, timeout: float = 2
         return results
     except BaseException:          # Ctrl-C: nobody waits for an answer that never comes
         ENDING.set()
-        worker.end_all()
+        end_all()
         raise
     finally:
         pool.shutdown(cancel_futures=True)

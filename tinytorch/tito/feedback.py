@@ -17,7 +17,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from .answers import one_line
+from .asking import one_line
 from .judge import BLANK, RIGHT, WRONG, Verdict
 from .notebooks import TitoError, write_file
 

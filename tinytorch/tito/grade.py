@@ -35,9 +35,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ..notebooks.process import end_all
 from . import answers as worker
 from . import sandbox
-from .answers import ask, one_line, end_all
+from .asking import ask, one_line
 from .copies import similar, shape
 
 # %% ../../nbs/tito/grade_dev.ipynb #011f3041
@@ -372,7 +373,7 @@ class Course:
             return folder if folder.exists() else make_package(self.lib, folder, kept)
 
     def run(self, plan: dict, kept=()) -> tuple:
-        "Return the answers of one process (`answers.ask`)."
+        "Return the answers of one process (`asking.ask`)."
         if self.stopped.is_set():
             raise KeyboardInterrupt
         limits = sandbox.LIMITS | {"seconds": int(self.timeout * (len(plan["calls"]) + 1)) + 1}
