@@ -21,7 +21,7 @@ mutants: $(READY)  ## plant small faults and see which no test notices (ARGS="--
 
 export: $(READY)  ## write the notebooks' exported cells to tinytorch/, and the types of tinytorch.nn
 	@$(BIN)/nbdev_export
-	@$(BIN)/python -m tinytorch.tito.stubs
+	@$(BIN)/python -m tinytorch.notebooks.stubs
 
 refresh: $(READY)  ## run the notebooks and save their outputs
 	@$(BIN)/tito refresh $(ARGS)

@@ -65,7 +65,7 @@ def reads_solutions(plan): return "BEGIN SOLUTION" in open(
 def reads_the_package(plan): return "BEGIN SOLUTION" in open(
     plan["root"] + "/tinytorch/nn/losses.py").read()
 @attack
-def reads_mistakes(plan): return open(plan["root"] + "/tinytorch/mistakes.py").read()
+def reads_mistakes(plan): return open(plan["root"] + "/tinytorch/checking/mistakes.py").read()
 @attack
 def reads_an_installed_copy(plan): return open(plan["site"] + "/tinytorch_planted/losses.py").read()
 @attack
@@ -86,7 +86,7 @@ def sees_programs(plan): return os.path.exists("/bin/sh")
 @attack
 def finds_a_compiler_or_a_shell(plan): return glob.glob("/usr/bin/*sh")
 @attack
-def imports_the_judge(plan): sys.path.append(plan["root"]); import tinytorch.tito.judge; return True
+def imports_the_judge(plan): sys.path.append(plan["root"]); import tinytorch.checking.judge; return True
 @attack
 def imports_pip(plan): sys.path.append(plan["site"]); import pip; return True
 

@@ -16,8 +16,8 @@ from rich.console import Console
 import tinytorch.nn
 from tinytorch.checking import shapes_of
 from tinytorch.nn.criterion import LOSSES
-from tinytorch.tito import bench
-from tinytorch.tito.notebooks import TitoError
+from tinytorch import bench
+from tinytorch.notebooks.project import TitoError
 
 ROOT = Path(__file__).resolve().parents[1]
 tinytorch.nn.__all__           # imports every module that registers losses
@@ -295,7 +295,7 @@ def test_import_times_are_of_new_processes():
 
 
 def test_pictures_of_few_rows():
-    code = ("import matplotlib; matplotlib.use('Agg'); from tinytorch.tito import bench; import "
+    code = ("import matplotlib; matplotlib.use('Agg'); from tinytorch import bench; import "
             "sys, json; "
             "[bench.draw(r).canvas.draw() for r in json.load(sys.stdin)]; print('drawn')")
     many = [results(cell({"numpy": 1.0})),
@@ -308,5 +308,5 @@ def test_pictures_of_few_rows():
 
 
 def test_published_results_can_be_shown():
-    published = bench.load_results(ROOT / "nbs" / "tito" / "bench.json")
+    published = bench.load_results(ROOT / "nbs/bench/bench.json")
     assert "geometric mean" in printed(lambda console: bench.show_tables(console, published))

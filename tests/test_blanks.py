@@ -6,11 +6,11 @@ import pytest
 from real_kernel import run, texts
 from test_exercises import ROOT, edition  # noqa: F401
 
-from tinytorch.tito.notebooks import new_notebook
+from tinytorch.notebooks.project import new_notebook
 
 QUICK = ("losses_dev", "regression_losses_dev")
 BLANK = "def huber(e):\n    # YOUR CODE HERE\n    raise NotImplementedError()"
-LOAD = "%load_ext tinytorch.tito.blanks"
+LOAD = "%load_ext tinytorch.exercises.blanks"
 
 
 def in_kernel(tmp_path, *cells):
@@ -67,7 +67,7 @@ def test_under_nbgrader_a_test_of_a_blank_fails(monkeypatch):
     "There a cell without an error earns its points."
     from types import SimpleNamespace
 
-    from tinytorch.tito import blanks
+    from tinytorch.exercises import blanks
     registered = []
     shell = SimpleNamespace(set_custom_exc=lambda *given: registered.append(given),
                             events=SimpleNamespace(register=lambda

@@ -8,8 +8,8 @@ import pytest
 from tinytorch import checking
 from tinytorch.checking import check_exercise, check_of
 from tinytorch.nn.losses import huber
-from tinytorch.tito.checks import FILE, to_data
-from tinytorch.tito.judge import judged
+from tinytorch.checking.checks import FILE, to_data
+from tinytorch.checking.judge import judged
 
 
 def without_factor(input, target, *, delta):
@@ -49,7 +49,7 @@ def test_the_authors_notebook_asks_the_judge(capsys):
 
 def test_the_students_edition_has_its_checks_beside_the_notebook(tmp_path, monkeypatch, capsys):
     check = write_checks(tmp_path)
-    monkeypatch.setitem(sys.modules, "tinytorch.mistakes", None)
+    monkeypatch.setitem(sys.modules, "tinytorch.checking.mistakes", None)
     monkeypatch.chdir(tmp_path)
     check_exercise(huber)
     assert f"right in {len(check.calls)} calls" in capsys.readouterr().out
@@ -63,13 +63,13 @@ def test_a_folder_elsewhere_finds_the_checks_of_the_package(tmp_path, monkeypatc
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr("tinytorch.__file__", str(tmp_path / "tinytorch" / "__init__.py"))
-    monkeypatch.setitem(sys.modules, "tinytorch.mistakes", None)
+    monkeypatch.setitem(sys.modules, "tinytorch.checking.mistakes", None)
     with pytest.raises(AssertionError, match="the square lacks the factor 1/2"):
         check_exercise(without_factor)
 
 
 def test_without_any_checks_it_says_so_and_gives_no_mark(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "tinytorch.mistakes", None)
+    monkeypatch.setitem(sys.modules, "tinytorch.checking.mistakes", None)
     monkeypatch.chdir(tmp_path)
     check_exercise(without_factor)
     said = capsys.readouterr().out

@@ -11,7 +11,7 @@ import pytest
 
 import tinytorch.nn
 from tinytorch.nn.criterion import LOSSES
-from tinytorch.tito import reference
+from tinytorch.site import reference
 
 matplotlib.use("Agg")
 

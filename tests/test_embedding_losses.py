@@ -15,10 +15,11 @@ from hypothesis.extra.numpy import arrays
 import tinytorch
 from tinytorch.checking import with_dtypes, check_close, check_gradient, check_raises, gradients_of
 from tinytorch.core.tensor import Tensor
-from tinytorch.nn import (
-    ArcFaceLoss, CircleLoss, CosineDistanceLoss, CosineEmbeddingLoss, CosineSimilarity,
-    CrossEntropyLoss, InfoNCELoss, NTXentLoss, PairwiseDistance, SupConLoss, TripletMarginLoss,
-    TripletMarginWithDistanceLoss, cosine_similarity, functional, pairwise_distance)
+from tinytorch.nn import (ArcFaceLoss, CircleLoss, CosineDistanceLoss, CosineEmbeddingLoss,
+                          CosineSimilarity, CrossEntropyLoss, InfoNCELoss, NTXentLoss,
+                          PairwiseDistance, SupConLoss, TripletMarginLoss,
+                          TripletMarginWithDistanceLoss, cosine_similarity, functional,
+                          pairwise_distance)
 
 repeatable = settings(derandomize=True, database=None, deadline=None, max_examples=60)
 vectors = arrays(float, (6, 3), elements=st.floats(-5, 5)).map(lambda x: x + [[0.01, 0.02, 0.03]])

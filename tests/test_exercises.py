@@ -19,13 +19,14 @@ import numpy as np
 import pytest
 
 from tinytorch.checking import check_of
-from tinytorch.mistakes import (MISTAKES_BY_NAME, at, bce, bce_logits, one_hot_rows, log_soft, lse,
-                                logistic, soft, zero_times)
-from tinytorch.tito.answers import answer
-from tinytorch.tito import exercises as exercises_module, judge
-from tinytorch.tito.exercises import find_exercises, function_names, reset, solution_lines
-from tinytorch.tito.judge import RIGHT, WRONG, from_data, to_data
-from tinytorch.tito.notebooks import Project, TitoError, code_cells, read_notebook
+from tinytorch.checking.mistakes import (MISTAKES_BY_NAME, at, bce, bce_logits, one_hot_rows,
+                                         log_soft, lse, logistic, soft, zero_times)
+from tinytorch.checking import judge
+from tinytorch.exercises import exercises as exercises_module, progress
+from tinytorch.exercises.exercises import find_exercises, function_names, solution_lines
+from tinytorch.exercises.progress import reset
+from tinytorch.checking.judge import RIGHT, WRONG, from_data, to_data
+from tinytorch.notebooks.project import Project, TitoError, code_cells, read_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)
@@ -447,7 +448,7 @@ def test_no_solution_is_in_the_edition(edition):
     if shutil.which("git"):
         assert "The student's edition" in subprocess.run(
             ["git", "log", "--oneline"], cwd=edition, capture_output=True, text=True).stdout
-    assert (not (edition / "tinytorch/mistakes.py").exists()
+    assert (not (edition / "tinytorch/checking/mistakes.py").exists()
             and not list(edition.rglob("*mistakes*")))
 
 
@@ -603,7 +604,7 @@ def test_a_full_disk_leaves_the_notebook_as_it_was(copied, monkeypatch):
 
 def test_saving_meanwhile_is_noticed(copied, monkeypatch):
     project, module, path = copied
-    real = exercises_module.write_file
+    real = progress.write_file
 
     def meanwhile(file, data):
         "JupyterLab saves after the copy was made."
@@ -611,7 +612,7 @@ def test_saving_meanwhile_is_noticed(copied, monkeypatch):
         if file != path:
             path.write_bytes(path.read_bytes().replace(b"return 1, 2", b"return 3, 4"))
 
-    monkeypatch.setattr(exercises_module, "write_file", meanwhile)
+    monkeypatch.setattr(progress, "write_file", meanwhile)
     with pytest.raises(TitoError, match="was saved by another program just now"):
         reset(project, module, "squared_error")
     assert b"return 3, 4" in path.read_bytes()
@@ -752,7 +753,7 @@ def test_an_endless_loop_is_named_while_it_runs(student):
 @pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
 def test_hints_are_plain_text(exercise):
     for hint in exercise.hints:
-        text = exercises_module.plain_text(hint)
+        text = progress.plain_text(hint)
         assert not set("$\\{}") & set(re.sub(r"`[^`]*`", "", text)), text
 
 

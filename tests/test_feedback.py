@@ -9,19 +9,18 @@ import csv
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from test_grade import LESSON, MODULE, PROJECT, command, hand_in, right, safe
 
-from tinytorch.tito import grade as grading
-from tinytorch.tito.copies import similar, shape
-from tinytorch.tito.exercises import Exercise, listed
-from tinytorch.tito.feedback import Comment, read_comments
-from tinytorch.tito.grade import Mark, grade, read_names, submissions, write_out
-from tinytorch.tito.judge import RIGHT, WRONG, Verdict
-from tinytorch.tito.notebooks import TitoError
+from tinytorch.grading import grade as grading
+from tinytorch.grading.copies import similar, shape
+from tinytorch.exercises.exercises import Exercise, listed
+from tinytorch.grading.feedback import Comment, read_comments
+from tinytorch.grading.grade import Mark, grade, submissions, write_out
+from tinytorch.checking.judge import RIGHT, WRONG, Verdict
+from tinytorch.notebooks.project import TitoError
 
 EXERCISES = [
     Exercise("huber", "losses_dev.ipynb", "", "def huber():\n    raise NotImplementedError()", 2),

@@ -23,13 +23,17 @@ import numpy as np
 import pytest
 
 import attacks
+from tinytorch.checking import answers
+from tinytorch.grading import sandbox
+from tinytorch.grading import grade as grading
+from tinytorch.checking.checks import FILE
+from tinytorch.exercises import asking
+from tinytorch.exercises.check import judge
+from tinytorch.exercises.exercises import exercises
+from tinytorch.grading.grade import grade
+from tinytorch.checking.judge import from_data
 from tinytorch.notebooks.process import Child
-from tinytorch.tito import answers, asking, sandbox
-from tinytorch.tito import grade as grading
-from tinytorch.tito.exercises import FILE, exercises, judge
-from tinytorch.tito.grade import grade
-from tinytorch.tito.judge import from_data
-from tinytorch.tito.notebooks import Project, TitoError, code_cells, read_notebook
+from tinytorch.notebooks.project import Project, TitoError, code_cells, read_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)
@@ -168,7 +172,7 @@ def test_everything_is_unshared(tmp_path):
 
 
 STARTS = """import subprocess, sys; sys.path.insert(0, sys.argv[1])
-from tinytorch.tito import sandbox
+from tinytorch.grading import sandbox
 process = subprocess.Popen(sandbox.sandboxed(sys.argv[2], ["stay.py"]), env=sandbox.ENVIRONMENT,
                            start_new_session=True, stdout=subprocess.PIPE)
 print(process.stdout.readline(), process.pid, flush=True)
@@ -440,7 +444,7 @@ def test_files(marked):
 def test_a_flood_is_not_held_in_memory():
     "64 MB of lists, and lines without end, cost this process little."
     program = "import sys\nwhile True: sys.stdout.write('[' + '[],' * 10**6); sys.stdout.flush()"
-    script = ("import json, resource, sys\nfrom tinytorch.tito.asking import ask\nbefore = "
+    script = ("import json, resource, sys\nfrom tinytorch.exercises.asking import ask\nbefore = "
               "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
               f"print(ask([sys.executable, '-c', {program!r}], {{'cells': [], 'calls': {{'f': "
               f"[[[], {{}}]]}}}}, 20.0)[2])\n"

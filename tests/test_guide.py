@@ -11,9 +11,9 @@ import pytest
 from typer.main import get_command
 
 from tinytorch.tito.cli import app
-from tinytorch.tito.exercises import find_exercises, solution_lines
-from tinytorch.tito.notebooks import Project, code_cells, read_notebook
-from tinytorch.tito.release import telling
+from tinytorch.exercises.exercises import find_exercises, solution_lines
+from tinytorch.notebooks.project import Project, code_cells, read_notebook
+from tinytorch.grading.release import telling
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)
@@ -21,7 +21,7 @@ LESSON = PROJECT.find("04")
 EXERCISES = {exercise.name for path in LESSON.notebooks
              for exercise in find_exercises(PROJECT, path)}
 PAGES = ["nbs/guide/students.ipynb", "nbs/guide/instructors.ipynb",
-         "nbs/machinery/how_it_works.ipynb", "CHANGELOG.md"]
+         "nbs/core/how_it_works.ipynb", "CHANGELOG.md"]
 TITO = get_command(app)
 SITE = "https://tinytorch.github.io/tinytorch/"
 each_page = pytest.mark.parametrize("page", PAGES)
@@ -118,8 +118,7 @@ def test_links_lead_somewhere(page):
 @each_page
 def test_files_exist(page):
     "Files and folders in backticks: in the project, or else written by `tito`."
-    tito = "".join(path.read_text(encoding="utf-8")
-                   for path in (ROOT / "tinytorch/tito").glob("*.py"))
+    tito = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tinytorch").glob("*/*.py"))
     for name in re.findall(r"`((?:[\w.]+/)*[\w.]*\.(?:py|md|ipynb|json|csv|html)|(?:nbs|tests|tinytorch|\.tito)(?:/\w+)*/?)`", prose(page)):
         here = (ROOT / name).exists() or (LESSON.folder / name).exists() or "NAME" in name
         assert here or all(part in tito for part in name.split("/")), name

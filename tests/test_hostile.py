@@ -19,11 +19,11 @@ import zipfile
 import numpy as np
 import pytest
 
-from tinytorch.tito.asking import read_answer
-from tinytorch.tito.exercises import judge
-from tinytorch.tito.feedback import harmless, name_of
-from tinytorch.tito.grade import (fresh_check, gather, grade, lesson_of, make_package, printable,
-                                  read_zip, submissions)
+from tinytorch.exercises.asking import read_answer
+from tinytorch.exercises.check import judge
+from tinytorch.grading.feedback import harmless, name_of
+from tinytorch.grading.grade import (fresh_check, gather, grade, lesson_of, make_package,
+                                     printable, read_zip, submissions)
 from test_grade import LESSON, MODULE, PROJECT, REASON, ROOT, hand_in, right, safe
 
 SEND = ("import json, os\n    def send(event):\n        for fd in range(3, 40):\n            try: "

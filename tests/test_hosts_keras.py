@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from tinytorch.checking import check_close, check_raises
-from tinytorch.nn import (BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, MSELoss,
-                          TripletMarginLoss)
+from tinytorch.nn import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, MSELoss, TripletMarginLoss
 from tinytorch.nn.criterion import LOSSES, ClassLoss
 from test_hosts import GRAPHS, calls
 

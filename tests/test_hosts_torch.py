@@ -1,12 +1,11 @@
 """Every loss whose graph is known passes PyTorch's own checks of first and second derivatives;
 the others work on tensors in memory.
 """
-import warnings
 
 import numpy as np
 import pytest
 
-from tinytorch.checking import check_close, check_raises, examples
+from tinytorch.checking import check_close, check_raises
 from tinytorch.nn import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, MSELoss, SparsemaxLoss
 from tinytorch.nn.criterion import LOSSES
 from test_hosts import GRAPHS, calls, host

@@ -6,11 +6,11 @@ import pytest
 import unlisted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unlisted import PLAIN, check, function, judged, lines
+from unlisted import check, function, judged, lines
 
-from tinytorch.tito.answers import answer
-from tinytorch.tito.explain import LONGEST
-from tinytorch.tito.judge import BLANK, RIGHT, WAITING, WRONG, verdict
+from tinytorch.checking.answers import answer
+from tinytorch.checking.explain import LONGEST
+from tinytorch.checking.judge import BLANK, RIGHT, WAITING, WRONG, verdict
 
 NAMES = sorted(unlisted.solutions())
 ANSWERS = lines("wrong.txt", 3)

@@ -13,8 +13,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tinytorch.core.tensor import Tensor
-from tinytorch.nn.activations import (GELU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh, gelu,
-                                      gelu_tanh)
+from tinytorch.nn.activations import GELU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh, gelu, gelu_tanh
 from tinytorch.nn.layers import Dropout, Linear, Module, Sequential, manual_seed
 
 ELEMENTWISE = [ReLU(), Sigmoid(), Tanh(), GELU(), GELU("tanh")]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tinytorch.tito.exercises import find_exercises, exercises
-from tinytorch.tito.notebooks import Project
-from tinytorch.tito.pages import code_of, zip_package, runs
+from tinytorch.exercises.exercises import find_exercises, exercises
+from tinytorch.notebooks.project import Project
+from tinytorch.site.pages import code_of, zip_package, runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tinytorch.exercises.asking import ask
+from tinytorch.notebooks import worker
 from tinytorch.notebooks.process import RUNNING, Child, ProtocolError, check_fields, end_all
-from tinytorch.tito import notebooks
-from tinytorch.tito.asking import ask
-from tinytorch.tito.notebooks import Project, new_notebook, refresh, run_notebook
+from tinytorch.notebooks.project import Project, new_notebook, refresh, run_notebook
 
 PROC = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 START, END = {"start": 1}, {"end": 1, "printed": 0, "outputs": []}
@@ -38,7 +38,7 @@ def run(notebook, monkeypatch, tmp_path):
     def with_worker(program, run=run_notebook, **options):
         (tmp_path / "worker.py").write_text(program, encoding="utf-8")
         with monkeypatch.context() as patch:
-            patch.setattr(notebooks.worker, "__file__", str(tmp_path / "worker.py"))
+            patch.setattr(worker, "__file__", str(tmp_path / "worker.py"))
             done = run(Project(tmp_path), notebook, **{"timeout": 60.0} | options)
         assert not RUNNING
         return done.problem and done.problem.message

@@ -95,7 +95,7 @@ def test_each_module_has_one_notebook():
 
 
 def test_readme_is_the_home_page():
-    from tinytorch.tito.site import write_readme
+    from tinytorch.site.site import write_readme
     assert write_readme(
         ROOT, check=True), "README.md differs from nbs/index.ipynb: run `tito readme`"
 
@@ -145,7 +145,7 @@ def test_quarto_configuration_is_the_top_level_one():
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
 @pytest.mark.parametrize("found", [None, "../_quarto.yml", "title: another"])
 def test_site_uses_the_top_level_configuration(tmp_path, monkeypatch, links, found):
-    from tinytorch.tito import site
+    from tinytorch.site import site
     monkeypatch.setattr(site, "run_command", lambda *command, cwd: (cwd / "_proc").mkdir())
     if not links:
         monkeypatch.setattr(Path, "symlink_to",
@@ -183,7 +183,7 @@ def requirements(names="requirements$") -> list:
 
 def workflows() -> dict:
     "The workflows by name, and that of the student's edition."
-    from tinytorch.tito.release import WORKFLOW
+    from tinytorch.grading.release import WORKFLOW
     return ({path.name: path.read_text(encoding="utf-8")
              for path in (ROOT / ".github/workflows").iterdir()} | {"classroom.yml": WORKFLOW})
 

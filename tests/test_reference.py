@@ -17,9 +17,9 @@ from test_headings import broken
 from tinytorch import nn
 from tinytorch.checking import examples, gradients_of
 from tinytorch.nn.criterion import LOSSES
-from tinytorch.tito import reference
-from tinytorch.tito.pages import SiteError
-from tinytorch.tito.reference import MODULES, PARTS, names, write_reference
+from tinytorch.site import reference
+from tinytorch.site.pages import SiteError
+from tinytorch.site.reference import MODULES, PARTS, names, write_reference
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from test_exercises import edition  # noqa: F401
 
-from tinytorch.tito.notebooks import Project, TitoError, new_notebook
-from tinytorch.tito.release import blanked, leaks, release, solved
+from tinytorch.notebooks.project import Project, TitoError, new_notebook
+from tinytorch.grading.release import blanked, leaks, release, solved
 
 ROOT = Path(__file__).resolve().parents[1]
 SOLUTION = ("#| exports\ndef double(number):\n    \"Twice a number.\"\n    ### BEGIN SOLUTION\n   "
@@ -59,7 +59,7 @@ def test_what_installs_a_package_stays_out_and_blanks_are_passed(tmp_path):
                                       "install tinytorch",
                                       SOLUTION)))
     assert (not any("pip install" in source for source in found)
-            and "%load_ext tinytorch.tito.blanks" in found[1])
+            and "%load_ext tinytorch.exercises.blanks" in found[1])
 
 
 @pytest.mark.parametrize("text", ["doubled_number=number+number", "if 1:\n    doubled_number = (number +\n        number)", "# so: doubled_number = number + number"])
@@ -132,11 +132,11 @@ def test_killed_it_leaves_no_solution(tmp_path, delay):
 DAMAGE = {"an empty package": ("tinytorch/__init__.py", ""),
           "an empty tito": ("tinytorch/tito/__init__.py", ""),
           "half of cli": ("tinytorch/tito/cli.py", 0.5),
-          "half of notebooks": ("tinytorch/tito/notebooks.py", 0.5),
-          "no worker": ("tinytorch/tito/worker.py", None),
-          "zeros": ("tinytorch/tito/notebooks.py", "\0" * 100),
+          "half of notebooks": ("tinytorch/notebooks/project.py", 0.5),
+          "no worker": ("tinytorch/notebooks/worker.py", None),
+          "zeros": ("tinytorch/notebooks/project.py", "\0" * 100),
           "another text": ("tinytorch/tito/cli.py", "main = 3\n"),
-          "an empty module": ("tinytorch/tito/notebooks.py", ""),}
+          "an empty module": ("tinytorch/notebooks/project.py", ""),}
 
 
 @pytest.mark.parametrize("case", DAMAGE)
@@ -150,7 +150,8 @@ def test_the_package_is_written_again_whatever_stands_in_it(edition, tmp_path, c
     shutil.copytree(edition, root := tmp_path / "mine")
     for name in "tests", ".git":
         shutil.rmtree(root / name, ignore_errors=True)
-    shutil.copytree(ROOT / "nbs/tito", root / "nbs/tito")
+    for wing in "checking", "notebooks", "exercises", "tito":
+        shutil.copytree(ROOT / "nbs" / wing, root / "nbs" / wing)
     name, damage = DAMAGE[case]
     before = (root / name).read_text(encoding="utf-8")
     if damage is None:
@@ -175,7 +176,7 @@ def test_the_package_is_written_again_whatever_stands_in_it(edition, tmp_path, c
 
 def test_where_the_notebooks_are_missing_it_says_what_to_copy(edition, tmp_path):
     shutil.copytree(edition, root := tmp_path / "mine")
-    (root / "tinytorch/tito/notebooks.py").write_text("x = (")
+    (root / "tinytorch/notebooks/project.py").write_text("x = (")
     done = subprocess.run([sys.executable, "tinytorch_cli.py", "export", "--all"], cwd=root,
                           env=os.environ | {"PYTHONPATH": str(root)}, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tinytorch.checking import check_close, check_raises, gradients_of
-from tinytorch.nn import (BCEWithLogitsLoss, BinaryFocalLoss, CrossEntropyLoss, DiceLoss, FocalLoss,
-                          LovaszHingeLoss, TverskyLoss, log_softmax)
+from tinytorch.nn import (BCEWithLogitsLoss, BinaryFocalLoss, CrossEntropyLoss, DiceLoss,
+                          FocalLoss, LovaszHingeLoss, TverskyLoss, log_softmax)
 from tinytorch.nn.segmentation_losses import lovasz_hinge
 
 repeatable = settings(derandomize=True, database=None, deadline=None, max_examples=60)

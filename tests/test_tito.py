@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tinytorch.tito.notebooks import check_syntax, new_notebook
+from tinytorch.notebooks.project import check_syntax, new_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = """[DEFAULT]

@@ -11,7 +11,7 @@ import pytest
 
 import tinytorch
 from tinytorch import nn
-from tinytorch.tito.stubs import class_stub, stubs
+from tinytorch.notebooks.stubs import class_stub, stubs
 
 ROOT = Path(__file__).resolve().parents[1]
 USES = ROOT / "tests/uses.py"

@@ -92,9 +92,9 @@ def check(name, code, data):
 
     Later cells use a right answer; a wrong one changes nothing for them.
     """
-    from tinytorch.tito.answers import describe_error
-    from tinytorch.tito.checks import from_data
-    from tinytorch.tito.judge import RIGHT, judged, verdict
+    from tinytorch.checking.answers import describe_error
+    from tinytorch.checking.checks import from_data
+    from tinytorch.checking.judge import RIGHT, judged, verdict
     known = from_data(json.loads(data))
     try:
         function = answered(code, name)

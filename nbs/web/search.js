@@ -31,7 +31,7 @@
   // How much a section of each part of the site counts; the first that fits.
   const WEIGHTS = [
     [/^04_losses\/losses_dev/, 3], [/^04_losses/, 2], [/^reference\/(index|functional)/, 0.7], [/^reference/, 2],
-    [/^(guide|speed|index)/, 2], [/^0\d_/, 1.2], [/^machinery/, 0.15], [/./, 0.06],
+    [/^(guide|speed|index)/, 2], [/^0\d_/, 1.2], [/^(core|nn|checking)\//, 0.15], [/./, 0.06],
   ];
   // In a lesson, a heading before an exercise or a name in code; who asks for `F.name` or `NameLoss` wants its reference.
   const weight = ({href, section}, functional, named) => {

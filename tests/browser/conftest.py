@@ -19,7 +19,7 @@ try: import fcntl
 except ImportError: fcntl = None           # Windows
 
 from places import ROOT, lacking, opened_page, package
-from tinytorch.tito.site import SiteError, build_site
+from tinytorch.site.site import SiteError, build_site
 
 # A new profile, and none of Chromium's own errands on the network.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

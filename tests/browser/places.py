@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tinytorch.tito.pages import fetch
+from tinytorch.site.pages import fetch
 
 ROOT = Path(__file__).resolve().parents[2]
 # a slow connection: bytes a second, milliseconds

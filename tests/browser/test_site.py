@@ -14,7 +14,7 @@ import yaml
 
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import HuberLoss
-from tinytorch.tito.pages import typeset
+from tinytorch.site.pages import typeset
 
 from places import ROOT, opened_page, package, screens
 

@@ -15,9 +15,9 @@ import numpy as np
 import tinytorch
 from .samples import examples
 from .slopes import with_dtypes
-from ..tito.checks import FILE, Check, from_data, make_check
-from ..tito.judge import BLANK, RIGHT, WAITING, judged
-from ..tito.mutants import mutants
+from .checks import FILE, Check, from_data, make_check
+from .judge import BLANK, RIGHT, WAITING, judged
+from .mutants import mutants
 
 # %% ../../nbs/checking/exercise_dev.ipynb #e420ca53
 def formula_calls(loss_class, rng) -> list:
@@ -56,7 +56,7 @@ def check_of(name: str, rng) -> Check | None:
 
     Raise ModuleNotFoundError in the student's edition, which has no known mistakes.
     """
-    from tinytorch.mistakes import MISTAKES_BY_NAME, Known, calls_of
+    from tinytorch.checking.mistakes import MISTAKES_BY_NAME, Known, calls_of
     solution, known = solution_of(name), MISTAKES_BY_NAME.get(name, Known())
     beside = vars(inspect.getmodule(solution)).values() if solution else ()
     users = [loss for loss in beside if getattr(loss, "formula", None) is solution is not None]
@@ -96,7 +96,9 @@ def check_exercise(function) -> None:
                      f"course beside this notebook for the rest ({error})")
     said = judged(check, function)
     if said.mark in (BLANK, WAITING):
-        raise NotImplementedError(f"{name}: {said.text}")
+        error = NotImplementedError(f"{name}: {said.text}")
+        error.name = said.waits_for or name
+        raise error
     if said.mark != RIGHT:
         sentence = f"{name}: {said.told(again=name in FAILED)}"
         FAILED.add(name)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.tensor import Tensor, as_tensor
-from .arguments import (
-    ClassIndexError, real_array, check_number, class_indices, first, sample_weights)
+from .arguments import (ClassIndexError, real_array, check_number, class_indices,
+                                    first, sample_weights)
 from .layers import Linear, Module, Sequential
 from .losses import CrossEntropyLoss, log_softmax
 

@@ -14,9 +14,9 @@ __all__ = ['rescaled', 'normalize_backward', 'normalize', 'cosine_of', 'unit', '
 import numpy as np
 
 from ..core.tensor import Tensor, as_tensor, record
-from .arguments import (
-    CLASS_INDEX, COSINE, GROUP, REAL, SIGN, real_array, check_number, check_same_shape, first,
-    float_dtype, sample_weights)
+from .arguments import (CLASS_INDEX, COSINE, GROUP, REAL, SIGN, real_array,
+                                    check_number, check_same_shape, first, float_dtype,
+                                    sample_weights)
 from .criterion import Loss, RowLoss, differentiable
 from .evaluation import in_dtype
 from .layers import Module

@@ -12,9 +12,9 @@ from math import inf, log, pi
 import numpy as np
 
 from ..core.tensor import Tensor
-from .arguments import (
-    COUNT, LOG_MEAN, LOG_PROBABILITY, LOG_RATE, NON_NEGATIVE, POSITIVE, RATE, REAL, REDUCTIONS,
-    SHARE, VARIANCE, real_array, check_number, float_dtype)
+from .arguments import (COUNT, LOG_MEAN, LOG_PROBABILITY, LOG_RATE, NON_NEGATIVE,
+                                    POSITIVE, RATE, REAL, REDUCTIONS, SHARE, VARIANCE, real_array,
+                                    check_number, float_dtype)
 from .criterion import Loss
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #e43b7406

@@ -9,9 +9,8 @@ __all__ = ['softplus', 'bpr', 'BPRLoss', 'known', 'rank_net', 'RankNetLoss', 'sh
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #b6718b55
 import numpy as np
 
-from tinytorch.nn.arguments import (
-    ClassIndexError, LEVELS, NON_NEGATIVE, REAL, TEXT_LOG_PROBABILITY, check_number, first,
-    option_array)
+from .arguments import (ClassIndexError, LEVELS, NON_NEGATIVE, REAL,
+                                    TEXT_LOG_PROBABILITY, check_number, first, option_array)
 from .criterion import Loss, RowLoss
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #887adcaa

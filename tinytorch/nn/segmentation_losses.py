@@ -11,9 +11,8 @@ from math import prod
 
 import numpy as np
 
-from tinytorch.nn.arguments import (
-    CLASS_INDEX, LABEL, REAL, TARGET_PROBABILITY, check_classes, check_number, check_same_shape,
-    class_indices)
+from .arguments import (CLASS_INDEX, LABEL, REAL, TARGET_PROBABILITY, check_classes,
+                                    check_number, check_same_shape, class_indices)
 from .criterion import ClassLoss, Loss, RowLoss
 from .losses import log_softmax
 

@@ -1,0 +1,1 @@
+"For authors: the notebooks of a project, found, read, exported and run."

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import tinytorch
-from . import notebooks as nbs
-from .notebooks import INSTALL, Failure, Run, TitoError, find_project
+from ..notebooks import project as nbs
+from ..notebooks.project import INSTALL, Failure, Run, TitoError, find_project
 
 # %% ../../nbs/tito/cli_dev.ipynb #078195f9
 try:
@@ -237,7 +237,7 @@ def with_exercise(project, name, unknown):
     """
     import difflib
 
-    from tinytorch.tito.exercises import listed
+    from tinytorch.exercises.exercises import listed
     known = {exercise.name: module for module in project.modules() if has_exercises(module)
              for exercise in listed(project, module)}
     if name in known: return known[name]
@@ -261,7 +261,8 @@ def to_check(project, paths, picked):
 
 def has_exercises(module):
     "Return whether a module has exercises: blanks, or solutions."
-    from tinytorch.tito.exercises import FILE, REGION
+    from tinytorch.checking.checks import FILE
+    from tinytorch.exercises.exercises import REGION
     project = find_project()
     cells = (cell for path in module.notebooks
              for cell in nbs.read_notebook(project, path)["cells"])
@@ -335,16 +336,18 @@ def check_exercises(project, module, names=None, timeout=EXERCISE, only=None):
     """Check the exercises of a module, print the verdicts and the points, and return whether all
     are right.
     """
-    from tinytorch.tito import exercises as ex
-    every = ex.exercises(project, module)
-    todo = [ex.exercise_named(every, module, name) for name in names] if names else every
+    from tinytorch.exercises.check import check_module
+    from tinytorch.exercises.exercises import exercise_named, exercises
+    from tinytorch.exercises.progress import marks_of, remember
+    every = exercises(project, module)
+    todo = [exercise_named(every, module, name) for name in names] if names else every
     todo = [exercise for exercise in todo if only is None or exercise.notebook in only]
     begun = time.monotonic()
-    board = Board(project, module, todo, timeout, ex.marks_of(project, module))
-    try: results = ex.check_module(project, module, todo, timeout, board.tell, every)
+    board = Board(project, module, todo, timeout, marks_of(project, module))
+    try: results = check_module(project, module, todo, timeout, board.tell, every)
     finally: board.stop_clock()
     board.end()
-    ex.remember(project, module, results)
+    remember(project, module, results)
     got, of = (sum(e.points for e, said in results if said.mark == "✅" or mark)
                for mark in (False, True))
     seconds = time.monotonic() - begun
@@ -421,7 +424,7 @@ def hint(names: ExerciseNames):
     "The next hint for an exercise."
     import textwrap
 
-    from tinytorch.tito.exercises import next_hint
+    from tinytorch.exercises.progress import next_hint
     project = find_project()
     for part in next_hint(project, *one_exercise(project, names)).split("\n\n"):
         console.print(part if "```" in part
@@ -431,7 +434,7 @@ def hint(names: ExerciseNames):
 @app.command("reset", rich_help_panel="Students")
 def reset_command(names: ExerciseNames):
     "Put the blank of one exercise back, after a copy of the notebook; nothing else changes."
-    from tinytorch.tito.exercises import reset
+    from tinytorch.exercises.progress import reset
     project = find_project()
     module, exercise = one_exercise(project, names)
     copy = reset(project, module, exercise)
@@ -477,7 +480,7 @@ def start(module: Annotated[str,
 @app.command("solution", rich_help_panel="Instructors")
 def solution_command(names: ExerciseNames):
     "Show the cell of an exercise with its solution; only in the instructor's edition."
-    from tinytorch.tito.exercises import solution
+    from tinytorch.exercises.progress import solution
     project = find_project()
     console.print(solution(project, *one_exercise(project, names)))
 
@@ -496,7 +499,7 @@ def release_command(
     ] = None,
 ):
     "Make the student's edition: a repository of its own, with blanks for solutions."
-    from tinytorch.tito.release import release
+    from tinytorch.grading.release import release
     found = release(find_project(), dest, notebook or ())
     console.print(f"The student's edition is in {dest}: {len(found)} exercises, "
                   f"{sum(e.points for e in found)} points, "
@@ -548,7 +551,7 @@ def grade_command(
     from rich.markup import escape
     from rich.progress import Progress
 
-    from tinytorch.tito.grade import grade
+    from tinytorch.grading.grade import grade
     project, notes = find_project(), []
     with Progress(console=console) as progress:
         task = progress.add_task("marking", total=None)
@@ -584,7 +587,7 @@ def refresh_command(
     Cells marked slow keep the outputs they have unless --slow is given. A notebook with a failing
     cell is left as it is.
     """
-    from tinytorch.tito.exercises import annotate
+    from tinytorch.exercises.exercises import annotate
     project, runs = find_project(), []
     for path in notebooks_named(project, modules, named, every):
         if not run:
@@ -623,7 +626,7 @@ def show_points(project):
     "Print the points of each module with exercises, as last checked."
     practical = [module for module in project.modules() if has_exercises(module)]
     if not practical: return
-    from tinytorch.tito.exercises import points
+    from tinytorch.exercises.progress import points
     for module in practical:
         got, of = points(project, module)
         console.print(f"{module.folder.name}  {bar(got, of)}  {got} of {of} points"
@@ -693,7 +696,7 @@ def bench_command(
                     typer.Option("--show", metavar="FILE", show_default=False,
                                  help="Print saved figures; measure nothing.")] = None):
     "Time the losses beside PyTorch and JAX, those that are installed."
-    from tinytorch.tito.bench import bench
+    from tinytorch.bench import bench
     bench(console, quick=quick, only=only or (), ours=engine or (), peers=peer or (), memory=memory,
           out=out, show_file=show)
 
@@ -759,7 +762,7 @@ def docs(preview: Annotated[bool, typer.Option(
          browser: Annotated[bool, typer.Option(" /--no-browser", help="Only print the address.",
                                                show_default=False)] = True):
     "Build the site."
-    from tinytorch.tito import site
+    from tinytorch.site import site
     root = find_project().root
     try:
         console.print(f"The site is in {site.build_site(root)}")
@@ -773,7 +776,7 @@ def readme(check: Annotated[bool,
                             typer.Option("--check",
                                          help="Only say whether README.md is in step.")] = False):
     "Write README.md from nbs/index.ipynb."
-    from tinytorch.tito.site import SiteError, write_readme
+    from tinytorch.site.site import SiteError, write_readme
     try: same = write_readme(find_project().root, check=check)
     except SiteError as error: raise TitoError(str(error)) from None
     if check and not same: raise TitoError("README.md differs from nbs/index.ipynb; run: tito "

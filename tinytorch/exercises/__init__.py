@@ -1,0 +1,1 @@
+"For students: exercises, and what is said about answers."

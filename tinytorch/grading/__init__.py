@@ -1,0 +1,1 @@
+"For instructors: the student's edition, and marks."

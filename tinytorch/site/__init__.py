@@ -1,0 +1,1 @@
+"For readers: the pages of the documentation."
