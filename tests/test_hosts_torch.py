@@ -101,16 +101,31 @@ def test_tensors_are_not_copied(monkeypatch):
     "The engine gets the tensor's own memory; its gradient array is the tensor's gradient."
     from tinytorch.hosts import torch_host
     seen = []
-    real = torch_host.gradients
+    real = torch_host.evaluate
 
-    def gradients(result, inputs, change):
-        made = real(result, inputs, change)
-        seen.extend([inputs[0].data, made[0]])
-        return made
-    monkeypatch.setattr(torch_host, "gradients", gradients)
+    def evaluate(loss, arrays, weight, wanted):
+        result, gradients = real(loss, arrays, weight, wanted)
+
+        def made(change):
+            seen.extend([arrays[0], gradients(change)[0]])
+            return [seen[1], None]
+        return result, made
+    monkeypatch.setattr(torch_host, "evaluate", evaluate)
     x = torch.randn(1000, 100, requires_grad=True)
     to_torch(MSELoss())(x, torch.zeros(1000, 100)).backward()
     assert [each.ctypes.data for each in seen] == [x.data_ptr(), x.grad.data_ptr()]
+
+
+@pytest.mark.parametrize("loss, target", [(HuberLoss("none"), torch.zeros(4, 3)),
+                                          (CrossEntropyLoss(reduction="none"), torch.tensor([0, 2, 1, -100]))])
+def test_many_gradients_at_once(loss, target):
+    "Jacobians and Hessians as autograd.functional computes them, row by row or all rows at once."
+    x, criterion = torch.linspace(-2, 2, 12).reshape(4, 3), to_torch(loss)
+    functional = torch.autograd.functional
+    for derivative, f in ((functional.jacobian, lambda x: criterion(x, target)),
+                          (functional.hessian, lambda x: criterion(x, target).sum())):
+        rows, at_once = [derivative(f, x, vectorize=vectorize) for vectorize in (False, True)]
+        check_close(at_once.numpy(), rows.numpy(), f"{derivative.__name__} of {loss!r}", atol=1e-6)
 
 
 def test_second_backward_and_create_graph_of_a_large_loss():
@@ -146,7 +161,9 @@ def test_half_precision_and_autocast(dtype):
     assert value.dtype == half.grad.dtype == dtype
     with torch.autocast("cpu", dtype):
         value = criterion(x.to(dtype), t)
-    assert value.dtype == torch.float32 == torch.float32
+        wide = criterion(x.double(), t)
+    assert value.dtype == torch.float32 and wide.dtype == torch.float64
+    assert torch.allclose(wide, torch.nn.CrossEntropyLoss()(x.double(), t), rtol=1e-12)
     assert torch.allclose(value, torch.nn.CrossEntropyLoss()(x.to(dtype).float(), t))
 
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from .curvature import check_traceable, compile_soon
+from .curvature import check_traceable, gradient_and_curvature
 from ..scale.partial import with_reduction
 
 # %% ../../nbs/hosts/boosting_dev.ipynb #458b7013
@@ -21,22 +21,21 @@ FLOOR = 1e-16
 def floored(curvature: np.ndarray) -> np.ndarray:
     "Return curvatures to divide by: 1 for 0, a negative one by its size, at least `FLOOR`."
     curvature = np.abs(curvature)
-    curvature[curvature == 0] = 1.0
+    np.copyto(curvature, 1.0, where=curvature == 0)
     return np.maximum(curvature, FLOOR, out=curvature)
 
 # %% ../../nbs/hosts/boosting_dev.ipynb #ffa974f5
 def as_scores(scores, target) -> tuple:
     "Return scores in float64, and a target that has their shape if it has as many numbers."
-    scores, target = np.asarray(scores, np.float64), np.asarray(target)
+    scores, target = np.ascontiguousarray(scores, np.float64), np.asarray(target)
     return scores, target.reshape(scores.shape) if target.size == scores.size else target
 
 
 def derivatives(loss, library: str, scores, target, weight=None) -> tuple:
     "Return the gradient and the curvature of each score, times the weight of its sample."
     loss, (scores, target) = with_reduction(loss, "sum"), as_scores(scores, target)
-    compile_soon(type(loss).formula, scores.size)      # training calls it again and again
-    _, gradient = loss.value_and_gradient(scores, target)
-    curvature = floored(loss.curvature(scores, target, bound=loss.rows))
+    gradient, curvature = gradient_and_curvature(loss, scores, target, bound=loss.rows)
+    curvature = floored(curvature)
     if loss.rows and library == "lightgbm":
         classes = scores.shape[1]
         curvature *= classes / (2 * (classes - 1))

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['RULES', 'PIECES', 'ORDER', 'STEP_OPERATIONS', 'where_traced', 'power_slope', 'traced', 'as_traced', 'column',
            'on_all_axes', 'hot', 'but_target', 'share_of_extreme', 'Direction', 'Beside', 'with_both_slopes', 'product',
-           'Diagonal', 'curved', 'check_traceable', 'compile_soon', 'Second', 'curvature', 'hessian_product']
+           'Diagonal', 'curved', 'diagonal_of', 'check_traceable', 'compile_soon', 'Second', 'curvature',
+           'gradient_and_curvature', 'hessian_product']
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #3bc4174b
 from functools import lru_cache
@@ -267,21 +268,31 @@ class Diagonal:
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #7b945f95
 @lru_cache(maxsize=None)
-def curved(formula, rows=False):
-    "Return a formula whose last slope is the diagonal of the Hessian of the first operand."
+def curved(formula, rows=False, bound=False):
+    """Return a formula whose last slope is the diagonal of the Hessian of the first operand, or
+    its `bound`.
+    """
     def curvature(*blocks, **options):
         if not isinstance(blocks[0], Traced):
             return call_numpy(curvature, blocks, options, rows)
         *operands, again = blocks
         value, *slopes = formula(*operands, **options)
-        first = operands[0]
-        slope = Beside(first).of(as_traced(slopes[0], value))
-        diagonal = (Diagonal(first) if rows
-                    else Direction({first.node: np.ones_like(first)})).of(slope.node)
+        diagonal = diagonal_of(as_traced(slopes[0], value), operands[0], rows, bound)
         rest = [0.0] * (len(operands) - len(slopes))
-        return value, *slopes, *rest, np.zeros_like(first) if diagonal is None else diagonal
+        return value, *slopes, *rest, diagonal
     curvature.__name__ = f"curvature_of_{formula.__name__}"
     return curvature
+
+
+def diagonal_of(slope: Traced, first: Traced, rows: bool, bound: bool) -> Traced:
+    "Return the diagonal of a slope's changes with the first operand, or its bound."
+    slope, sums = Beside(first).of(slope), Direction({first.node: np.ones_like(first)})
+    diagonal = (Diagonal(first) if rows else sums).of(slope.node)
+    diagonal = np.zeros_like(first) if diagonal is None else on_all_axes(diagonal, first)
+    if not bound:
+        return diagonal
+    total = sums.of(slope.node) if rows else diagonal       # of a row of the Hessian
+    return np.abs(diagonal) + np.abs((0 if total is None else total) - diagonal)
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #2a17047b
 def check_traceable(loss, problem=None) -> None:
@@ -317,24 +328,27 @@ class Second:
         scale = self.problem.divisor or 1.0
         self.scale = 1 / scale if loss.averages else 1.0
 
-    def run(self, formula, extra: np.ndarray, which: int) -> np.ndarray:
-        "Return slope `which` of another formula, whose last operand is `extra`."
+    def run(self, formula, extra: np.ndarray, *which: int) -> list:
+        "Return the slopes `which` of another formula, whose last operand is `extra`."
         call, problem = self.call, self.problem
         compile_soon(formula, call.arrays[0].size)
-        call.gradients = [np.empty(call.arrays[0].shape, problem.dtype)]
         operands = (*problem.operands, extra)
-        places = [call.view(0) if i == which else None for i in range(len(operands))]
+        made = [np.empty(call.arrays[0].shape, problem.dtype) for _ in which]
+        places = [None] * len(operands)
+        for i, x in zip(which, made):
+            places[i] = self.loss.samples_first(x, call.wide[0])
         bounds = (*problem.bounds, *[None] * (len(operands) - len(problem.bounds)))
         part = engine.run(problem.but(formula=formula, operands=operands, bounds=bounds),
                           places, None, self.scale)
         if part.total != part.total:
             self.loss.check(call.arrays, call.weight)
-        return call.gradients[0]
+        return made
 
-    def diagonal(self) -> np.ndarray:
+    def curvature(self, bound: bool, *which: int) -> list:
+        "Return the slopes `which`, and the diagonal or its bound, in one sweep."
         problem = self.problem
-        return self.run(curved(problem.formula, problem.rows), problem.operands[0],
-                        len(problem.operands))
+        return self.run(curved(problem.formula, problem.rows, bound), problem.operands[0],
+                        *which, len(problem.operands))
 
     def product(self, v) -> np.ndarray:
         problem, shape = self.problem, self.call.arrays[0].shape
@@ -343,17 +357,17 @@ class Second:
             raise ValueError(f"{type(self.loss).__name__}: v has shape {v.shape}, but the input "
                              f"has {shape}. Pass one number for each of the input's.")
         v = self.loss.samples_first(v).reshape(problem.operands[0].shape)
-        return self.run(product(problem.formula, 1, problem.rows), v, 0)
+        return self.run(product(problem.formula, 1, problem.rows), v, 0)[0]
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #e7038093
 def curvature(loss, *inputs, sample_weight=None, bound=False) -> np.ndarray:
     "Return the diagonal of the Hessian of a loss; see the method of that name."
-    second = Second(loss, inputs, sample_weight)
-    diagonal = second.diagonal()
-    if not bound or not second.problem.rows:
-        return np.abs(diagonal) if bound else diagonal
-    rest = second.product(np.ones(diagonal.shape)) - diagonal
-    return np.abs(diagonal) + np.abs(rest)
+    return Second(loss, inputs, sample_weight).curvature(bound)[0]
+
+
+def gradient_and_curvature(loss, *inputs, sample_weight=None, bound=False) -> list:
+    "Return the gradient of a loss for its first argument and its curvature, in one sweep."
+    return Second(loss, inputs, sample_weight).curvature(bound, 0)
 
 
 def hessian_product(loss, *inputs, sample_weight=None) -> np.ndarray:
