@@ -230,6 +230,8 @@ class CosineEmbeddingLoss(RowLoss):
 
         >>> round(CosineEmbeddingLoss()([[1., 0.]], [[1., 1.]], [1.]).item(), 4)
         0.2929
+        >>> round(CosineEmbeddingLoss(margin=0.5)([[1., 0.]], [[1., 1.]], [-1.]).item(), 4)
+        0.2071
     """
     formula = cosine_embedding
     per_row = constant = stretch = ("target",)
@@ -523,6 +525,8 @@ class InfoNCELoss(BatchLoss):
         >>> round(InfoNCELoss(temperature=1.0)(
         ...     [[1., 0.], [0., 1.]], [[1., 0.], [0., 1.]]).item(), 4)
         0.3133
+        >>> round(InfoNCELoss(symmetric=True)([[1., 0.], [0., 1.]], [[1., 0.], [1., 1.]]).item(), 4)
+        0.1865
     """
     domain = {"query": REAL, "key": REAL}
 
