@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHART', 'CLASS', 'EXPORTED_HEADER', 'UNIT_TEST', 'UNSAID', 'HEADING', 'VEGA', 'KATEX', 'KATEX_SCRIPT', 'FORMULA',
            'SET', 'WEB_FONTS', 'NOT_COPIED', 'PICTURE', 'LESSON', 'TITLE', 'NEVER', 'ALONE', 'DIRECTIVES', 'LANDMARKS',
-           'SiteError', 'run_command', 'dress', 'folded', 'unmarked', 'markdown', 'gathered', 'document',
+           'SiteError', 'run_command', 'dress', 'folded', 'unmarked', 'markdown', 'start_of', 'gathered', 'document',
            'signatures_in', 'wrapped', 'chart', 'outline', 'fetch', 'own_katex', 'typeset', 'own_vega', 'own_links',
            'has_entries', 'public_links', 'own_pictures', 'launch', 'code_of', 'exercise_of', 'drawn', 'runs',
            'finish_page', 'make_independent', 'write_checks', 'zip_package', 'rewrite']
@@ -101,17 +101,26 @@ def markdown(output) -> dict:
     return nbformat.v4.new_output("display_data", data={"text/markdown": "".join(output.text)})
 
 # %% ../../nbs/site/pages_dev.ipynb #76a439de
+def start_of(cell, code) -> int:
+    "Return where the name that nbdev shows in `cell` is defined in the cell `code`, or -1."
+    name = cell.get("has_sd") and re.search(r"show_doc\(([\w.]+)", cell.source)[1]
+    found = name and re.search(rf"^(?:def|class) {name}\b", code.source, re.M)
+    return found.start() if found else -1
+
+
 def gathered(cells) -> list:
-    "Return the cells with what nbdev shows of each name above the cell that defines it."
+    "Return the cells with what nbdev shows of each name above the cell that defines it, in order."
     placed, code = [], 0                       # `code`: the place of the author's last cell
     for cell in cells:
-        name = cell.get("has_sd") and re.search(r"show_doc\(([\w.]+)", cell.source)[1]
-        if name and placed and re.search(rf"^(?:def|class) {name}\b", placed[code].source, re.M):
-            placed.insert(code, cell)
+        start = start_of(cell, placed[code]) if placed else -1
+        if start >= 0:
+            at = code
+            while at and start_of(placed[at - 1], placed[code]) > start: at -= 1
+            placed.insert(at, cell)
             code += 1
         else:
             placed.append(cell)
-            if not name: code = len(placed) - 1
+            if not cell.get("has_sd"): code = len(placed) - 1
     return placed
 
 

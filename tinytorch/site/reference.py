@@ -39,7 +39,7 @@ from ..nn import functional
 from ..nn.arguments import CLASS_INDEX, GROUP, REAL
 from ..nn.criterion import LOSSES
 from ..nn.embedding_losses import BatchLoss
-from ..plotting import in_words
+from ..plotting import in_words, panels
 from .pages import SiteError
 
 # %% ../../nbs/site/reference_dev.ipynb #34ca05fb
@@ -540,12 +540,11 @@ def picture(loss_class) -> str:
     at, value, slope, rest = course(loss_class)
     first, *others = loss_class.domain
     fixed = ", ".join(f"{name} {x.item():g}" for name, x in zip(others, rest) if x.size == 1)
-    figure, axes = plt.subplots(1, 2, figsize=(6.4, 2.1))
-    figure.subplots_adjust(left=0.08, right=0.98, top=0.86, bottom=0.24, wspace=0.2)
+    axes = panels(2, width=3.1, height=2.1)
     for axis, y, title in zip(axes, (value, slope), ("loss", "slope")):
-        axis.plot(at, y, color="C0")
+        axis.plot(at, y)
         axis.set(title=title, xlabel=first if fixed else f"one number of {first}")
-        axis.grid(alpha=0.3)
+    figure = axes[0].figure
     plt.close(figure)
     told = f"Loss and slope{f' at {fixed}' * bool(fixed)}"
     if loss_class.rows or loss_class.formula is None:
