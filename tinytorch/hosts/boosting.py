@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from .curvature import check_traceable, gradient_and_curvature
+from .curvature import check_carried, check_traceable, gradient_and_curvature
 from ..scale.partial import with_reduction
 
 # %% ../../nbs/hosts/boosting_dev.ipynb #458b7013
@@ -142,19 +142,20 @@ LIBRARIES = ("xgboost", "lightgbm", "catboost")
 
 def check_boosting(loss, library: str) -> None:
     "Raise an error unless the library is known and installed, and takes such a loss."
+    check_carried("objective", loss)
     name = type(loss).__name__
     if library not in LIBRARIES:
         raise ValueError(f"library is {library!r}. Choose one of {', '.join(LIBRARIES)}.")
     if find_spec(library) is None:
         raise ImportError(f"{library} is not installed. Install it with: "
                           "pip install 'tinytorch-losses[hosts]'")
+    check_traceable(loss)
     if loss.task == "ranking":
         raise TypeError(f"{name} compares the items of a group, and groups are not passed on. "
                         f"Use a ranking objective of {library} itself.")
     if len(loss.domain) != 2:
         raise TypeError(f"{name} takes ({', '.join(loss.domain)}), but boosting has a score and a "
                         "label for each sample. Choose a loss of (input, target).")
-    check_traceable(loss)
 
 # %% ../../nbs/hosts/boosting_dev.ipynb #2e2dffad
 def objective(loss, library: str):

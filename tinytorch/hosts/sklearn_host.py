@@ -16,6 +16,7 @@ except ImportError as error:
     raise ImportError("scorer needs scikit-learn. Install it with: pip install scikit-learn") \
         from error
 
+from .curvature import check_carried
 from ..nn.arguments import LOG_MEAN, LOG_PROBABILITY, LOG_RATE, PROBABILITY, SIGN
 from ..scale.partial import with_reduction
 
@@ -84,9 +85,10 @@ def class_targets(loss, estimator, y) -> np.ndarray:
 
 def check_scored(loss, response) -> None:
     "Raise TypeError for a loss whose prediction cannot be asked for."
-    name = type(loss).__name__
-    if len(loss.domain) != 2 or "target" not in loss.domain:
-        raise TypeError(f"{name} takes ({', '.join(loss.domain)}), but an estimator has a "
+    check_carried("scorer", loss)
+    name, arguments = type(loss).__name__, getattr(loss, "domain", ["..."])
+    if len(arguments) != 2 or "target" not in arguments:
+        raise TypeError(f"{name} takes ({', '.join(arguments)}), but an estimator has a "
                         "prediction and a label. Choose a loss of (input, target).")
     if response is not None and not callable(response):
         raise TypeError(f"response is {response!r}. Pass a function of (estimator, X), or None.")
