@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tinytorch.checking import check_of
-from tinytorch.exercises import exercises as ex
+from tinytorch.exercises import check, exercises as ex, progress
 from tinytorch.checking.checks import to_data
 from tinytorch.grading.grade import Mark, load_marks, save_marks, started, write_out
 from tinytorch.checking.judge import RIGHT, WRONG, Verdict
@@ -75,12 +75,12 @@ def answers(plan, folder, timeout):
 
 def everything(project, module):
     "Do what reads the exercises of an edition: status, hint, check, reset."
-    ex.points(project, module)
-    ex.next_hint(project, module, "squared_error")
+    progress.points(project, module)
+    progress.next_hint(project, module, "squared_error")
     every = ex.exercises(project, module)
-    found = ex.check_notebook(project, module.folder / "a_dev.ipynb", every, run=answers)
-    ex.remember(project, module, [(exercise, found[exercise.name]) for exercise in every])
-    ex.reset(project, module, "squared_error")
+    found = check.check_notebook(project, module.folder / "a_dev.ipynb", every, run=answers)
+    progress.remember(project, module, [(exercise, found[exercise.name]) for exercise in every])
+    progress.reset(project, module, "squared_error")
 
 
 def test_exercises_of_any_kind_are_read_or_told(edition):
@@ -107,7 +107,7 @@ def test_what_tito_keeps_is_made_anew(edition, name, text):
     (project.root / ".tito").mkdir()
     (project.root / ".tito" / name).write_text(text)
     everything(project, module)
-    ex.points(project, module)
+    progress.points(project, module)
     assert json.loads((project.root / ".tito" / name).read_text())
 
 

@@ -21,10 +21,10 @@ import pytest
 from tinytorch.checking import check_of
 from tinytorch.checking.mistakes import (MISTAKES_BY_NAME, at, bce, bce_logits, one_hot_rows,
                                          log_soft, lse, logistic, soft, zero_times)
-from tinytorch.checking.answers import answer
 from tinytorch.checking import judge
-from tinytorch.exercises import exercises as exercises_module
-from tinytorch.exercises.exercises import find_exercises, function_names, reset, solution_lines
+from tinytorch.exercises import exercises as exercises_module, progress
+from tinytorch.exercises.exercises import find_exercises, function_names, solution_lines
+from tinytorch.exercises.progress import reset
 from tinytorch.checking.judge import RIGHT, WRONG, from_data, to_data
 from tinytorch.notebooks.project import Project, TitoError, code_cells, read_notebook
 
@@ -604,7 +604,7 @@ def test_a_full_disk_leaves_the_notebook_as_it_was(copied, monkeypatch):
 
 def test_saving_meanwhile_is_noticed(copied, monkeypatch):
     project, module, path = copied
-    real = exercises_module.write_file
+    real = progress.write_file
 
     def meanwhile(file, data):
         "JupyterLab saves after the copy was made."
@@ -612,7 +612,7 @@ def test_saving_meanwhile_is_noticed(copied, monkeypatch):
         if file != path:
             path.write_bytes(path.read_bytes().replace(b"return 1, 2", b"return 3, 4"))
 
-    monkeypatch.setattr(exercises_module, "write_file", meanwhile)
+    monkeypatch.setattr(progress, "write_file", meanwhile)
     with pytest.raises(TitoError, match="was saved by another program just now"):
         reset(project, module, "squared_error")
     assert b"return 3, 4" in path.read_bytes()
@@ -753,7 +753,7 @@ def test_an_endless_loop_is_named_while_it_runs(student):
 @pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
 def test_hints_are_plain_text(exercise):
     for hint in exercise.hints:
-        text = exercises_module.plain_text(hint)
+        text = progress.plain_text(hint)
         assert not set("$\\{}") & set(re.sub(r"`[^`]*`", "", text)), text
 
 

@@ -9,7 +9,6 @@ import csv
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +18,7 @@ from tinytorch.grading import grade as grading
 from tinytorch.grading.copies import similar, shape
 from tinytorch.exercises.exercises import Exercise, listed
 from tinytorch.grading.feedback import Comment, read_comments
-from tinytorch.grading.grade import Mark, grade, read_names, submissions, write_out
+from tinytorch.grading.grade import Mark, grade, submissions, write_out
 from tinytorch.checking.judge import RIGHT, WRONG, Verdict
 from tinytorch.notebooks.project import TitoError
 

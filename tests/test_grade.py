@@ -26,7 +26,9 @@ import attacks
 from tinytorch.checking import answers
 from tinytorch.grading import sandbox
 from tinytorch.grading import grade as grading
-from tinytorch.exercises.exercises import FILE, exercises, judge
+from tinytorch.checking.checks import FILE
+from tinytorch.exercises.check import judge
+from tinytorch.exercises.exercises import exercises
 from tinytorch.grading.grade import grade
 from tinytorch.checking.judge import from_data
 from tinytorch.notebooks.project import Project, TitoError, code_cells, read_notebook

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from tinytorch.checking.answers import read_answer
-from tinytorch.exercises.exercises import judge
+from tinytorch.exercises.check import judge
 from tinytorch.grading.feedback import harmless, name_of
 from tinytorch.grading.grade import (fresh_check, gather, grade, lesson_of, make_package,
                                      printable, read_zip, submissions)

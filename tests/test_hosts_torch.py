@@ -3,12 +3,11 @@ the others work on tensors in memory.
 """
 import copy
 import io
-import warnings
 
 import numpy as np
 import pytest
 
-from tinytorch.checking import check_close, check_raises, examples
+from tinytorch.checking import check_close, check_raises
 from tinytorch.nn import (BCEWithLogitsLoss, CrossEntropyLoss, DiceLoss, HuberLoss,
                           LinearCrossEntropyLoss, MSELoss, SparsemaxLoss)
 from tinytorch.nn.criterion import LOSSES

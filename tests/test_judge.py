@@ -6,7 +6,7 @@ import pytest
 import unlisted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unlisted import PLAIN, check, function, judged, lines
+from unlisted import check, function, judged, lines
 
 from tinytorch.checking.answers import answer
 from tinytorch.checking.explain import LONGEST

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tinytorch.exercises.exercises import annotate, blank, find_exercises, function_names, parse, test_of as first_test, uses
+from tinytorch.exercises.exercises import (annotate, blank, find_exercises, function_names, parse,
+                                           test_of as first_test, uses)
 from tinytorch.notebooks.project import Project, text_of
 
 ROOT = Path(__file__).resolve().parents[1]

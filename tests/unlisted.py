@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from tinytorch.checking import check_of, solution_of
-from tinytorch.exercises.exercises import REGION, find_exercises, solution
+from tinytorch.exercises.exercises import REGION, find_exercises
+from tinytorch.exercises.progress import solution
 from tinytorch.checking import judge
 from tinytorch.checking.judge import RIGHT, from_data, to_data
 from tinytorch.notebooks.project import Project

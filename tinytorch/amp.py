@@ -120,7 +120,7 @@ class GradScaler:
         self._finite, self._stepped = {}, set()
 
     def scale(self, loss) -> Tensor:
-        """`loss` times the scale; call `backward()` on the result.
+        """Return `loss` times the scale; call `backward()` on the result.
 
         - `loss`: a float32 Tensor, from `cast(logits, "float32")`: the gradient of a float16 loss
           is the scale, in float16, and above 65504 that is infinite.

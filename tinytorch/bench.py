@@ -48,7 +48,7 @@ QUICK = (10,), (100_000,), (1_000_000,), (32, 10), (128, 1000), (4096, 1000)
 
 
 def bench_arguments(name: str, shape: tuple) -> list:
-    """Arguments of the loss `name`: float32, or class indices.
+    """Return the arguments of the loss `name`: float32, or class indices.
 
     The first is the one whose gradient is timed.
     """
@@ -201,7 +201,9 @@ def as_numbers(result):
 
 
 def mismatch(result: tuple, expected: tuple) -> str:
-    "What is wrong with a loss and a gradient, or an empty text: they may differ by rounding."
+    """Return what is wrong with a loss and a gradient, or an empty text: they may differ by
+    rounding.
+    """
     (loss, gradient), (true_loss, true_gradient) = ([x if x is None else as_numbers(x)
                                                      for x in pair] for pair in (result, expected))
     if not np.allclose(loss, true_loss, rtol=1e-4):
@@ -236,7 +238,7 @@ def settle() -> bool:
 
 
 def seconds_per_call(session, call, repeats: int) -> float:
-    "Seconds per call; short calls run once before the clock starts, to fill the caches."
+    "Return the seconds per call; short calls run once before the clock starts, to fill the caches."
     with session():
         if repeats > 1:
             call()
@@ -260,7 +262,7 @@ def calibrate(session, call) -> tuple:
 
 # %% ../nbs/bench/bench_dev.ipynb #057f98bd
 def race(racers: dict, budget: float) -> tuple:
-    """For each name in `racers`, a dictionary of pairs (session, call), the quartiles of the
+    """Return for each name in `racers`, a dictionary of pairs (session, call), the quartiles of the
     seconds per call.
 
     `budget`: about how many seconds to spend; there are at least 5 rounds. Returns them with the
@@ -429,7 +431,7 @@ def instructions() -> str:
 
 
 def machine() -> dict:
-    "What the figures depend on: processor, cores, system, versions."
+    "Return what the figures depend on: processor, cores, system, versions."
     try:
         cpu = next(line.partition(":")[2].strip()
                    for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -485,7 +487,7 @@ def run_all(pairs: list, racers: list, quick: bool = False, memory: bool = True,
 
 # %% ../nbs/bench/bench_dev.ipynb #4bf9e0b6
 def size(shape) -> str:
-    "A shape as the tables show it: `10`, `1e6`, `32×10`."
+    "Return a shape as the tables show it: `10`, `1e6`, `32×10`."
     short = f"{shape[0]:.0e}".replace("e+0", "e")
     return (short if len(shape) == 1 and shape[0] >= 1000 and float(short) == shape[0]
             else "×".join(map(str, shape)))
@@ -574,7 +576,9 @@ def ratio_sheet(results: dict, ours: str) -> Sheet:
 
 # %% ../nbs/bench/bench_dev.ipynb #8ed8417f
 def small_sheet(results: dict) -> Sheet:
-    "Times of a call on the fewest elements, by contender: what a call costs besides the work."
+    """Return the times of a call on the fewest elements, by contender: what a call costs besides
+    the work.
+    """
     names = [name for group in raced(results) for name in group]
     rows = [[cell["loss"]] + [time_text(cell["times"][name][1]) if name in cell["times"] else ""
                               for name in names] for cell in results["cells"]
@@ -607,7 +611,7 @@ def memory_sheet(results: dict) -> Sheet:
 
 
 def import_sheet(results: dict) -> Sheet:
-    "Import times."
+    "Return the import times."
     return Sheet("import", ["statement", "time"],
                  [[IMPORTS[name], time_text(seconds)]
                   for name, seconds in results["imports"].items()])
@@ -619,7 +623,7 @@ def disturbed(results: dict) -> float:
 
 
 def left_out(results: dict) -> dict:
-    "For each contender and reason the cells it was left out of."
+    "Return for each contender and reason the cells it was left out of."
     found = {}
     for cell in results["cells"] + results["memory"]:
         for name, reason in cell["left_out"].items():
@@ -729,7 +733,7 @@ def lines(rows: list) -> str:
 
 
 def load_results(path) -> dict:
-    "Results from a JSON file; a TitoError if it is none."
+    "Return the results from a JSON file; a TitoError if it is none."
     try:
         results = json.loads(Path(path).read_text(encoding="utf-8"))
         results["cells"], results["bandwidth"]
@@ -760,8 +764,8 @@ def plot_by_size(ax, values: dict):
 
 # %% ../nbs/bench/bench_dev.ipynb #187a4e76
 def by_cell(cells: list, place, value, names: list) -> dict:
-    """For each name a dictionary from `place(cell)` to the list of `value(cell, name)`, where
-    there is one.
+    """Return for each name a dictionary from `place(cell)` to the list of `value(cell, name)`,
+    where there is one.
     """
     found = {}
     for cell, name in product(cells, names):

@@ -19,14 +19,16 @@ from .plotting import PALETTE, curve
 
 # %% ../nbs/site/interactive_dev.ipynb #8c2222b9
 def spread_places(first, last) -> np.ndarray:
-    "Evenly spaced places, 80 at most, whose distance is 1, 2 or 5 times a power of ten."
+    "Return evenly spaced places, 80 at most, whose distance is 1, 2 or 5 times a power of ten."
     steps = np.outer(10.0 ** np.arange(-6, 7), [1, 2, 5]).ravel()
     step = steps[np.searchsorted(steps, (last - first) / 80)]
     return np.append(np.arange(first, last - step / 2, step), last)
 
 
 def tabulate(loss, target, at, name, positions) -> list:
-    "For each position of the slider `name`: the places, the loss and the slope there, as lists."
+    """Return for each position of the slider `name`: the places, the loss and the slope there, as
+    lists.
+    """
     places, rows = spread_places(*at), []
     for position in positions:
         options = {name: float(position)} if name else {}
@@ -167,7 +169,7 @@ def best_line(formula, x, y, steps=100) -> np.ndarray:
 
 # %% ../nbs/site/interactive_dev.ipynb #8874b3d2
 def line_ends(losses, x, y, heights) -> list:
-    "For each height of the last point, the two ends of each loss's line."
+    "Return for each height of the last point, the two ends of each loss's line."
     ends, rows = np.array([x.min(), x.max()]), []
     for height in heights:
         for name, formula in losses.items():

@@ -153,7 +153,7 @@ def plot_loss(formula, target=0.0, at=(-3, 3), ax=None, label=None, x_label=None
 
 # %% ../nbs/site/plotting_dev.ipynb #c5539269
 def plot_losses(formulas, target=0.0, at=(-3, 3), ax=None, x_label=None, title="loss"):
-    """Several losses and their slopes compared, side by side.
+    """Plot several losses and their slopes, side by side.
 
     - `formulas`: a dictionary from name to formula or `Loss`.
     - `target`, `at`, `ax`, `x_label`, `title`, Shapes, Errors: as for `plot_loss`. The legend
@@ -300,7 +300,8 @@ def plot_worst(images, losses, labels, predictions, n=8, ax=None):
 
     Example:
 
-        >>> axes = plot_worst(np.zeros((3, 8, 8)), losses=[0.1, 2.0, 0.5], labels=[0, 1, 2], predictions=[0, 7, 7], n=2)
+        >>> axes = plot_worst(np.zeros((3, 8, 8)), losses=[0.1, 2.0, 0.5], labels=[0, 1, 2],
+        ...                   predictions=[0, 7, 7], n=2)
         >>> len(axes)
         2
     """
@@ -318,8 +319,8 @@ def plot_worst(images, losses, labels, predictions, n=8, ax=None):
 
 # %% ../nbs/site/plotting_dev.ipynb #71aa8619
 def calibration(probabilities, happened, bins):
-    """For each bin of probabilities that has any: the mean probability, the share that happened,
-    and the share of all; and the error.
+    """Return for each bin of probabilities that has any: the mean probability, the share that
+    happened, and the share of all; and the error.
     """
     place = np.minimum((probabilities * bins).astype(int), bins - 1)
     rows = np.array([[probabilities[place == b].mean(), happened[place == b].mean(),

@@ -71,7 +71,9 @@ def define(cells: list) -> tuple:
 
 
 def describe_error(error) -> dict:
-    "What to tell about an error: its type and text, and where in the notebook it was raised."
+    """Return what to tell about an error: its type and text, and where in the notebook it was
+    raised.
+    """
     try:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__)
                   if frame.filename.startswith("<cell ")]
@@ -114,7 +116,7 @@ def answer(function, arguments: list, options: dict, outputs=()) -> dict:
 
 # %% ../../nbs/checking/answers_dev.ipynb #1f74ae88
 def packed(result) -> list:
-    "What a function returned, as a list of packed arrays; None stays."
+    "Return what a function returned, as a list of packed arrays; None stays."
     parts = list(result[:17]) if isinstance(result, (tuple, list)) else [result]
     if len(parts) > 16:
         raise TypeError("returns a long list, where a few arrays are wanted")

@@ -57,7 +57,7 @@ class Check:
 
 # %% ../../nbs/checking/checks_dev.ipynb #3038b390
 def parts_of(arguments: list, count: int, parts=()) -> list:
-    "Names for `count` results of a function of these arguments."
+    "Return names for `count` results of a function of these arguments."
     if parts or count == 1:
         return list(parts) or ["result"]
     return ["value", *[f"slope of `{name}`" for name in arguments][:count - 1]]

@@ -92,7 +92,7 @@ def by_textbook(loss, arguments) -> tuple:
 
 # %% ../../nbs/checking/contract_dev.ipynb #60cc6eee
 def value_is_the_textbooks(loss_class, options, rng):
-    """The loss is what its textbook definition gives, for every shape and reduction.
+    """Check that the loss is what its textbook definition gives, for every shape and reduction.
 
     Not checked for a loss that `TEXTBOOK` lacks.
     """
@@ -107,8 +107,8 @@ def value_is_the_textbooks(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #b39212c0
 def gradient_is_the_slope(loss_class, options, rng):
-    """`backward()` gives the slope that small steps measure, for every argument, shape and
-    reduction.
+    """Check that `backward()` gives the slope that small steps measure, for every argument, shape
+    and reduction.
     """
     for loss, arguments in examples(loss_class, options, rng):
         check_gradient(loss, *arguments)
@@ -130,7 +130,7 @@ def mean_divisor(loss, arguments, sample_weight=1.0) -> float:
 
 # %% ../../nbs/checking/contract_dev.ipynb #a8c7a1bd
 def reductions_agree(loss_class, options, rng):
-    "The sum and the mean are those of the single losses, in value and gradient."
+    "Check that the sum and the mean are those of the single losses, in value and gradient."
     for loss, arguments in examples(loss_class, options, rng):
         if loss.reduction == "none":
             values = loss(*arguments).data
@@ -147,7 +147,9 @@ def reductions_agree(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #434bb8c7
 def precisions():
-    "Pairs (dtype, how near its results are); bfloat16 where the package ml_dtypes is installed."
+    """Yield pairs (dtype, how near its results are); bfloat16 where the package ml_dtypes is
+    installed.
+    """
     yield from (("float16", 1e-3), ("float32", 1e-5), ("float64", 1e-12))
     with suppress(ImportError):
         from ml_dtypes import bfloat16
@@ -155,8 +157,8 @@ def precisions():
 
 
 def dtype_is_kept(loss_class, options, rng):
-    """float16, bfloat16, float32 and float64 arguments give a loss and gradients of that dtype,
-    near the float64 answer.
+    """Check that float16, bfloat16, float32 and float64 arguments give a loss and gradients of that
+    dtype, near the float64 answer.
     """
     for loss, arguments in examples(loss_class, options, rng):
         for dtype, rtol in precisions():
@@ -172,8 +174,8 @@ def dtype_is_kept(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #6dcf2d45
 def halves_are_computed_in_float32(loss_class, options, rng):
-    """float16 and bfloat16 arguments give the float32 loss and gradients of the same numbers,
-    rounded once.
+    """Check that float16 and bfloat16 arguments give the float32 loss and gradients of the same
+    numbers, rounded once.
     """
     for loss, arguments in examples(loss_class, options, rng):
         for dtype, rtol in precisions():
@@ -188,8 +190,8 @@ def halves_are_computed_in_float32(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #431ab7cd
 def mixed_types_are_accepted(loss_class, options, rng):
-    """With a float64 among the arguments the loss is float64, and each gradient has its argument's
-    dtype.
+    """Check that with a float64 among the arguments the loss is float64, and each gradient has its
+    argument's dtype.
     """
     for loss, arguments in examples(loss_class, options, rng):
         for dtypes in ("float32", "float64"), ("float64", "float16"):
@@ -204,7 +206,7 @@ def mixed_types_are_accepted(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #8dbd2ed7
 def lists_are_accepted(loss_class, options, rng):
-    "Lists are read as float32, whole numbers as class indices where those are wanted."
+    "Check that lists are read as float32, whole numbers as class indices where those are wanted."
     for loss, arguments in examples(loss_class, options, rng):
         result = loss(*(x.tolist() for x in arguments))
         assert result.dtype == np.float32, f"{loss!r} of lists has dtype {result.dtype}"
@@ -212,8 +214,8 @@ def lists_are_accepted(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #8a2da25b
 def arguments_stay_as_they_are(loss_class, options, rng):
-    """Read-only arguments work and stay as they are, and no gradient shares memory with them or
-    with another.
+    """Check that read-only arguments work and stay as they are, and no gradient shares memory with
+    them or with another.
     """
     for loss, arguments in examples(loss_class, options, rng):
         before = [x.copy() for x in arguments]
@@ -238,7 +240,7 @@ def layouts(x: np.ndarray) -> list:
 
 
 def layout_does_not_matter(loss_class, options, rng):
-    "However the arguments lie in memory, the loss and the gradients are the same."
+    "Check that however the arguments lie in memory, the loss and the gradients are the same."
     for loss, arguments in examples(loss_class, options, rng):
         upstream = np.ones(loss(*arguments).shape)
         expected = [loss(*arguments), *gradients_of(loss, arguments, upstream)]
@@ -251,7 +253,7 @@ def layout_does_not_matter(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #8e56adfd
 def nothing_costs_nothing(loss_class, options, rng):
-    "Without samples the sum and the mean are 0 and the gradient is empty."
+    "Check that without samples the sum and the mean are 0 and the gradient is empty."
     shapes = ([(0,), (3, 0)] if not loss_class.rows else [(0, 4), (2, 0, 4)]
               if issubclass(loss_class, RowLoss) else [(0, 4), (2, 3, 0)])
     for loss, arguments in examples(loss_class, options, rng, shapes):
@@ -288,8 +290,8 @@ def edge_rows(loss, kind: tuple, rng) -> list:
 
 # %% ../../nbs/checking/contract_dev.ipynb #506d1b0c
 def extremes_are_finite(loss_class, options, rng):
-    """At the edge of the domains the loss is finite and its gradient no NaN: in float64 up to
-    1e30, in float32 up to 1e4.
+    """Check that at the edge of the domains the loss is finite and its gradient no NaN: in float64
+    up to 1e30, in float32 up to 1e4.
     """
     loss = loss_class(**draw_options(loss_class, options, (200, 4), rng))
     for kind, (dtype, large) in itertools.product(domains(loss),
@@ -315,8 +317,8 @@ def extremes_are_finite(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #d9c1a870
 def sure_and_right_costs_nothing(loss_class, options, rng):
-    """A logit of infinity against the target 1, or of -infinity against 0, costs 0 and has the
-    slope 0.
+    """Check that a logit of infinity against the target 1, or of -infinity against 0, costs 0 and
+    has the slope 0.
     """
     if tuple(loss_class.domain.values()) == (REAL, TARGET_PROBABILITY) and not loss_class.rows:
         x, t = np.array([np.inf, -np.inf]), np.array([1.0, 0.0])
@@ -330,8 +332,8 @@ PICKS = ("NLLLoss",)       # reads one number of each row, and no other
 
 
 def nan_passes_through(loss_class, options, rng):
-    """A NaN at any place of an argument makes the loss of its sample NaN, and the sum and the
-    mean, but no other.
+    """Check that a NaN at any place of an argument makes the loss of its sample NaN, and the sum
+    and the mean, but no other.
     """
     for loss, arguments in examples(loss_class,
                                     {k: v for k, v in options.items() if k != "ignore_index"}, rng):
@@ -391,8 +393,8 @@ def check_same_bits(ones, others, what: str) -> None:
 
 # %% ../../nbs/checking/contract_dev.ipynb #5e437018
 def blocks_do_not_show(loss_class, options, rng):
-    """Blocks of any size, and a second run, give the same bits; pieces of any size the same loss
-    but for rounding.
+    """Check that blocks of any size, and a second run, give the same bits; pieces of any size the
+    same loss but for rounding.
     """
     for loss, arguments in examples(loss_class, options, rng):
         upstream = rng.uniform(1, 2, loss(*arguments).shape)
@@ -408,7 +410,9 @@ def blocks_do_not_show(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #5b33e309
 def threads_do_not_show(loss_class, options, rng):
-    "Any number of threads gives the same bits: losses, gradients and sum, in float32 and float64."
+    """Check that any number of threads gives the same bits: losses, gradients and sum, in float32
+    and float64.
+    """
     for (loss, arguments), dtype in itertools.product(
         examples(loss_class, options, rng, [(50, 40), (3, 40, 50)], ["none"]),
         ("float32", "float64")):
@@ -427,8 +431,8 @@ def threads_do_not_show(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #1f43935c
 def sample_weights_count(loss_class, options, rng):
-    """A sample counts as often as `sample_weight` says; one of weight 0 is skipped, whatever it
-    holds.
+    """Check that a sample counts as often as `sample_weight` says; one of weight 0 is skipped,
+    whatever it holds.
     """
     for loss, arguments in examples(loss_class, options, rng):
         each, shape = (loss_class(reduction="none", **chosen_options(loss)),
@@ -458,7 +462,9 @@ def spoiled(loss, argument: str, x, input, skipped):
 
 # %% ../../nbs/checking/contract_dev.ipynb #05f27bdf
 def formula_takes_scalars(loss_class, options, rng):
-    "A pointwise formula gives for NumPy scalars what it gives for arrays, in their dtype."
+    """Check that a pointwise formula gives for NumPy scalars what it gives for arrays, in their
+    dtype.
+    """
     if loss_class.rows:
         return
     for loss, arguments in examples(loss_class, options, rng, [(5,)], ["none"]):
@@ -475,7 +481,7 @@ def formula_takes_scalars(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #f0e7f722
 def backward_adds_up(loss_class, options, rng):
-    "A second `backward()` adds the same gradient again."
+    "Check that a second `backward()` adds the same gradient again."
     for loss, arguments in examples(loss_class, options, rng):
         tensors = [Tensor(x, requires_grad=x.dtype.kind == "f") for x in arguments]
         result = loss(*tensors)
@@ -489,8 +495,8 @@ def backward_adds_up(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #4ee90734
 def gradients_come_alone(loss_class, options, rng):
-    """The gradient of one argument alone is what it is together with the others', and the others
-    have none.
+    """Check that the gradient of one argument alone is what it is together with the others', and
+    the others have none.
     """
     for loss, arguments in examples(loss_class, options, rng):
         upstream = rng.uniform(1, 2, loss(*arguments).shape)
@@ -505,7 +511,7 @@ def gradients_come_alone(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #bfcdedba
 def repr_makes_the_loss_again(loss_class, options, rng):
-    "`repr` is a call that makes the loss."
+    "Check that `repr` is a call that makes the loss."
     for loss, arguments in examples(loss_class, options, rng):
         again = eval(repr(loss), {**vars(np), loss_class.__name__: loss_class})
         assert type(again) is loss_class and again.reduction == loss.reduction
@@ -514,7 +520,10 @@ def repr_makes_the_loss_again(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #e47d8c9b
 def wrong_shapes_raise(loss_class, options, rng):
-    "Shapes that do not fit raise ValueError with both shapes: nothing is broadcast. So do weights."
+    """Check that shapes that do not fit raise ValueError with both shapes: nothing is broadcast.
+
+    So do weights.
+    """
     shape, others = (((3, 4), [(), (4,), (3, 1), (2, 4)]) if loss_class.rows
                      else ((3, 1), [(), (3,), (1, 3), (1, 1), (4, 1)]))
     loss, arguments = next(examples(loss_class, {}, rng, [shape]))
@@ -533,7 +542,7 @@ def wrong_shapes_raise(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #0f5fc9ec
 def wrong_types_raise(loss_class, options, rng):
-    "Complex numbers, objects and text raise TypeError with the argument and its dtype."
+    "Check that complex numbers, objects and text raise TypeError with the argument and its dtype."
     loss, arguments = next(examples(loss_class, options, rng))
     for which, argument in enumerate(loss.domain):
         for wrong in (arguments[which].astype(complex), np.full(arguments[which].shape, None),
@@ -544,7 +553,9 @@ def wrong_types_raise(loss_class, options, rng):
 
 # %% ../../nbs/checking/contract_dev.ipynb #abcc4483
 def wrong_options_raise(loss_class, options, rng):
-    "An unknown reduction raises ValueError when the loss is made, a word for a number TypeError."
+    """Check that an unknown reduction raises ValueError when the loss is made, a word for a number
+    TypeError.
+    """
     for wrong in "average", None, "Mean":
         check_raises(ValueError, lambda: loss_class(reduction=wrong), loss_class.__name__,
                      f"reduction is {wrong!r}", "'none', 'mean', 'sum'")
@@ -565,8 +576,8 @@ def refused_values(domain: Domain) -> list:
 
 
 def wrong_values_raise(loss_class, options, rng):
-    """A value outside its domain raises ValueError with its place; a class index out of range is
-    an IndexError too.
+    """Check that a value outside its domain raises ValueError with its place; a class index out of
+    range is an IndexError too.
     """
     loss = loss_class(**draw_options(loss_class, options, (3, 4), rng))
     for kind in domains(loss):

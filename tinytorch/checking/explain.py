@@ -149,7 +149,10 @@ def likeness(case: Case, theirs: list) -> float:
 
 
 def answers_of(mistake, case: Case):
-    "What a mistake gives for the part in each call; None if it fails or returns something else."
+    """Return what a mistake gives for the part in each call.
+
+    None if it fails or returns something else.
+    """
     given = []
     for results, expected in zip(mistake.results, case.check.expected):
         if isinstance(results, str) and no_numbers(expected):
@@ -194,7 +197,7 @@ def proven(case: Case, mistake) -> Found | None:
 
 # %% ../../nbs/checking/explain_dev.ipynb #71949319
 def reductions_of(y):
-    "Sums, means and largest numbers along each axis, and what to call them."
+    "Yield sums, means and largest numbers along each axis, and what to call them."
     every = ([(None, "over everything")]
              + [(axis, f"along axis {axis}") for axis in range(y.ndim) if y.ndim > 1])
     for axis, words in every:
@@ -246,7 +249,7 @@ def stretched(x, shape):
 
 # %% ../../nbs/checking/explain_dev.ipynb #426632e5
 def amounts(case: Case, i: int):
-    "What a result might be multiplied or shifted by, with names: options, counts, arguments."
+    "Yield what a result might be multiplied or shifted by, with names: options, counts, arguments."
     arguments, options = case.calls[i]
     shape = case.right[i].shape
     for name, value in options.items():
@@ -395,7 +398,7 @@ def shifted(case: Case) -> Found | None:
 
 # %% ../../nbs/checking/explain_dev.ipynb #d15c4d87
 def conditions(case: Case, i: int):
-    "Conditions on the numbers of a result, with names."
+    "Yield conditions on the numbers of a result, with names."
     (arguments, options), shape = case.calls[i], case.right[i].shape
     fields = {}
     for name, value in arguments.items():
@@ -419,7 +422,7 @@ def conditions(case: Case, i: int):
 
 # %% ../../nbs/checking/explain_dev.ipynb #8dd7eda9
 def about(name, x):
-    "Conditions on one argument."
+    "Yield conditions on one argument."
     if x.dtype.kind in "fi":
         yield f"`{name}` is negative", x < 0
         yield f"`{name}` is positive", x > 0
@@ -438,7 +441,7 @@ def about(name, x):
 
 # %% ../../nbs/checking/explain_dev.ipynb #fa949bc9
 def between(fields, options):
-    "Conditions on two arguments, or on an argument and an option."
+    "Yield conditions on two arguments, or on an argument and an option."
     names = list(fields)
     numbers = {k: v for k, v in options.items()
                if isinstance(v, (int, float)) and not isinstance(v, bool)}
@@ -468,7 +471,7 @@ def between(fields, options):
 
 # %% ../../nbs/checking/explain_dev.ipynb #6d6ca16e
 def position_conditions(arguments, shape):
-    "Conditions on the row or the place of a number."
+    "Yield conditions on the row or the place of a number."
     for name, value in arguments.items():
         rows = getattr(value, "ndim", 0) == 2 and value.dtype.kind == "f"
         if rows and shape and len(value) == shape[0]:
@@ -486,8 +489,8 @@ def position_conditions(arguments, shape):
 
 # %% ../../nbs/checking/explain_dev.ipynb #b17344b4
 def split_calls(case: Case, calls: list) -> tuple:
-    """For these calls in one row: which numbers are wrong, where each condition holds, what was
-    found, what is right.
+    """Return for these calls in one row: which numbers are wrong, where each condition holds, what
+    was found, what is right.
     """
     wrong, mine, right, owner, held = [], [], [], [], {}
     size = sum(case.right[i].size for i in calls)
@@ -675,7 +678,9 @@ LAST = wrong_places, not_finite, hidden_nan, nearly_right, single_precision
 
 
 def explain(check: Check, found: list) -> tuple:
-    "What to say about the first wrong part of an answer, the way out, and an example: three texts."
+    """Return what to say about the first wrong part of an answer, the way out, and an example:
+    three texts.
+    """
     parts = range(len(check.parts))
     cases = [Case(check, p, [x[p] for x in found], [x[p] for x in check.expected]) for p in parts]
     case = next(case for case in cases if case.bad)

@@ -77,7 +77,7 @@ def mistake(function, text: str, fix: str = ""):
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #c3c641e0
 def both(*calls) -> list:
-    "These calls in float64, and in float32 what is in its range."
+    "Return these calls in float64, and in float32 what is in its range."
     def narrow(x):
         return x.astype(np.float32) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
     return [*calls, *[({k: narrow(v) for k, v in arguments.items()}, options) for arguments,
@@ -85,7 +85,7 @@ def both(*calls) -> list:
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #257141ed
 def predictions(rng, **options) -> list:
-    "Predictions and targets."
+    "Return predictions and targets."
     x, t = np.array([4.0, 1.0, 0.5]), np.array([1.0, 1.0, 2.0])
     batch = rng.normal(0, 3, (2, 2, 5))
     calls = [({"input": x[:1], "target": t[:1]}, options), ({"input": x, "target": t}, options),
@@ -374,7 +374,7 @@ def _(input, target, *, beta):
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #585f5502
 def chances(rng) -> list:
-    "Probabilities and targets: by hand, soft targets, near 0, and at 0 and 1."
+    "Return probabilities and targets: by hand, soft targets, near 0, and at 0 and 1."
     calls = both(({"input": np.array([0.9]), "target": np.array([1.0])}, {}),
         ({"input": np.array([0.9, 0.2, 0.5]), "target": np.array([1.0, 0.0, 1.0])}, {}),
                  ({"input": np.array([0.9, 0.2, 0.5]), "target": np.array([0.0, 1.0, 1.0])}, {}),
@@ -486,7 +486,7 @@ def _(input, target):
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #bbcc99aa
 def logit_calls(rng) -> list:
-    "Logits and targets: by hand, soft targets, with pos_weight, large ones, infinite ones."
+    "Return logits and targets: by hand, soft targets, with pos_weight, large ones, infinite ones."
     x, t = np.array([0.0, 2.0, -1.0]), np.array([1.0, 0.0, 1.0])
     calls = [
         ({"logits": x[:1], "target": t[:1]}, {}), ({"logits": x, "target": t}, {}),
@@ -1243,7 +1243,9 @@ def _(target, label_smoothing):
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #da5bf50f
 def weighted_samples(rng) -> list:
-    "Targets, weights and ignored samples: by hand, without any ignored, a batch of two axes."
+    """Return targets, weights and ignored samples: by hand, without any ignored, a batch of two
+    axes.
+    """
     return [({"target": np.array(t), "weight": np.array(w, dtype), "ignored": np.array(i)},
         {}) for dtype in (np.float64, np.float32) for t, w, i in (
         ([0, 1, 1], [1.0, 3.0], [False, False, True]), ([2, 0, 1, 2], [0.5, 2.0, 7.0], [False]
@@ -1316,7 +1318,7 @@ def _(target, weight, ignored):
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #466d8b95
 def steps(rng) -> list:
-    "Scales, counts and overflows."
+    "Return scales, counts and overflows."
     options = {"growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 3}
     drawn = [(round(rng.uniform(1, 1000), 3), clean, overflow, {})
              for clean in (1, 2) for overflow in (True, False)]
@@ -1377,7 +1379,7 @@ def _(scale, clean, overflow, **rule):
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #d5e90743
 def linear(rng) -> list:
-    "Hidden states, weights and biases, and where the scores go."
+    "Return hidden states, weights and biases, and where the scores go."
     return [({"hidden": np.array(h, dtype), "weight": np.array(w, dtype),
               "bias": None if b is None else np.array(b, dtype),
               "out": np.zeros((len(h), len(w)), dtype)},
@@ -1411,7 +1413,7 @@ def _(hidden, weight, bias, out):
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #a7638fc1
 def chunk(rng) -> list:
-    "Slopes of scores, and the gradients so far."
+    "Return slopes of scores, and the gradients so far."
     calls = []
     for dtype in np.float64, np.float32:
         for n, c, h in (1, 2, 1), (4, 5, 3):
@@ -1474,7 +1476,7 @@ def interleaved(labels, blank):
 
 
 def transcripts(rng) -> list:
-    "Labels of one sample and of several, with repeats and without."
+    "Return labels of one sample and of several, with repeats and without."
     drawn = rng.integers(1, 100, (6, 3))
     drawn[3] = drawn[2]
     return [np.array([7, 8]), np.array([7, 8, 8, 1]), np.array([[1, 2], [1, 3], [2, 3]]),
@@ -1866,7 +1868,7 @@ def _(input1, input2, target, *, margin):
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #1fd7c41e
 def terms(rng) -> list:
-    "Values of terms, a row for each, and their weights."
+    "Return values of terms, a row for each, and their weights."
     hand = [({"values": np.array([[3.0], [5.0]]), "weights": np.array([2.0, 0.5])}, {}),
             ({"values": np.array([[3.0, 1.0], [5.0, 2.0]]), "weights": np.array([2.0, 0.5])}, {}),
             ({"values": rng.exponential(1, (3, 4)), "weights": np.array([0.7, 0.0, 1.5])}, {})]
@@ -1933,7 +1935,7 @@ def _(values, weights):
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #a0b22ef5
 def variances(rng) -> list:
-    "Losses of tasks, log-variances, and both factors."
+    "Return losses of tasks, log-variances, and both factors."
     value, s = np.array([3.0, 0.5, 4.0, 0.0]), np.array([0.0, 1.0, -2.0, 0.5])
     far = {"value": np.array([0.0, 1.0, 0.0, 1.0]),
            "log_variance": np.array([-1e4, -1e4, 1e4, 1e4])}
@@ -2735,7 +2737,7 @@ always("add_gradients", slope=[[1.0, -1.0]], hidden=[[2.0]], weight=[[3.0], [4.0
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #27739527
 def totals(rng) -> list:
-    "Totals and divisors of parts of different sizes, also of none, and of nothing."
+    "Return totals and divisors of parts of different sizes, also of none, and of nothing."
     sizes = [np.array(x, float) for x in ([3, 1], [4, 0, 2, 5], [1, 2, 3, 4, 5, 6], [7], [0, 0])]
     calls = [({"totals": rng.gamma(2, size=len(n)) * n, "divisors": n}, {}) for n in sizes]
     calls.append(({"totals": np.array([2.0**24, 1, 1], np.float32),
@@ -2785,7 +2787,7 @@ def _(totals, divisors):
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #12bd2955
 def row_pieces(rng) -> list:
-    "Maxima and sums of pieces of rows, of very different sizes, and some masked."
+    "Return maxima and sums of pieces of rows, of very different sizes, and some masked."
     calls = []
     for rows, pieces, scale in (1, 2, 1), (3, 4, 10), (2, 5, 1000), (4, 1, 1):
         most = rng.normal(0, scale, (rows, pieces))
@@ -2883,7 +2885,7 @@ def calls_of(name: str, drawn: list, formula: bool) -> list:
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #864d6154
 def leaves(rng) -> list:
-    "Slopes and curvatures of leaves of several sizes, also with no ridge."
+    "Return slopes and curvatures of leaves of several sizes, also with no ridge."
     calls = []
     for size, ridge in (1, 1.0), (2, 0.0), (5, 1.0), (8, 3.5), (3, 0.1):
         calls.append(({"gradient": rng.normal(0, 3, size), "curvature": rng.uniform(0.1, 4, size)},
@@ -2933,7 +2935,7 @@ def _(gradient, curvature, ridge=1.0):
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #a3f85673
 def errors_of(rng) -> list:
-    "Predictions and targets, near and far, with several deltas."
+    "Return predictions and targets, near and far, with several deltas."
     calls = []
     for shape, scale, delta in ((3,), 1, 1.0), ((2, 3), 5, 0.5), ((4,), 5, 3.0), ((2,), 1e4, 1.0):
         input, target = rng.normal(0, scale, (2, *shape))

@@ -24,7 +24,7 @@ TERMS = "Compare with the formula, term by term."
 
 
 def of_operation(node):
-    "Wrong sums, products and powers."
+    "Yield wrong sums, products and powers."
     left, operation, right = node.left, node.op, node.right
     if isinstance(operation, ast.Add):
         yield "something is subtracted that should be added.", SIGNS, ast.BinOp(
@@ -53,7 +53,7 @@ TURNED = {ast.Gt: (ast.GtE, ast.Lt), ast.GtE: (ast.Gt, ast.LtE), ast.Lt: (ast.Lt
 
 
 def of_comparison(node):
-    "Comparisons that are off by equality, or turned around."
+    "Yield comparisons that are off by equality, or turned around."
     equality, other = TURNED.get(type(node.ops[0]), (None, None))
     if equality:
         yield ("equality falls on the wrong side of a comparison.",
@@ -65,7 +65,7 @@ def of_comparison(node):
 
 
 def of_condition(node):
-    "Conditions that are turned around or ignored: `a if option else b`, and `np.where`."
+    "Yield conditions that are turned around or ignored: `a if option else b`, and `np.where`."
     if isinstance(node, ast.IfExp):
         test, yes, no = node.test, node.body, node.orelse
         yield "the two cases of a condition are exchanged.", "", ast.IfExp(test, no, yes)
@@ -95,7 +95,7 @@ OTHERS = {"log": [("log2", "a logarithm has base 2.", BASES),
 
 # %% ../../nbs/checking/mutants_dev.ipynb #9b34635f
 def of_call(node):
-    "Calls of NumPy's functions that are missing, or of a similar one."
+    "Yield calls of NumPy's functions that are missing, or of a similar one."
     if not isinstance(node.func, ast.Attribute):
         return
     name = node.func.attr
@@ -118,7 +118,7 @@ def of_call(node):
 
 # %% ../../nbs/checking/mutants_dev.ipynb #6b59fa9d
 def of_statement(node):
-    "Steps that are left out, and conditions that are turned around."
+    "Yield steps that are left out, and conditions that are turned around."
     if isinstance(node, ast.AugAssign):
         yield "a step is left out.", TERMS, ast.Pass()
     if isinstance(node, ast.If):
@@ -130,7 +130,7 @@ def of_statement(node):
 
 
 def of_node(node):
-    "All changes of a node."
+    "Yield all changes of a node."
     if isinstance(node, ast.BinOp):
         yield from of_operation(node)
     elif isinstance(node, ast.Compare) and len(node.ops) == 1:
@@ -157,7 +157,7 @@ class Exchange(ast.NodeTransformer):
 
 
 def changed_code(function):
-    "The mutants of a function by one change of its code: triples (text, fix, function)."
+    "Yield the mutants of a function by one change of its code: triples (text, fix, function)."
     try:
         source = textwrap.dedent(inspect.getsource(function))
         nodes = list(ast.walk(ast.parse(source)))
@@ -190,7 +190,7 @@ APPLIED = [("has the wrong sign", np.negative),
 
 
 def exchanged_arguments(function, calls: list):
-    "The mutants of a function with two arguments exchanged: triples (text, fix, function)."
+    "Yield the mutants of a function with two arguments exchanged: triples (text, fix, function)."
     names = list(calls[0][0])
     for i, j in combinations(range(len(names)), 2):
         def exchanged(*given, i=i, j=j, **options):
@@ -202,7 +202,7 @@ def exchanged_arguments(function, calls: list):
 
 # %% ../../nbs/checking/mutants_dev.ipynb #33ade447
 def changed_arguments(function, calls: list):
-    "The mutants of a function with one argument changed: triples (text, fix, function)."
+    "Yield the mutants of a function with one argument changed: triples (text, fix, function)."
     floats = [name for name, x in calls[0][0].items() if getattr(x, "dtype", None) == np.float64]
     for name in floats:
         for what, activation in APPLIED:
@@ -215,7 +215,7 @@ def changed_arguments(function, calls: list):
 
 
 def changed_options(function, calls: list):
-    "The mutants of a function that ignore an option: triples (text, fix, function)."
+    "Yield the mutants of a function that ignore an option: triples (text, fix, function)."
     seen = {}
     for _, options in calls:
         for name, value in options.items():

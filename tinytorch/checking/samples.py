@@ -88,7 +88,7 @@ def draw_options(loss_class, options: dict, shape: tuple, rng) -> dict:
 
 
 def examples(loss_class, options, rng, shapes=None, reductions=None):
-    "Pairs (loss, arguments) over shapes, kinds of target and reductions."
+    "Yield pairs (loss, arguments) over shapes, kinds of target and reductions."
     for shape in shapes_of(loss_class, shapes):
         chosen = draw_options(loss_class, options, shape, rng)
         for kind in domains(loss_class(**chosen)):

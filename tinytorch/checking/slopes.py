@@ -60,7 +60,7 @@ def check_close(actual, expected, what: str, rtol: float = 1e-6, atol: float = 1
 
 # %% ../../nbs/checking/slopes_dev.ipynb #2b8204b3
 def check_raises(error_type, call, *texts: str) -> None:
-    "An AssertionError unless `call()` raises `error_type` with all of `texts` in its message."
+    "Raise AssertionError unless `call()` raises `error_type` with all of `texts` in its message."
     try:
         result = call()
     except error_type as error:
@@ -100,7 +100,7 @@ def with_dtypes(arguments, dtype) -> list:
 
 # %% ../../nbs/checking/slopes_dev.ipynb #9957de19
 def run_formula(formula, operands, options, dtype) -> tuple:
-    """What `formula` returns in `dtype`: the value and a tuple of slopes.
+    """Return what `formula` returns in `dtype`: the value and a tuple of slopes.
 
     An AssertionError if it breaks its contract.
     """
@@ -172,8 +172,8 @@ def from_record(value, dtype):
 
 
 def check_recorded_case(loss_class, case: dict) -> None:
-    """An AssertionError unless a loss gives the value and the gradients that PyTorch gave for this
-    case.
+    """Raise AssertionError unless a loss gives the value and the gradients that PyTorch gave for
+    this case.
     """
     dtype = case["dtype"]
     rtol, atol = (1e-7, 1e-9) if dtype == "float64" else (1.3e-6, 1e-5)

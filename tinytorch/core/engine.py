@@ -38,7 +38,7 @@ def has_numba() -> bool:
 
 
 def check_engine(name: str) -> None:
-    "A ValueError for an unknown engine, an ImportError for one that is not installed."
+    "Raise ValueError for an unknown engine, an ImportError for one that is not installed."
     if name not in ENGINES:
         raise ValueError(f"engine is {name!r}, but it must be one of "
                          f"{', '.join(map(repr, ENGINES))}.")

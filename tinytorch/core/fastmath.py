@@ -65,7 +65,7 @@ class LoopValue:
 
 # %% ../../nbs/core/fastmath_dev.ipynb #ed17ba36
 def select(condition, a, b):
-    "a where the condition is true, b elsewhere."
+    "Return a where the condition is true, b elsewhere."
     if not isinstance(condition, LoopValue):
         return np.where(condition, a, b)
     kind = a if isinstance(a, LoopValue) else b
@@ -174,7 +174,7 @@ def reduce_exponent(x, c):
 
 @compiled
 def exp(x):
-    "e to the power of x."
+    "Return e to the power of x."
     c = CONSTANTS[x.dtype]
     k, p = reduce_exponent(x, c)
     half = k >> 1
@@ -183,7 +183,7 @@ def exp(x):
 # %% ../../nbs/core/fastmath_dev.ipynb #7484588c
 @compiled
 def expm1(x):
-    "exp(x) - 1, exact near 0."
+    "Return exp(x) - 1, exact near 0."
     c = CONSTANTS[x.dtype]
     k, p = reduce_exponent(x, c)
     half = k >> 1
@@ -203,7 +203,7 @@ def tanh(x):
 
 # %% ../../nbs/core/fastmath_dev.ipynb #5c8d6aef
 def split_exponent(x, c):
-    "k and m with x = m * 2**k."
+    "Return k and m with x = m * 2**k."
     k = (bits(x) - c.start) >> c.digits
     return k, number(bits(x) - (k << c.digits))
 
@@ -218,7 +218,7 @@ def join(k, f, c, lost=None):
 
 
 def at_ends(x, zero, result):
-    "`result`, or what the logarithm is at infinity, NaN, its zero point and below."
+    "Return `result`, or what the logarithm is at infinity, NaN, its zero point and below."
     result = select(x < inf, result, x)
     return select(x > zero, result, select(x == zero, -inf, x * nan))
 
@@ -234,7 +234,7 @@ def log(x):
 # %% ../../nbs/core/fastmath_dev.ipynb #356c4bd6
 @compiled
 def log1p(x):
-    "log(1 + x), exact near 0."
+    "Return log(1 + x), exact near 0."
     c = CONSTANTS[x.dtype]
     k, m = split_exponent(1 + x, c)
     scale = power(0 - k, c)
@@ -247,12 +247,12 @@ def log1p(x):
 # %% ../../nbs/core/fastmath_dev.ipynb #dc925792
 @njit(fastmath={"reassoc"})
 def plus(a, b):
-    "a + b in a sum whose order does not matter."
+    "Return a + b in a sum whose order does not matter."
     return a + b
 
 
 def extreme(name):
-    "LLVM's largest or smallest of two numbers, NaN if one is."
+    "Return LLVM's largest or smallest of two numbers, NaN if one is."
     @intrinsic
     def function(context, a, b):
         def code(context, builder, signature, args):

@@ -162,8 +162,8 @@ def find(problem: Problem, wanted: tuple, values: bool, tiles: str = ""):
 
 
 def kind_of(option):
-    """What a recording depends on: the type of an option that is a symbol in it, the value of any
-    other.
+    """Return what a recording depends on: the type of an option that is a symbol in it, the value
+    of any other.
     """
     return type(option) if trace.is_symbol(option) else repr(option)
 
@@ -202,7 +202,7 @@ def build_loop(problem, wanted, values, tiles) -> tuple:
 
 # %% ../../nbs/core/loops_dev.ipynb #f9cc0f3b
 def check_loop(loop, problem, wanted, values) -> None:
-    "Untraceable if the loop and the formula differ on the first samples."
+    "Raise Untraceable if the loop and the formula differ on the first samples."
     index = ((slice(0, 2),) + (slice(0, 1),) * (len(problem.samples) - 2)
              + (slice(0, max(1, 256 // problem.width)),))
     index = index[-len(problem.samples):]

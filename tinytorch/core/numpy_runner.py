@@ -41,7 +41,7 @@ def zero_where(condition, x):
 
 
 def weigh(weight: np.ndarray, array: np.ndarray) -> np.ndarray:
-    "`weight * array` for each sample, and exactly 0 where the weight is 0."
+    "Return `weight * array` for each sample, and exactly 0 where the weight is 0."
     weight = weight.reshape(weight.shape
                             + (1,) * (array.ndim - weight.ndim)).astype(array.dtype, copy=False)
     return zero_where(weight == 0, weight * array)

@@ -130,7 +130,7 @@ def as_array(data) -> np.ndarray:
     return to_dtype(array, np.float32)
 
 def as_tensor(value):
-    "`value` itself if it is a Tensor, else a Tensor of it."
+    "Return `value` itself if it is a Tensor, else a Tensor of it."
     return value if isinstance(value, Tensor) else Tensor(value)
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #674e27d8
@@ -221,8 +221,8 @@ def sum_to(gradient, shape):
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #ee909804
 def operand(value):
-    """What NumPy computes with: the array behind `value`, or `value` itself if it is a Python
-    number.
+    """Return what NumPy computes with: the array behind `value`, or `value` itself if it is a
+    Python number.
     """
     return value if isinstance(value, (int, float)) else as_array(value)
 
@@ -278,14 +278,14 @@ class Products:
     __rmul__ = __mul__
 
 def quotient(dividend, divisor):
-    "`dividend / divisor` as a Tensor."
+    "Return `dividend / divisor` as a Tensor."
     a, b = operand(dividend), operand(divisor)
     result = a / b
     return record(result, (dividend, lambda g: g / b), (divisor, lambda g: -g * result / b))
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #2a0bd6ca
 def raise_to(base, exponent):
-    "`base ** exponent` as a Tensor."
+    "Return `base ** exponent` as a Tensor."
     a, b = operand(base), operand(exponent)
     result = a ** b
     return record(result,
@@ -305,7 +305,10 @@ class MatrixProduct:
         return matrix_product(Tensor(other), self)
 
 def matrix_product(a, b):
-    "`a @ b` for Tensors of at least one dimension. Raises ValueError if their shapes do not fit."
+    """Return `a @ b` for Tensors of at least one dimension.
+
+    Raises ValueError if their shapes do not fit.
+    """
     if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-2:][0]:
         raise ValueError(f"Tensor: cannot multiply shapes {a.shape} @ {b.shape}: "
                          "the last axis of the first must be as long as the last but one of the "
@@ -325,8 +328,8 @@ def matrix_product(a, b):
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #2340e2bc
 def multiply(x, y):
-    """`x @ y`; matrices of 16-bit numbers are multiplied in float32, which is faster and rounds
-    once.
+    """Return `x @ y`; matrices of 16-bit numbers are multiplied in float32, which is faster and
+    rounds once.
     """
     if x.dtype != y.dtype or x.dtype.itemsize != 2 or not is_float(x.dtype):
         return x @ y
@@ -339,7 +342,7 @@ class Functions:
     __slots__ = ()
 
     def exp(self):
-        """e to the power of every element.
+        """Return e to the power of every element.
 
         >>> Tensor([0.0, 1.0]).exp()
         Tensor([1.    , 2.7183])
@@ -348,7 +351,7 @@ class Functions:
         return record(result, (self, lambda g: g * result))
 
     def log(self):
-        """Natural logarithm of every element.
+        """Return the natural logarithm of every element.
 
         >>> Tensor([1.0, 10.0]).log()
         Tensor([0.    , 2.3026])
@@ -357,7 +360,7 @@ class Functions:
         return record(np.log(x), (self, lambda g: g / x))
 
     def sqrt(self):
-        """Square root of every element.
+        """Return the square root of every element.
 
         >>> Tensor([4.0, 9.0]).sqrt()
         Tensor([2., 3.])
@@ -366,7 +369,7 @@ class Functions:
         return record(result, (self, lambda g: g / (2 * result)))
 
     def abs(self):
-        """Absolute value of every element; the slope at 0 is 0.
+        """Return the absolute value of every element; the slope at 0 is 0.
 
         >>> Tensor([-2.0, 3.0]).abs()
         Tensor([2., 3.])
@@ -397,7 +400,7 @@ class Reductions:
         return record(total(self.data, axis, keepdims), (self, stretch))
 
     def mean(self, axis=None, keepdims=False):
-        """Mean over `axis`.
+        """Return the mean over `axis`.
 
         >>> Tensor([[1.0, 2.0], [3.0, 4.0]]).mean(axis=1, keepdims=True).shape
         (2, 1)
@@ -408,7 +411,7 @@ class Reductions:
         return record(result, (self, stretch))
 
     def max(self, axis=None, keepdims=False):
-        """Largest element along `axis`. Elements that tie share the gradient evenly.
+        """Return the largest element along `axis`. Elements that tie share the gradient evenly.
 
         >>> Tensor([[1.0, 2.0], [3.0, 4.0]]).max()
         Tensor(4.)
@@ -482,8 +485,8 @@ def put_back(gradient, index, shape):
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #a23f329a
 def as_index(index):
-    """`index` for NumPy: Tensors and lists become arrays. Whole numbers held as floats, such as
-    `Tensor([0, 2])`, are accepted.
+    """Return `index` for NumPy: Tensors and lists become arrays. Whole numbers held as floats, such
+    as `Tensor([0, 2])`, are accepted.
 
     Raises IndexError for fractions.
     """
@@ -617,7 +620,10 @@ class NumpyFunctions:
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #7fee9e4f
 def without_gradient(function, inputs, options):
-    "What NumPy's `function` makes of the data. Raises TypeError if a gradient would be lost."
+    """Return what NumPy's `function` makes of the data.
+
+    Raises TypeError if a gradient would be lost.
+    """
     tensors = []
     def data_of(value):
         if isinstance(value, Tensor):
@@ -683,7 +689,7 @@ def send_back(tensor, gradient, gradients):
         held.add(id(part))
 
 def add_up(sum, part):
-    """`sum + part`; 16-bit numbers are added in float64, which the sum then has until it is
+    """Return `sum + part`; 16-bit numbers are added in float64, which the sum then has until it is
     complete.
     """
     return np.asarray((sum.astype(np.float64) if sum.dtype.itemsize == 2 else sum) + part)

@@ -55,7 +55,7 @@ class Writer:
         return name
 
     def cell(self, array, index) -> str:
-        "One class of an array with classes, in the loop over samples."
+        "Return one class of an array with classes, in the loop over samples."
         if not self.tiles:
             return f"{array}_i[{index}]"
         if index == "j":
@@ -144,8 +144,8 @@ def nodes(roots) -> list:
 
 # %% ../../nbs/core/writer_dev.ipynb #886eaa48
 def plan(value, slopes) -> list:
-    """For each pass over the classes: its reductions, the slopes it writes, and the nodes it keeps
-    for later passes.
+    """Return for each pass over the classes: its reductions, the slopes it writes, and the nodes it
+    keeps for later passes.
     """
     levels, first = {}, {}
     reductions = [x for x in nodes([value, *slopes.values()]) if x.op in ACCUMULATORS]

@@ -41,8 +41,10 @@ from ..checking.answers import ask, one_line, end_all
 from .copies import similar, shape
 
 # %% ../../nbs/grading/grade_dev.ipynb #011f3041
-from ..exercises.exercises import (BEGIN, END, FILE, REGION, blank, collect,
-                                           function_names, judge, listed, parse, plan_for, reached)
+from ..checking.checks import FILE
+from ..exercises.check import collect, judge, plan_for
+from ..exercises.exercises import (BEGIN, END, REGION, blank, function_names, listed,
+                                           parse, reached)
 
 # %% ../../nbs/grading/grade_dev.ipynb #ae5ac142
 from .feedback import as_csv, harmless, misnamed
@@ -79,7 +81,9 @@ def printable(name: str) -> str:
 
 # %% ../../nbs/grading/grade_dev.ipynb #2a7ecda5
 def read_names(paths: list, pattern: str = "") -> dict:
-    "What the names of files and folders say, by path: that of the platforms, or of a pattern."
+    """Return what the names of files and folders say, by path: that of the platforms, or of a
+    pattern.
+    """
     try:
         patterns = [("", re.compile(pattern))] if pattern else DOWNLOAD_NAMES
     except re.error as error:
@@ -238,7 +242,9 @@ def lesson_of(nb: dict, todo: list) -> tuple:
 
 
 def choose(candidates: list) -> tuple:
-    "Of pairs (notebook, count of exercises) of one lesson the one to mark, and the others."
+    """Return the one to mark of a lesson's pairs (notebook, count of exercises), and the
+    others.
+    """
     most = max(count for _, count in candidates)
     full = [item for item in candidates if 2 * item[1] >= most]
     best = max(full, key=lambda item: (item[0].modified, item[0].name))
@@ -287,7 +293,7 @@ def needs(source: str) -> set:
 
 
 def built_on(project, module, todo: list) -> dict:
-    "For each exercise the others that its solution is built on, directly or not."
+    "Return for each exercise the others that its solution is built on, directly or not."
     graph = {}
     for path in module.notebooks:
         for cell in code_cells(read_notebook(project, path)):

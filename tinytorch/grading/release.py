@@ -20,7 +20,8 @@ import tokenize
 from dataclasses import asdict
 from pathlib import Path
 
-from ..exercises.exercises import FILE, blank, exercises, parse
+from ..checking.checks import FILE
+from ..exercises.exercises import blank, exercises, parse
 from ..notebooks.project import (TitoError, check_exports, code_cells, export, locked,
                                          new_notebook, read_notebook, text_of, write_file)
 
@@ -58,7 +59,8 @@ from pathlib import Path
 
 import pytest
 
-from tinytorch.exercises.exercises import check_module, exercises
+from tinytorch.exercises.check import check_module
+from tinytorch.exercises.exercises import exercises
 from tinytorch.notebooks.project import Project
 
 PROJECT = Project(Path(__file__).resolve().parents[1])
@@ -67,10 +69,12 @@ MODULES = [module for module in PROJECT.modules() if (module.folder / "exercises
 
 @pytest.fixture(scope="session")
 def verdicts():
-    return {exercise.name: verdict for module in MODULES for exercise, verdict in check_module(PROJECT, module)}
+    return {exercise.name: verdict for module in MODULES
+            for exercise, verdict in check_module(PROJECT, module)}
 
 
-@pytest.mark.parametrize("name", [exercise.name for module in MODULES for exercise in exercises(PROJECT, module)])
+@pytest.mark.parametrize("name", [exercise.name for module in MODULES
+                                  for exercise in exercises(PROJECT, module)])
 def test_exercise(verdicts, name):
     assert verdicts[name].mark == "✅", f"{verdicts[name].text}\\n{verdicts[name].example}"
 '''

@@ -150,7 +150,7 @@ def libraries(programs: list) -> list:
 # %% ../../nbs/grading/sandbox_dev.ipynb #4b805339
 @functools.lru_cache(maxsize=1)
 def shown_paths() -> tuple:
-    "Python and NumPy: the paths that are shown, and those in them that are not."
+    "Return Python and NumPy: the paths that are shown, and those in them that are not."
     python, library = Path(sys.executable).resolve(), Path(os.__file__).resolve().parent
     dynamic = Path(importlib.util.find_spec("_ctypes").origin).resolve().parent
     packages = package_folders()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HALF', 'uncompiled', 'torch_names', 'along_slope', 'direction', 'OfProgram', 'SlopesFunction', 'ValueFunction',
-           'TorchHost', 'as_tensor', 'views', 'evaluate', 'evaluate_operations', 'EngineFunction', 'autocasts',
+           'TorchHost', 'tensor_of', 'views', 'evaluate', 'evaluate_operations', 'EngineFunction', 'autocasts',
            'common', 'TorchLoss', 'to_torch']
 
 # %% ../../nbs/hosts/torch_host_dev.ipynb #6a5a0d59
@@ -109,7 +109,7 @@ class TorchHost:
     names, value = staticmethod(torch_names), staticmethod(ValueFunction.apply)
 
 # %% ../../nbs/hosts/torch_host_dev.ipynb #ddb4251a
-def as_tensor(x):
+def tensor_of(x):
     "Return a tensor of a tensor, an array, a table's column or a list."
     if isinstance(x, torch.Tensor):
         return x
@@ -227,8 +227,8 @@ class TorchLoss(torch.nn.Module):
 
     def run(self, inputs, sample_weight):
         "Return the loss by the engine where it can see the tensors, else by the graph."
-        inputs = [as_tensor(x) for x in inputs]
-        sample_weight = None if sample_weight is None else as_tensor(sample_weight)
+        inputs = [tensor_of(x) for x in inputs]
+        sample_weight = None if sample_weight is None else tensor_of(sample_weight)
         if any([x.dtype in HALF for x in inputs]) and autocasts(inputs[0].device.type):
             inputs = [x.float() if x.dtype in HALF else x for x in inputs]
         arrays = views([*inputs, sample_weight])

@@ -99,7 +99,7 @@ class Tanh(Activation):
 
 # %% ../../nbs/02_activations/activations_dev.ipynb #bf77461f
 def normal_cdf(x):
-    "Probability that a standard normal number is below each element of `x`."
+    "Return the probability that a standard normal number is below each element of `x`."
     scaled = (x * -0.5 ** 0.5).ravel().tolist()
     return np.fromiter(map(math.erfc, scaled), x.dtype, x.size).reshape(x.shape) / 2
 

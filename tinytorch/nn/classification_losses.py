@@ -15,7 +15,7 @@ from .losses import log_softmax
 
 # %% ../../nbs/04_losses/classification_losses_dev.ipynb #9ff38727
 def poly(logits, target, *, epsilon):
-    """Cross-entropy plus `epsilon` times 1 - p of the target, and its slope.
+    """Return the cross-entropy plus `epsilon` times 1 - p of the target, and its slope.
 
     - `logits`: array (rows, classes). `target`: class indices, array (rows,).
     - Returns `(value, slope)` of shapes (rows,) and (rows, classes).
@@ -58,7 +58,7 @@ class PolyLoss(ClassLoss):
 
 # %% ../../nbs/04_losses/classification_losses_dev.ipynb #e8bceaf8
 def generalized_cross_entropy(logits, target, *, q):
-    """(1 - p**q) / q of the target's probability p, and its slope.
+    """Return (1 - p**q) / q of the target's probability p, and its slope.
 
     - `logits`: array (rows, classes). `target`: class indices, array (rows,).
     - Returns `(value, slope)` of shapes (rows,) and (rows, classes).

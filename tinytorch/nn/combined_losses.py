@@ -65,7 +65,7 @@ def mean(array: np.ndarray) -> float:
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #9edf401b
 def term_name(loss) -> str:
-    "What a term is called in logs: its class or, in a `FunctionLoss`, its function."
+    "Return what a term is called in logs: its class or, in a `FunctionLoss`, its function."
     loss = loss.function if isinstance(loss, FunctionLoss) else loss
     return getattr(loss, "__name__", type(loss).__name__)
 
@@ -121,7 +121,7 @@ def check_weight(what: str, weight) -> float:
 
 
 def check_loss(loss) -> None:
-    "A TypeError unless `loss` can be a term of a sum."
+    "Raise TypeError unless `loss` can be a term of a sum."
     if not isinstance(loss, (Loss, Combining)):
         fix = ("Wrap a function or a Module: FunctionLoss(...)." if callable(loss) else
                "Numbers and tensors are added to its result: loss(input, target) + number.")
@@ -280,8 +280,8 @@ def quoted(names) -> str:
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #b5d59429
 def check_names(what: str, given, expected, every: bool = True) -> None:
-    """A TypeError unless `given` is a dictionary, a ValueError unless it has the names `expected`,
-    or with `every=False` some of them.
+    """Raise TypeError unless `given` is a dictionary, a ValueError unless it has the names
+    `expected`, or with `every=False` some of them.
     """
     if not isinstance(given, dict):
         raise TypeError(f"MultiTaskLoss: {what} is a {type(given).__name__}, but it must be a "
@@ -318,7 +318,8 @@ class MultiTaskLoss(Combining, Module):
     Example:
 
         >>> from tinytorch.nn import CrossEntropyLoss, MSELoss
-        >>> loss = MultiTaskLoss({"age": MSELoss(), "kind": CrossEntropyLoss()}, learned={"age": "regression", "kind": "classification"})
+        >>> loss = MultiTaskLoss({"age": MSELoss(), "kind": CrossEntropyLoss()},
+        ...                      learned={"age": "regression", "kind": "classification"})
         >>> round(loss({"age": [40.], "kind": [[0., 0.]]}, {"age": [42.], "kind": [1]}).item(), 4)
         2.6931
         >>> loss.terms["age"]

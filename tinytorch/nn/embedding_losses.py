@@ -244,7 +244,7 @@ class CosineEmbeddingLoss(RowLoss):
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #5d53e3c6
 def cosine_distance(input, target):
-    """1 minus the cosine of each pair of rows, and its slopes.
+    """Return 1 minus the cosine of each pair of rows, and its slopes.
 
     - `input`, `target`: arrays (rows, features).
     - Returns `(value, slope of input, slope of target)`.
@@ -361,7 +361,8 @@ class TripletMarginWithDistanceLoss(Loss):
 
         >>> def angle(a, b):
         ...     return 1 - cosine_similarity(a, b)
-        >>> round(TripletMarginWithDistanceLoss(distance_function=angle)([[1., 0.]], [[1., 1.]], [[1., 0.5]]).item(), 4)
+        >>> loss = TripletMarginWithDistanceLoss(distance_function=angle)
+        >>> round(loss([[1., 0.]], [[1., 1.]], [[1., 0.5]]).item(), 4)
         1.1873
     """
     domain = {"anchor": REAL, "positive": REAL, "negative": REAL}
@@ -402,7 +403,7 @@ def direction_backward(gradient, input, result):
 
 @differentiable(direction_backward)
 def unit_rows(input):
-    "Each row divided by its length; one without length stays 0 and gets no slope."
+    "Return each row divided by its length; one without length stays 0 and gets no slope."
     return unit(input)[0]
 
 
@@ -488,7 +489,7 @@ class BatchLoss(Loss):
         return total.sum() * (1 / divisor if divisor else 0.0)
 
     def check_shapes(self, names, embeddings, labels):
-        "A ValueError that names what does not fit."
+        "Raise ValueError, which names what does not fit."
         name, shape = type(self).__name__, embeddings[0].shape
         if len(shape) != 2 or shape[1] == 0:
             raise ValueError(f"{name}: {names[0]} has shape {shape}, but it needs (N, D), with D "
@@ -519,7 +520,8 @@ class InfoNCELoss(BatchLoss):
 
     Example:
 
-        >>> round(InfoNCELoss(temperature=1.0)([[1., 0.], [0., 1.]], [[1., 0.], [0., 1.]]).item(), 4)
+        >>> loss = InfoNCELoss(temperature=1.0)
+        >>> round(loss([[1., 0.], [0., 1.]], [[1., 0.], [0., 1.]]).item(), 4)
         0.3133
     """
     domain = {"query": REAL, "key": REAL}

@@ -14,7 +14,8 @@ from ..core.tensor import Tensor, as_tensor
 
 # %% ../../nbs/03_layers/layers_dev.ipynb #cb91718c
 def named_parts(value, name, seen):
-    """Every Tensor and Module in `value`, itself included, as pairs (dotted name, it), each once.
+    """Yield every Tensor and Module in `value`, itself included, as pairs (dotted name, it), each
+    once.
 
     `seen` collects their ids.
     """
@@ -120,8 +121,8 @@ class Module:
 
 # %% ../../nbs/03_layers/layers_dev.ipynb #d9c70efe
 def module_text(module, parts) -> str:
-    """Text for `module`: its class, and indented the layers and functions among `parts` (a dict),
-    lists of them included.
+    """Return text for `module`: its class, and indented the layers and functions among `parts` (a
+    dict), lists of them included.
     """
     lists = {name: dict(enumerate(part)) for name, part in parts.items()
              if isinstance(part, (list, tuple))}

@@ -19,8 +19,8 @@ from .criterion import Loss
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #e43b7406
 def stirling(count):
-    """Stirling's approximation of the logarithm of `count` factorial, and its slope; 0 for counts
-    up to 1.
+    """Return Stirling's approximation of the logarithm of `count` factorial, and its slope; 0 for
+    counts up to 1.
     """
     logs = np.log(count)
     value = (count + 0.5) * logs - count + 0.5 * log(2 * pi)
@@ -28,7 +28,7 @@ def stirling(count):
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #487ddf16
 def poisson_nll(input, target, *, log_input, full, eps):
-    """The Poisson negative log-likelihood of each count, and its slopes.
+    """Return the Poisson negative log-likelihood of each count, and its slopes.
 
     - `input`: logarithms of rates, or with `log_input=False` rates
     - `target`: counts; arrays of the same shape.

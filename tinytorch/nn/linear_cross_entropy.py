@@ -26,7 +26,7 @@ from .losses import CrossEntropyLoss, cross_entropy
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #1d505496
 def slices(length: int, width: int) -> list:
-    """Slices that cut `length` rows of `width` numbers into pieces of at least `LARGE`
+    """Return slices that cut `length` rows of `width` numbers into pieces of at least `LARGE`
     numbers, the last one excepted.
     """
     step = ceil(LARGE / max(1, width))
@@ -115,7 +115,9 @@ TILE_ROWS = 32      # rows that a matrix product is made of
 
 
 def aspect_ratio(method: str, samples: int, width: int, features: int) -> int:
-    "Rows of scores about as large as all hidden states together, a power of 2; with \"aspect_ratio:2\" half of them."
+    """Return how many rows of scores are about as large as all hidden states together, a power of
+    2; with "aspect_ratio:2" half of them.
+    """
     target = ceil(samples / ceil(width / max(1, features)))
     return max(1, (1 << (target - 1).bit_length()) // int(method.partition(":")[2] or 1))
 
@@ -153,7 +155,7 @@ class LinearCrossEntropyOptions:
         self._check_words(size)
 
     def _check_words(self, size) -> None:
-        "A ValueError for words that PyTorch does not know either, and for two sizes."
+        "Raise ValueError for words that PyTorch does not know either, and for two sizes."
         name, method = type(self).__name__, self.chunking_method
         if (method not in (None, "auto")
             and not re.fullmatch(r"aspect_ratio(:0*[1-9]\d*)?", str(method))):
@@ -186,7 +188,7 @@ class LinearCrossEntropyOptions:
 
 # %% ../../nbs/04_losses/linear_cross_entropy_dev.ipynb #d6294520
 def check_shapes(name: str, input, weight, bias, target) -> None:
-    "A ValueError that names the argument whose shape does not fit."
+    "Raise ValueError, which names the argument whose shape does not fit."
     if input.ndim not in (1, 2):
         advice = (f" Reshape it with its target: input.reshape(-1, {input.shape[-1]}) and "
                   "target.reshape(-1)." if input.ndim else "")
@@ -246,8 +248,8 @@ class LinearCrossEntropy(CrossEntropyLoss):
         return super().state(*operands, formula=formula or cross_entropy, **fields)
 
     def check_options(self, linear_weight, target, probabilities: bool) -> None:
-        """A ValueError for class weights or targets that do not fit the classes, an IndexError for
-        an index that is none of them.
+        """Raise ValueError for class weights or targets that do not fit the classes, an IndexError
+        for an index that is none of them.
         """
         name, classes = type(self).__name__, len(linear_weight)
         if self.weight is not None and self.weight.shape != (classes,):
@@ -367,8 +369,8 @@ def linear_cross_entropy(
     input, linear_weight, target, *, linear_bias=None, weight=None, reduction: str = "mean",
     ignore_index: int | None = None, label_smoothing: float = 0.0,
     options: LinearCrossEntropyOptions | None = None, sample_weight=None) -> Tensor:
-    """Cross-entropy of the scores `input @ linear_weight.T + linear_bias`, in chunks of samples:
-    the scores are never held together.
+    """Return the cross-entropy of the scores `input @ linear_weight.T + linear_bias`, in chunks of
+    samples: the scores are never held together.
 
     Equal to `CrossEntropyLoss(weight, ignore_index, reduction, label_smoothing)` of these scores,
     with the gradients of `input`, `linear_weight`, `linear_bias` and of a `target` of

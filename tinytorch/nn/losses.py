@@ -82,7 +82,7 @@ class L1Loss(Loss):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #489d66e6
 def huber(input, target, *, delta):
-    """Huber's loss of each prediction, and its slope.
+    """Return Huber's loss of each prediction, and its slope.
 
     - `input`, `target`: arrays of the same shape
     - `delta`: where the square becomes a line.
@@ -211,7 +211,7 @@ class BCELoss(Loss):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #4c2ae282
 def times(probability, value):
-    "`probability * value`, and 0 where the probability is 0 even if the value is infinite."
+    "Return `probability * value`, and 0 where the probability is 0 even if the value is infinite."
     return zero_where(probability == 0, probability * value)
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #45a99a08
@@ -267,7 +267,7 @@ class BCEWithLogitsLoss(BCELoss):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #a0997778
 def shift(input, dim):
-    """`input` minus its largest number along axis `dim`, and that number.
+    """Return `input` minus its largest number along axis `dim`, and that number.
 
     - `input`: array. Returns `(shifted, largest)`; `largest` keeps axis `dim` with length 1, and is
       0 where it would not be finite.
@@ -434,14 +434,14 @@ def smooth_labels(target, label_smoothing):
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #ead0544f
 def one_hot(target, logits):
-    "Class indices as rows of 0 with a single 1, in the shape and dtype of `logits`."
+    "Return class indices as rows of 0 with a single 1, in the shape and dtype of `logits`."
     result = np.zeros_like(logits)
     result[np.arange(len(target)), target] = 1
     return result
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #b7b9eb41
 def smoothed_cross_entropy(logits, target, *, weight, label_smoothing):
-    """`soft_cross_entropy` of a target, class indices or probabilities, that is smoothed and
+    """Return `soft_cross_entropy` of a target, class indices or probabilities, that is smoothed and
     weighed by class.
     """
     if target.ndim == 1:

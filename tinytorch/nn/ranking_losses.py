@@ -15,7 +15,7 @@ from .criterion import Loss, RowLoss
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #887adcaa
 def softplus(z):
-    "`log(1 + exp(z))` and its slope, the sigmoid of z, both without overflow."
+    "Return `log(1 + exp(z))` and its slope, the sigmoid of z, both without overflow."
     small = np.exp(-np.abs(z))
     return np.maximum(z, 0) + np.log1p(small), np.maximum(small, z >= 0) / (1 + small)
 
@@ -56,8 +56,8 @@ class BPRLoss(Loss):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #a05124f5
 def known(input, target):
-    """Scores; NaN where the relevance is NaN, so that an unknown relevance is not taken for a low
-    one.
+    """Return scores; NaN where the relevance is NaN, so that an unknown relevance is not taken for
+    a low one.
     """
     return np.where(np.isnan(target) & (input != -np.inf), np.nan, input)
 
@@ -160,8 +160,8 @@ class ListNetLoss(RowLoss):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #c2249391
 def ranking_softmax(input, target):
-    """Minus the sum of the log-shares of each row of scores, weighted by the relevances, and its
-    slope.
+    """Return minus the sum of the log-shares of each row of scores, weighted by the relevances, and
+    its slope.
     """
     absent = input == -np.inf
     goal = np.where(absent, 0, target)
@@ -195,8 +195,8 @@ class RankingSoftmaxLoss(RowLoss):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #c2987ec5
 def list_mle(input, target):
-    """The negative log-probability of the true order if items are drawn by their scores, and its
-    slope.
+    """Return the negative log-probability of the true order if items are drawn by their scores, and
+    its slope.
 
     - `input`: scores, array (rows, items). `target`: relevances, same shape. Items with a score of
       -infinity are left out.

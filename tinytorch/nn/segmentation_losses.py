@@ -115,7 +115,7 @@ class FocalLoss(ClassLoss):
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #290a6195
 def tversky(input, target, *, alpha, beta, smooth):
-    """1 minus the Tversky index of each row of logits and its target, and its slope.
+    """Return 1 minus the Tversky index of each row of logits and its target, and its slope.
 
     - `input`: logits, array (rows, pixels). `target`: 0, 1 or shares, same shape.
     - `alpha`: the weight of what the prediction has too much. `beta`: of what it misses. `smooth`:
@@ -155,7 +155,7 @@ def through_softmax(share, slope, shape):
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #79d89bdd
 def class_tversky(input, target, *, classes, alpha, beta, smooth, ignore_index):
-    """1 minus the mean Tversky index of the classes of each row, and its slope.
+    """Return 1 minus the mean Tversky index of the classes of each row, and its slope.
 
     - `input`: logits, array (rows, classes * pixels). `target`: the class of each pixel, (rows,
       pixels).

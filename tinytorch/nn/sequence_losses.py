@@ -62,7 +62,7 @@ def log_add(a, b):
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #02426f1c
 def arrivals(scores, skip):
-    """One step in time: the log-probability of coming to each state.
+    """Return the log-probability of coming to each state, one step in time later.
 
     - `scores`: float array (2 * S + 1,) or (2 * S + 1, N), the log-probability of being in each
       state.
@@ -171,8 +171,8 @@ def whole_numbers(name: str, argument: str, value) -> np.ndarray:
 
 
 def check_log_probs(name: str, log_probs: np.ndarray, blank: int) -> None:
-    """A ValueError for `log_probs` without time steps, samples or classes, or without one for the
-    blank.
+    """Raise ValueError for `log_probs` without time steps, samples or classes, or without one for
+    the blank.
     """
     shape = log_probs.shape
     if len(shape) not in (2, 3) or 0 in shape:
@@ -203,7 +203,7 @@ def sample_lengths(name: str, argument: str, value, samples: int, most: int,
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #46f9e0e7
 def check_labels(name: str, labels: np.ndarray, places: np.ndarray, classes: int,
                  blank: int) -> None:
-    """An IndexError for a label that is no class, a ValueError for one that is the blank.
+    """Raise IndexError for a label that is no class, a ValueError for one that is the blank.
 
     `places`: sample and position of each label.
     """
@@ -328,7 +328,8 @@ class CTCLoss(Loss):
 
     Example:
 
-        >>> log_probs = np.log([[[0.5, 0.5]], [[0.5, 0.5]]])     # two time steps, one sample, the blank and one label
+        >>> # two time steps, one sample, the blank and one label
+        >>> log_probs = np.log([[[0.5, 0.5]], [[0.5, 0.5]]])
         >>> round(CTCLoss()(log_probs, [[1]], [2], [1]).item(), 4)      # -log of 3 paths in 4
         0.2877
     """

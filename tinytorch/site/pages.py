@@ -92,7 +92,7 @@ def unmarked(source: str) -> str:
 
 
 def markdown(output) -> dict:
-    "What a cell printed, as Markdown: `output: asis` asks for it, and only Quarto knows."
+    "Return what a cell printed, as Markdown: `output: asis` asks for it, and only Quarto knows."
     if output.output_type != "stream": return output
     return nbformat.v4.new_output("display_data", data={"text/markdown": "".join(output.text)})
 
@@ -124,7 +124,7 @@ UNSAID = re.compile(r"^\*(Call self as a function|Initialize self)\b.*\n?", re.M
 
 # %% ../../nbs/site/pages_dev.ipynb #377bde04
 def signatures_in(code: str):
-    "The names of the functions and classes that a cell defines, each with its signature."
+    "Yield the names of the functions and classes that a cell defines, each with its signature."
     for node in getattr(parse(re.sub(r"^[%!].*", "", code, flags=re.M)), "body", ()):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             made = next((part for part in node.body if isinstance(node, ast.ClassDef)

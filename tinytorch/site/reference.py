@@ -147,8 +147,8 @@ SAME = re.compile(r"as for `(\w+)`")
 
 
 def said(thing, key: str) -> str:
-    """What the docstring of `thing`, or of the nearest of its base classes, says under `key`; an
-    empty text if none does.
+    """Return what the docstring of `thing`, or of the nearest of its base classes, says under
+    `key`; an empty text if none does.
     """
     for owner in getattr(thing, "__mro__", [thing]):
         # what it says holds for a class without `forward`
@@ -258,7 +258,7 @@ def limits(domain) -> str:
 
 
 def argument_table(loss_class) -> list:
-    "Of each argument of a loss: its name, what it holds, and whether it gets a gradient."
+    "Return a table of a loss's arguments: its name, what it holds, and whether it gets a gradient."
     return ([(f"`{name}`", limits(domain),
               "no" if name in loss_class.constant or domain is CLASS_INDEX else "yes")
              for name, domain in loss_class.domain.items()]
@@ -290,7 +290,9 @@ def source_link(thing) -> str:
     thing = inspect.unwrap(thing)
     lines, first = inspect.getsourcelines(thing)
     settings = indexed()["settings"]
-    return f"{settings['git_url']}/blob/{settings['branch']}/{thing.__module__.replace('.', '/')}.py#L{first}-L{first + len(lines) - 1}"
+    file = thing.__module__.replace(".", "/")
+    return (f"{settings['git_url']}/blob/{settings['branch']}/{file}.py"
+            f"#L{first}-L{first + len(lines) - 1}")
 
 
 def lesson(root: Path, thing) -> tuple:
@@ -427,7 +429,7 @@ def returns_line(loss_class) -> str:
 
 
 def relatives(loss_class) -> str:
-    "Links to the losses for the same task, to its function and to the chooser."
+    "Return links to the losses for the same task, to its function and to the chooser."
     same = [name for name, other in LOSSES.items() if other.task == loss_class.task
             and other is not loss_class and other.__module__.startswith("tinytorch.")]
     return ", ".join([*map(entry_link, same[:8]),
@@ -526,7 +528,7 @@ def picture(loss_class) -> str:
 
 # %% ../../nbs/site/reference_dev.ipynb #b45e595c
 def shown(steps: list) -> str:
-    "Statements and what they printed, as Markdown."
+    "Return statements and what they printed, as Markdown."
     text, waiting = "", []
     for source, got in steps:
         waiting.append(source)
@@ -534,14 +536,17 @@ def shown(steps: list) -> str:
             text += (
                 "\n```python\n"
                 + "\n".join(waiting)
-                + f"\n```\n\n::: {{.cell-output .cell-output-display}}\n<pre><code>{html.escape(got, quote=False)}</code></pre>\n:::\n"
+                + "\n```\n\n::: {.cell-output .cell-output-display}\n"
+                + f"<pre><code>{html.escape(got, quote=False)}</code></pre>\n:::\n"
             )
             waiting = []
     return text + ("\n```python\n" + "\n".join(waiting) + "\n```\n" if waiting else "")
 
 
 def meaning(thing, parameter: str) -> str:
-    "What a parameter of a class, a function or a method means; of a method the class may say it."
+    """Return what a parameter of a class, a function or a method means; of a method the class may
+    say it.
+    """
     home = vars(import_module(thing.__module__)).get(thing.__qualname__.partition(".")[0])
     return said(thing, parameter) or said(home, parameter)
 
@@ -573,12 +578,13 @@ def facts(thing) -> str:
     function = next(name for name, loss in forms().items() if loss is thing)
     return (
         table(("Argument", "Holds", "Gradient"), argument_table(thing))
-        + f"\n**Task:** {thing.task}. **Compiled:** {is_compiled(thing)}. **Function:** [`F.{function}`](functional.qmd#{function}).\n"
+        + f"\n**Task:** {thing.task}. **Compiled:** {is_compiled(thing)}. "
+        f"**Function:** [`F.{function}`](functional.qmd#{function}).\n"
     )
 
 
 def described(root: Path, thing, name: str, module: str) -> str:
-    "Signature, meaning, facts and executed example of a name or a method."
+    "Return signature, meaning, facts and executed example of a name or a method."
     doc = parse_docstring(thing.__doc__)
     lines = [f"```python\n{signature(name, thing)}\n```\n",
              *[linked(text, name) + "\n" for text in (doc.summary, *doc.notes)]]

@@ -145,7 +145,7 @@ def _swap(new: Path, old: Path) -> Path:
 
 # %% ../../nbs/site/site_dev.ipynb #7f34072e
 def source_times(root: Path) -> dict:
-    "When each file that the site is made of was changed."
+    "Return when each file that the site is made of was changed."
     files = [root / "_quarto.yml", root / "settings.ini", root / "CHANGELOG.md",
              *(root / "nbs").rglob("*")]
     return {

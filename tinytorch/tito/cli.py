@@ -220,8 +220,8 @@ def test(
 
 # %% ../../nbs/tito/cli_dev.ipynb #39421c06
 def meant(project, names):
-    """What the arguments of a command mean: notebooks, and for each module the exercises that were
-    named.
+    """Return what the arguments of a command mean: notebooks, and for each module the exercises
+    that were named.
     """
     paths, picked = {}, {}
     for name in names:
@@ -247,8 +247,8 @@ def with_exercise(project, name, unknown):
 
 # %% ../../nbs/tito/cli_dev.ipynb #2d423cd7
 def to_check(project, paths, picked):
-    """Of each module with exercises: itself, the names of its notebooks that are meant, and the
-    exercises that are.
+    """Return of each module with exercises: itself, the names of its notebooks that are meant, and
+    the exercises that are.
     """
     todo = []
     for module in project.modules():
@@ -261,7 +261,8 @@ def to_check(project, paths, picked):
 
 def has_exercises(module):
     "Return whether a module has exercises: blanks, or solutions."
-    from tinytorch.exercises.exercises import FILE, REGION
+    from tinytorch.checking.checks import FILE
+    from tinytorch.exercises.exercises import REGION
     project = find_project()
     cells = (cell for path in module.notebooks
              for cell in nbs.read_notebook(project, path)["cells"])
@@ -335,16 +336,18 @@ def check_exercises(project, module, names=None, timeout=EXERCISE, only=None):
     """Check the exercises of a module, print the verdicts and the points, and return whether all
     are right.
     """
-    from tinytorch.exercises import exercises as ex
-    every = ex.exercises(project, module)
-    todo = [ex.exercise_named(every, module, name) for name in names] if names else every
+    from tinytorch.exercises.check import check_module
+    from tinytorch.exercises.exercises import exercise_named, exercises
+    from tinytorch.exercises.progress import marks_of, remember
+    every = exercises(project, module)
+    todo = [exercise_named(every, module, name) for name in names] if names else every
     todo = [exercise for exercise in todo if only is None or exercise.notebook in only]
     begun = time.monotonic()
-    board = Board(project, module, todo, timeout, ex.marks_of(project, module))
-    try: results = ex.check_module(project, module, todo, timeout, board.tell, every)
+    board = Board(project, module, todo, timeout, marks_of(project, module))
+    try: results = check_module(project, module, todo, timeout, board.tell, every)
     finally: board.stop_clock()
     board.end()
-    ex.remember(project, module, results)
+    remember(project, module, results)
     got, of = (sum(e.points for e, said in results if said.mark == "✅" or mark)
                for mark in (False, True))
     seconds = time.monotonic() - begun
@@ -381,7 +384,7 @@ def bar(part, whole, width=20):
 
 
 def times_saved(todo):
-    "When each notebook of the modules was saved."
+    "Return when each notebook of the modules was saved."
     return {path: path.stat().st_mtime_ns for module, _, _ in todo for path in module.notebooks}
 
 # %% ../../nbs/tito/cli_dev.ipynb #0429973f
@@ -421,7 +424,7 @@ def hint(names: ExerciseNames):
     "The next hint for an exercise."
     import textwrap
 
-    from tinytorch.exercises.exercises import next_hint
+    from tinytorch.exercises.progress import next_hint
     project = find_project()
     for part in next_hint(project, *one_exercise(project, names)).split("\n\n"):
         console.print(part if "```" in part
@@ -431,7 +434,7 @@ def hint(names: ExerciseNames):
 @app.command("reset", rich_help_panel="Students")
 def reset_command(names: ExerciseNames):
     "Put the blank of one exercise back, after a copy of the notebook; nothing else changes."
-    from tinytorch.exercises.exercises import reset
+    from tinytorch.exercises.progress import reset
     project = find_project()
     module, exercise = one_exercise(project, names)
     copy = reset(project, module, exercise)
@@ -442,7 +445,7 @@ def reset_command(names: ExerciseNames):
 
 
 def free_port(wanted: int) -> int:
-    "`wanted`, or another port where it is taken."
+    "Return `wanted`, or another port where it is taken."
     import socket
     for port in (wanted, 0):
         with contextlib.suppress(OSError), socket.socket() as free:
@@ -477,7 +480,7 @@ def start(module: Annotated[str,
 @app.command("solution", rich_help_panel="Instructors")
 def solution_command(names: ExerciseNames):
     "Show the cell of an exercise with its solution; only in the instructor's edition."
-    from tinytorch.exercises.exercises import solution
+    from tinytorch.exercises.progress import solution
     project = find_project()
     console.print(solution(project, *one_exercise(project, names)))
 
@@ -623,7 +626,7 @@ def show_points(project):
     "Print the points of each module with exercises, as last checked."
     practical = [module for module in project.modules() if has_exercises(module)]
     if not practical: return
-    from tinytorch.exercises.exercises import points
+    from tinytorch.exercises.progress import points
     for module in practical:
         got, of = points(project, module)
         console.print(f"{module.folder.name}  {bar(got, of)}  {got} of {of} points"
@@ -797,7 +800,9 @@ def doctor():
 
 # %% ../../nbs/tito/cli_dev.ipynb #d1d23b03
 def check_python(project):
-    "Rows about Python and the system: name, good (None: not needed), what was found, what to do."
+    """Yield rows about Python and the system: name, good (None: not needed), what was found, what
+    to do.
+    """
     wanted = project.settings.get("min_python", "3.10")
     enough = sys.version_info[:2] >= tuple(map(int, wanted.split(".")))
     yield (f"Python ≥ {wanted}", enough, platform.python_version(),
@@ -809,7 +814,9 @@ def check_python(project):
 
 
 def check_packages(project):
-    "A row for each package that settings.ini names, and one for PyTorch, which is not needed."
+    """Yield a row for each package that settings.ini names, and one for PyTorch, which is not
+    needed.
+    """
     settings = project.settings
     lists = settings.get("requirements", ""), settings.get("dev_requirements", "")
     for requirement in " ".join(lists).split():

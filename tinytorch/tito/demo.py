@@ -40,7 +40,7 @@ def train(model, loss, x, y, *, epochs, lr, batch=32, seed=0, on_epoch=None):
 
 # %% ../../nbs/tito/demo_dev.ipynb #7c5193f2
 def split_data(x, y, seed=0):
-    """Training and held-out parts, `x, y, x_held, y_held`; features standardised, everything
+    """Return training and held-out parts, `x, y, x_held, y_held`; features standardised, everything
     float32 but class indices.
     """
     x, order = np.asarray(x, float), np.random.default_rng(seed).permutation(len(x))
@@ -79,15 +79,17 @@ class DemoTask:
 
 # %% ../../nbs/tito/demo_dev.ipynb #c7a82a87
 def accuracy(outputs, target):
-    """Share of rows whose largest score is the target's, or of single scores on the target's side
-    of 0.
+    """Return the share of rows whose largest score is the target's, or of single scores on the
+    target's side of 0.
     """
     guess = outputs.argmax(1) if target.ndim == 1 else outputs > 0
     return f"{np.mean(guess == target):.1%} right"
 
 # %% ../../nbs/tito/demo_dev.ipynb #20987dd2
 def regression_tasks():
-    "Diabetes: squared error on clean targets, then squared error and Huber with outliers planted."
+    """Yield the tasks of diabetes: squared error on clean targets, then squared error and Huber
+    with outliers planted.
+    """
     from sklearn.datasets import load_diabetes
     x, y = load_diabetes(return_X_y=True)
     x, y, x_held, y_held = split_data(x, y[:, None])
@@ -107,7 +109,7 @@ def regression_tasks():
 
 # %% ../../nbs/tito/demo_dev.ipynb #7ce66d11
 def classification_tasks():
-    "Digits with a linear model and with a hidden layer, and breast cancer."
+    "Yield the tasks of digits with a linear model and with a hidden layer, and breast cancer."
     from sklearn.datasets import load_breast_cancer, load_digits
     digits = split_data(*load_digits(return_X_y=True))
     manual_seed(0)
@@ -121,8 +123,8 @@ def classification_tasks():
 
 # %% ../../nbs/tito/demo_dev.ipynb #87149d1c
 def target_score(x, target):
-    """Cross-entropy of ten classes and its slope as the score `x` of the right class changes;
-    `target` is not used.
+    """Return the cross-entropy of ten classes and its slope as the score `x` of the right class
+    changes; `target` is not used.
     """
     scores = Tensor(np.outer(x, np.eye(10)[0]), requires_grad=True)
     losses = CrossEntropyLoss(reduction="none")(scores, Tensor(np.zeros(len(x), int)))
