@@ -1,6 +1,7 @@
 """The losses as objectives of gradient boosting: real training, beside the library's own
 objective where it has the same one.
 """
+import pickle
 import warnings
 
 import numpy as np
@@ -238,3 +239,55 @@ def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setattr("tinytorch.hosts.boosting.find_spec", lambda name: None)
     check_raises(ImportError, lambda: objective(MSELoss(), "catboost"),
                  "pip install 'tinytorch-losses[hosts]'")
+
+
+def estimators():
+    "Yield estimators of each library with our objective and metric."
+    loss, few = HuberLoss(delta=0.7), {"n_estimators": 3, "n_jobs": 1}
+    yield host("xgboost").XGBRegressor(objective=objective(loss, "xgboost"), **few,
+                                       eval_metric=metric(loss, "xgboost"))
+    yield host("lightgbm").LGBMRegressor(objective=objective(loss, "lightgbm"), verbose=-1, **few)
+    yield host("catboost").CatBoostRegressor(
+        loss_function=objective(loss, "catboost"), eval_metric=metric(loss, "catboost"),
+        iterations=3, thread_count=1, verbose=False, allow_writing_files=False)
+
+
+@pytest.mark.parametrize("which", range(3), ids=["xgboost", "lightgbm", "catboost"])
+def test_estimators_are_searched_and_pickled(which):
+    "In a search estimators are cloned, and with two jobs pickled."
+    host("sklearn")
+    from sklearn.model_selection import GridSearchCV
+    from tinytorch.hosts import scorer
+    model, (x, y, _) = [*estimators()][which], data()
+    searched = GridSearchCV(model, {"max_depth": [1, 4]}, scoring=scorer(HuberLoss(delta=0.7)), cv=2)
+    assert np.isfinite(searched.fit(x, y).cv_results_["mean_test_score"]).all()
+    again = pickle.loads(pickle.dumps(searched.best_estimator_))
+    check_close(again.predict(x), searched.predict(x), "predictions of a pickled estimator")
+    assert "delta=0.7" in repr(objective(HuberLoss(delta=0.7), "xgboost"))
+
+
+def test_one_score_for_several_classes_is_told():
+    for library in ("xgboost", "lightgbm"):
+        for made in (objective, metric):
+            function = made(CrossEntropyLoss(), library)
+            check_raises(ValueError, lambda: function(np.array([0, 2]), np.zeros(2)), "Set num_class")
+
+
+def test_classes_and_sums_are_refused():
+    check_raises(TypeError, lambda: objective(HuberLoss, "xgboost"), "Pass HuberLoss(...)")
+    check_raises(TypeError, lambda: metric(MSELoss() + HuberLoss(), "xgboost"), "of a sum, take each")
+
+
+def test_gradient_and_curvature_come_from_one_sweep(monkeypatch):
+    from tinytorch.core import engine
+    from tinytorch.hosts.boosting import derivatives
+    x, t = np.random.default_rng(0).normal(size=(2, 5, 3))[0], np.array([0, 1, 2, 2, 0])
+    runs, run = [], engine.run
+    monkeypatch.setattr(engine, "run", lambda *arguments: runs.append(1) or run(*arguments))
+    for loss in (CrossEntropyLoss(), FocalLoss()):
+        gradient, curvature = derivatives(loss, "xgboost", x, t)
+        assert len(runs) == 1
+        added = type(loss)(reduction="sum")
+        check_close(gradient, added.value_and_gradient(x, t)[1], f"the gradient of {loss!r}")
+        check_close(curvature, added.curvature(x, t, bound=True), f"the bound of {loss!r}")
+        runs.clear()

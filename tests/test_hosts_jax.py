@@ -1,12 +1,15 @@
 """Every loss whose graph is known is a function of JAX: value, gradient and Hessian are ours, and
 pass JAX's own checker; under jit, vmap, with weights, in both precisions.
 """
+import copy
+import pickle
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from tinytorch.checking import check_close, check_raises
+from tinytorch.core.tensor import Tensor
 from tinytorch.nn import (BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, MSELoss, SoftMarginLoss,
                           SparsemaxLoss)
 from tinytorch.nn.criterion import LOSSES
@@ -190,3 +193,28 @@ def test_what_jax_cannot_see_is_nan_and_what_it_cannot_compute_says_why():
     assert np.isnan(f(x, np.array([0, 7])))
     check_raises(TypeError, lambda: to_jax(SparsemaxLoss())(x, np.array([0, 1])), "np.sort")
     check_raises(ValueError, lambda: f(x, np.array([0, 1, 2])), "shape")
+
+
+def test_arguments_by_name_copies_and_integers():
+    f, x, t = to_jax(HuberLoss()), np.array([1.0, 3.0], "f"), np.zeros(2, "f")
+    assert f(x, target=t) == jax.jit(f)(input=x, target=t) == f(x, t) == 1.5
+    assert pickle.loads(pickle.dumps(f))(x, t) == copy.deepcopy(f)(x, t) == 1.5
+    assert f(np.array([1, 3]), np.array([0, 0])) == 1.5
+    check_raises(TypeError, lambda: f(x), "(input, target)")
+    check_raises(TypeError, lambda: to_jax(HuberLoss), "Pass HuberLoss(...)")
+
+
+def test_a_sum_of_losses(x64):
+    x, t = np.array([0.3, -2.0, 1.0]), np.array([1.0, 0, 1])
+    loss = 0.5 * MSELoss() + BCEWithLogitsLoss(pos_weight=[1.0, 2.0, 3.0])
+    first = Tensor(x, requires_grad=True)
+    loss(first, t).backward()
+    value, gradient = jax.value_and_grad(to_jax(loss))(x, t)
+    check_close(float(value), loss(x, t).item(), "the value")
+    check_close(np.asarray(gradient), first.grad, "the gradient")
+
+
+def test_a_traced_array_by_mistake_is_told_the_way():
+    x = np.ones(3)
+    check_raises(TypeError, lambda: jax.grad(lambda x: MSELoss()(x, x))(x), "to_jax(MSELoss(...))")
+    check_raises(TypeError, lambda: jax.jit(lambda x: MSELoss()(1.0, x))(x), "target is traced")

@@ -98,6 +98,38 @@ def training():
     print("trained")
 
 
+def saving(file):
+    "Save and load a model with each kind of loss: the loaded one goes on training with it."
+    import keras
+    from tinytorch.hosts import to_keras
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
+    kinds = [(HuberLoss(delta=0.5), x[:, :1]),
+             (CrossEntropyLoss(weight=[1.0, 2.0, 3.0], label_smoothing=0.1), x.argmax(1)),
+             (0.5 * MSELoss() + HuberLoss(delta=2.0), x[:, :1])]
+    for loss, y in kinds:
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3 if loss is kinds[1][0] else 1)])
+        model.compile("sgd", loss=to_keras(loss))
+        before = model.evaluate(x, y, verbose=0)
+        model.save(file)
+        again = keras.models.load_model(file)
+        assert repr(again.loss.loss) == repr(loss)
+        check_close(again.evaluate(x, y, verbose=0), before, repr(loss), rtol=1e-5)
+        check_close(before, loss(model.predict(x, verbose=0), y).item(), repr(loss), rtol=1e-4)
+
+    class OwnLoss(MSELoss):
+        pass
+    config = to_keras(OwnLoss()).get_config()
+    check_raises(ValueError, lambda: type(to_keras(MSELoss())).from_config(config), "compile=False")
+    print("saved")
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_models_are_saved_with_their_loss(backend, tmp_path):
+    need("keras", backend)
+    code = f"import test_hosts_keras as t; t.saving({str(tmp_path / 'model.keras')!r})"
+    assert in_process(code, backend).rstrip().endswith("saved")
+
+
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_all_losses_and_training(backend):
     need("keras", backend)
@@ -120,6 +152,7 @@ def test_another_backend_is_told():
 def arguments_are_told():
     from tinytorch.hosts import to_keras
     check_raises(TypeError, lambda: to_keras(TripletMarginLoss()), "(anchor, positive, negative)")
+    check_raises(TypeError, lambda: to_keras(MSELoss), "Pass MSELoss(...)")
 
 
 def test_a_loss_of_other_arguments_is_told():

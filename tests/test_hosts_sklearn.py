@@ -6,7 +6,7 @@ import pytest
 
 from tinytorch.checking import check_close, check_raises
 from tinytorch.core.tensor import Tensor
-from tinytorch.hosts import value_and_grad
+from tinytorch.hosts import objective, value_and_grad
 from tinytorch.nn import (BCELoss, BCEWithLogitsLoss, BinaryFocalLoss, CrossEntropyLoss, HingeLoss,
                           HuberLoss, LogCoshLoss, MSELoss, MultiMarginLoss, NLLLoss,
                           PoissonNLLLoss, QuantileLoss, TripletMarginLoss, TweedieDevianceLoss)
@@ -132,12 +132,25 @@ def test_logarithms_of_means_are_asked_for():
 def test_what_cannot_be_scored_says_why():
     (x, y), (_, three) = data(2), data(3)
     check_raises(TypeError, lambda: scorer(TripletMarginLoss()), "anchor")
+    check_raises(TypeError, lambda: scorer(MSELoss), "Pass MSELoss(...)")
+    check_raises(TypeError, lambda: scorer(MSELoss() + HuberLoss()), "WeightedSum")
     check_raises(TypeError, lambda: scorer(MSELoss(), response="predict"), "'predict'")
     model = LogisticRegression().fit(x, three)
     check_raises(ValueError, lambda: scorer(BinaryFocalLoss())(model, x, three), "3 classes")
     model = LogisticRegression().fit(x, y)
     check_raises(ValueError, lambda: scorer(CrossEntropyLoss())(model, x, three), "'cat'")
     check_raises(TypeError, lambda: scorer(BCELoss())(LinearSVC().fit(x, y), x, y), "predict_proba")
+
+
+def test_raw_scores_in_the_place_of_probabilities_are_refused():
+    "LightGBM's classifiers return them where the objective is not its own."
+    lightgbm, (x, y) = host("lightgbm"), data(3)
+    model = lightgbm.LGBMClassifier(n_estimators=3, verbose=-1, n_jobs=1,
+                                    objective=objective(CrossEntropyLoss(), "lightgbm")).fit(x, y)
+    check_raises(ValueError, lambda: scorer(CrossEntropyLoss())(model, x, y), "raw_score=True")
+    raw = scorer(CrossEntropyLoss(), lambda model, X: model.predict(X, raw_score=True))(model, x, y)
+    own = CrossEntropyLoss()(model.predict(x, raw_score=True), np.searchsorted(model.classes_, y))
+    check_close(raw, -own.item(), "the score of raw scores")
 
 
 # SciPy

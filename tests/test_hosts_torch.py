@@ -1,12 +1,15 @@
 """Every loss whose graph is known passes PyTorch's own checks of first and second derivatives;
 the others work on tensors in memory.
 """
+import copy
+import io
 
 import numpy as np
 import pytest
 
 from tinytorch.checking import check_close, check_raises
-from tinytorch.nn import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, MSELoss, SparsemaxLoss
+from tinytorch.nn import (BCEWithLogitsLoss, CrossEntropyLoss, DiceLoss, HuberLoss,
+                          LinearCrossEntropyLoss, MSELoss, SparsemaxLoss)
 from tinytorch.nn.criterion import LOSSES
 from test_hosts import GRAPHS, calls, host
 
@@ -61,6 +64,22 @@ def test_the_graph_gives_what_the_engine_gives(name):
             for ours, theirs in zip(*results):
                 check_close(theirs, ours, f"by graph {loss!r} of {arguments}", rtol=1e-9,
                             atol=1e-10)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_whole_numbers_are_no_class_indices(name):
+    "Targets of 0 and 1, counts and levels are numbers, also where their dtype is an integer's."
+    seen = 0
+    for loss, arguments in calls(name, True, ("mean",)):
+        arguments = [arguments[0], *[np.rint(x).astype(int) for x in arguments[1:]]]
+        try:
+            own = loss(*arguments).item()
+        except ValueError:                                     # fractions only
+            continue
+        value = to_torch(loss).by_graph([torch.from_numpy(np.asarray(x)) for x in arguments])
+        check_close(value.item(), own, f"{loss!r} of {arguments}")
+        seen += 1
+    assert seen
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -179,3 +198,63 @@ def test_a_loss_without_a_graph_works_once_and_says_why():
 def test_a_tensor_by_mistake_is_told_the_way(loss):
     x = torch.zeros(3, requires_grad=True)
     check_raises(TypeError, lambda: loss(x, torch.zeros(3)), "to_torch")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_that_holds_a_criterion_is_saved_and_copied(dtype):
+    "Also after a call by the graph, whose functions cannot be pickled."
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.criterion = (torch.nn.Linear(4, 3),
+                                          to_torch(CrossEntropyLoss(weight=[1.0, 2.0, 3.0])))
+
+        def forward(self, x, t):
+            return self.criterion(self.layer(x), t)
+    model, x, t = Model().to(dtype), torch.randn(8, 4).to(dtype), torch.arange(8) % 3
+    value = model(x, t)
+    torch.func.grad(lambda scores: model.criterion(scores, t))(torch.zeros(8, 3))
+    assert torch.equal(copy.deepcopy(model)(x, t), value)
+    file = io.BytesIO()
+    torch.save(model.criterion, file)
+    file.seek(0)
+    again = torch.load(file, weights_only=False)
+    assert again.weight.dtype == dtype and torch.equal(again(model.layer(x), t), value)
+
+
+def test_arguments_by_name_and_of_other_libraries():
+    pandas, criterion = host("pandas"), to_torch(MSELoss())
+    x, t = torch.tensor([1.0, 2.0, 4.0]), [0.0, 0.0, 1.0]
+    for target in (torch.tensor(t), np.array(t, "f"), t, pandas.Series(t, index=[7, 8, 9])):
+        assert abs(criterion(x, target=target).item() - 14 / 3) < 1e-6
+        assert torch.equal(criterion(input=x, target=target), criterion(x, target))
+    for weight in (torch.tensor([1.0, 0, 2]), np.array([1.0, 0, 2]), [1, 0, 2], pandas.Series([1, 0, 2])):
+        assert abs(criterion(x, t, sample_weight=weight).item() - 19 / 3) < 1e-6
+        half = criterion(x.bfloat16(), torch.tensor(t), sample_weight=weight)
+        assert abs(half.item() - 19 / 3) < 0.05
+    check_raises(TypeError, lambda: criterion(x, label=t), "(input, target)")
+    check_raises(TypeError, lambda: criterion(x), "(input, target)")
+    check_raises(TypeError, lambda: criterion(x.bfloat16()), "(input, target)")
+
+
+def test_weights_of_samples_have_a_gradient():
+    x, weight = torch.tensor([1.0, 2.0, 3.0]), torch.ones(3, requires_grad=True)
+    to_torch(MSELoss("sum"))(x, torch.zeros(3), sample_weight=weight).backward()
+    assert weight.grad.tolist() == [1.0, 4.0, 9.0]
+
+
+def test_a_sum_of_losses_goes_by_the_graph_too():
+    x, t = torch.randn(2, 1, 4, 4, dtype=torch.float64), torch.ones(2, 1, 4, 4).double()
+    criterion = to_torch(0.5 * BCEWithLogitsLoss(pos_weight=[2.0]) + DiceLoss())
+    first = x.clone().requires_grad_()
+    criterion(first, t).backward()
+    check_close(torch.func.grad(criterion)(x, t).numpy(), first.grad.numpy(), "the gradient")
+    assert abs(criterion(x.bfloat16(), t).item() - criterion(x, t).item()) < 0.05
+
+
+@pytest.mark.parametrize("loss, told", [
+    (HuberLoss, "Pass HuberLoss(...)"), (torch.nn.MSELoss(), "such as HuberLoss()"),
+    (LinearCrossEntropyLoss(4, 3), "parameters of its own")])
+def test_what_is_no_loss_to_carry_is_told(loss, told):
+    check_raises(TypeError, lambda: to_torch(loss), "to_torch: ")
+    check_raises(TypeError, lambda: to_torch(loss), told)

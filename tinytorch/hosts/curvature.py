@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['RULES', 'PIECES', 'ORDER', 'STEP_OPERATIONS', 'where_traced', 'power_slope', 'traced', 'as_traced', 'column',
            'on_all_axes', 'hot', 'but_target', 'share_of_extreme', 'Direction', 'Beside', 'with_both_slopes', 'product',
-           'Diagonal', 'curved', 'diagonal_of', 'check_traceable', 'compile_soon', 'Second', 'curvature',
-           'gradient_and_curvature', 'hessian_product']
+           'Diagonal', 'curved', 'diagonal_of', 'check_carried', 'terms_of', 'check_traceable', 'compile_soon',
+           'Second', 'curvature', 'gradient_and_curvature', 'hessian_product']
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #3bc4174b
 from functools import lru_cache
@@ -16,7 +16,9 @@ import numpy as np
 from ..core import engine
 from ..core.trace import CLASSES, REDUCING_UFUNCS, ROWS, TRUTHS, Traced, Untraceable
 from .graph import call_numpy, graph_of
+from ..nn.combined_losses import WeightedSum
 from ..nn.evaluation import Evaluation
+from ..nn.layers import Module
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #015e3a47
 # name -> for each argument: (t, y, *arguments) -> t
@@ -295,6 +297,23 @@ def diagonal_of(slope: Traced, first: Traced, rows: bool, bound: bool) -> Traced
     return np.abs(diagonal) + np.abs((0 if total is None else total) - diagonal)
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #2a17047b
+def check_carried(door: str, loss) -> None:
+    "Raise TypeError unless a loss can be carried elsewhere by the function `door`."
+    name = getattr(loss, "__name__", type(loss).__name__)
+    if not isinstance(loss, Module):
+        made = f"{name}(...)" if isinstance(loss, type) else "one, such as HuberLoss()"
+        raise TypeError(f"{door}: loss is {loss!r}, but it must be a loss of tinytorch.nn with its "
+                        f"options. Pass {made}.")
+    if loss.parameters():
+        raise TypeError(f"{door}: {name} has parameters of its own, which another framework does "
+                        "not train. Make the layer there, and carry the loss of its output.")
+
+
+def terms_of(loss) -> list:
+    "Return pairs of a weight and a loss: the terms of a sum, or the loss itself."
+    return [*zip(loss.weights, loss.losses)] if isinstance(loss, WeightedSum) else [(1.0, loss)]
+
+
 def check_traceable(loss, problem=None) -> None:
     "Raise TypeError, with the reason, unless the formula of a loss is known as a graph."
     name = type(loss).__name__
@@ -305,8 +324,8 @@ def check_traceable(loss, problem=None) -> None:
     try:
         problem is None or graph_of(problem)
     except Untraceable as error:
-        raise TypeError(f"{name} has no curvature: its formula {error}, so its graph is not "
-                        "known.") from None
+        raise TypeError(f"{name} has no known graph: its formula {error}. Second derivatives, and "
+                        "its form in other frameworks, are made of the graph.") from None
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #3f615027
 def compile_soon(formula, size: int) -> None:

@@ -15,7 +15,8 @@ try:
 except ImportError as error:
     raise ImportError("to_jax needs JAX. Install it with: pip install jax") from error
 
-from .arrange import array_options, by_graph
+from .arrange import array_options, bind_terms, by_graph
+from .curvature import check_carried
 from .graph import numpy_names
 
 # %% ../../nbs/hosts/jax_host_dev.ipynb #e10de1c8
@@ -64,8 +65,12 @@ class JaxLoss:
     def __repr__(self) -> str:
         return f"to_jax({self.loss!r})"
 
-    def __call__(self, *inputs, sample_weight=None):
+    def __getstate__(self):
+        return vars(self) | {"known": {}}          # graphs are not copied
+
+    def __call__(self, *inputs, sample_weight=None, **named):
         "Return the loss of `(input, target)`, or of what the loss takes."
+        inputs = bind_terms(self.loss, inputs, named) if named else inputs
         inputs = [jnp.asarray(x) for x in inputs]
         floats = [x.dtype for x in inputs if jnp.issubdtype(x.dtype, jnp.floating)]
         arrays = {name: jnp.asarray(x) for name, x in self.arrays.items()}
@@ -76,11 +81,12 @@ class JaxLoss:
 def to_jax(loss) -> JaxLoss:
     """Return a loss as a function of JAX: `f(input, target)` is an array.
 
-    - `loss`: a loss of `tinytorch.nn`, with its options.
+    - `loss`: a loss of `tinytorch.nn`, with its options, or a sum of losses.
     - The function takes `sample_weight`, as the loss does.
     - Numbers outside the domain give NaN, or what the formula gives: a traced function cannot look
       at them. A class index beyond the classes gives NaN.
     - Errors: TypeError at the first call where the formula's graph is not known, ValueError for
       shapes that do not fit.
     """
+    check_carried("to_jax", loss)
     return JaxLoss(loss)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HALF', 'uncompiled', 'torch_names', 'along_slope', 'direction', 'OfProgram', 'SlopesFunction', 'ValueFunction',
-           'TorchHost', 'views', 'evaluate', 'evaluate_operations', 'EngineFunction', 'autocasts', 'common',
-           'TorchLoss', 'to_torch']
+           'TorchHost', 'tensor_of', 'views', 'evaluate', 'evaluate_operations', 'EngineFunction', 'autocasts',
+           'common', 'TorchLoss', 'to_torch']
 
 # %% ../../nbs/hosts/torch_host_dev.ipynb #6a5a0d59
 import copy
@@ -22,7 +22,8 @@ except ImportError as error:
 from ..core.tensor import Tensor
 from ..nn.criterion import Loss
 from ..nn.evaluation import Evaluation
-from .arrange import array_options, by_graph
+from .arrange import array_options, bind_terms, by_graph
+from .curvature import check_carried
 from .graph import names_of, stretch
 
 # %% ../../nbs/hosts/torch_host_dev.ipynb #dc517804
@@ -108,6 +109,13 @@ class TorchHost:
     names, value = staticmethod(torch_names), staticmethod(ValueFunction.apply)
 
 # %% ../../nbs/hosts/torch_host_dev.ipynb #ddb4251a
+def tensor_of(x):
+    "Return a tensor of a tensor, an array, a table's column or a list."
+    if isinstance(x, torch.Tensor):
+        return x
+    return torch.as_tensor(np.array(x) if hasattr(x, "__array__") else x)
+
+
 def views(tensors):
     "Return NumPy arrays of the memory of tensors; None if one has no such memory."
     try:
@@ -204,21 +212,27 @@ class TorchLoss(torch.nn.Module):
         for name, array in array_options(loss).items():
             self.register_buffer(name, torch.tensor(array))
 
+    def __getstate__(self):
+        return vars(self) | {"known": {}}          # graphs are not copied
+
     def extra_repr(self) -> str:
         return repr(self.loss)
 
-    def forward(self, *inputs, sample_weight=None):
+    def forward(self, *inputs, sample_weight=None, **named):
         "Return the loss of `(input, target)`, or of what the loss takes."
+        if named:
+            inputs = bind_terms(self.loss, inputs, named)
         run = uncompiled if torch.compiler.is_compiling() else TorchLoss.run
         return run(self, inputs, sample_weight)
 
     def run(self, inputs, sample_weight):
         "Return the loss by the engine where it can see the tensors, else by the graph."
-        inputs = [x if isinstance(x, torch.Tensor) else torch.as_tensor(x) for x in inputs]
+        inputs = [tensor_of(x) for x in inputs]
+        sample_weight = None if sample_weight is None else tensor_of(sample_weight)
         if any([x.dtype in HALF for x in inputs]) and autocasts(inputs[0].device.type):
             inputs = [x.float() if x.dtype in HALF else x for x in inputs]
         arrays = views([*inputs, sample_weight])
-        if arrays is None:
+        if arrays is None or sample_weight is not None and sample_weight.requires_grad:
             return self.by_graph(inputs, sample_weight)
         self.sync()
         return EngineFunction.apply(self, arrays, sample_weight, *inputs)
@@ -226,7 +240,7 @@ class TorchLoss(torch.nn.Module):
     def sync(self) -> None:
         "Give the loss the module's buffers, where they are not the same memory."
         for name, buffer in self._buffers.items():
-            array = buffer.detach().numpy()
+            array = (buffer.float() if buffer.dtype in HALF else buffer).detach().numpy()
             if array.ctypes.data != getattr(self.loss, name).ctypes.data:
                 setattr(self.loss, name, array)
 
@@ -242,11 +256,12 @@ uncompiled = torch.compiler.disable(TorchLoss.run)
 def to_torch(loss) -> TorchLoss:
     """Return a loss as a module of PyTorch: `criterion(input, target)` is a tensor.
 
-    - `loss`: a loss of `tinytorch.nn`, with its options.
+    - `loss`: a loss of `tinytorch.nn`, with its options, or a sum of losses.
     - The criterion takes `sample_weight`, as the loss does.
     - Where the formula's graph is not known (TypeError says why), only tensors in this machine's
       memory are taken, and differentiated once.
     - Out-of-domain numbers raise ValueError on such tensors; elsewhere they give NaN or what the
       formula gives.
     """
+    check_carried("to_torch", loss)
     return TorchLoss(loss)
