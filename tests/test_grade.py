@@ -27,10 +27,12 @@ from tinytorch.checking import answers
 from tinytorch.grading import sandbox
 from tinytorch.grading import grade as grading
 from tinytorch.checking.checks import FILE
+from tinytorch.exercises import asking
 from tinytorch.exercises.check import judge
 from tinytorch.exercises.exercises import exercises
 from tinytorch.grading.grade import grade
 from tinytorch.checking.judge import from_data
+from tinytorch.notebooks.process import Child
 from tinytorch.notebooks.project import Project, TitoError, code_cells, read_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -196,20 +198,20 @@ def test_a_killed_run_leaves_no_submission_behind(tmp_path):
 @safe
 def test_what_never_ends_is_gone_afterwards(tmp_path, monkeypatch):
     "Also where root starts the sandbox, and its process belongs to another user."
-    seen, end = [], answers.end
+    seen, end = [], Child.end
 
-    def spied(process):
-        seen.extend(descendants(process.pid))
-        end(process)
+    def spied(child):
+        seen.extend(descendants(child.process.pid))
+        end(child)
 
-    monkeypatch.setattr(answers, "end", spied)
+    monkeypatch.setattr(Child, "end", spied)
     shutil.copy(answers.__file__, tmp_path / "answers.py")
     readable(tmp_path)
     cells = [{"number": 1, "code": "def f():\n    import time\n    time.sleep(600)",
               "names": ["f"]}]
     plan = {"cells": cells, "calls": {"f": [[[], {}]]}}
-    assert "still running" in answers.ask(sandbox.sandboxed(tmp_path, ["answers.py"]), plan, 3.0,
-                                          env=sandbox.ENVIRONMENT)[2]
+    assert "still running" in asking.ask(sandbox.sandboxed(tmp_path, ["answers.py"]), plan, 3.0,
+                                         env=sandbox.ENVIRONMENT)[2]
     assert seen
     wait_for_the_end(seen)
 
@@ -288,10 +290,10 @@ ATTACKS = {  # name: (body of squared_error, what the feedback on it must say)
         "import os\n    while True:\n        for fd in range(3, 30):\n            try: os.write(fd, b'x' * 10**6)\n            except OSError: pass",
         "no answer",
     ),
-    "writes_many_lines": (NOISE.replace("DATA", "b'{}\\\\n' * 10**6"), "no answer"),
-    "writes_deep_json": (NOISE.replace("DATA", "b'[' * 10**5 + b'\\\\n'"), "no answer"),
-    "writes_lists": (NOISE.replace("DATA", "b'[' + b'[],' * 10**6 + b'[]]\\\\n'"), "no answer"),
-    "writes_a_huge_number": (NOISE.replace("DATA", "b'1' * 10**5 + b'\\\\n'"), "no answer"),
+    "writes_many_lines": (NOISE.replace("DATA", "b'{}\\n' * 10**6"), "no answer"),
+    "writes_deep_json": (NOISE.replace("DATA", "b'[' * 10**5 + b'\\n'"), "no answer"),
+    "writes_lists": (NOISE.replace("DATA", "b'[' + b'[],' * 10**6 + b'[]]\\n'"), "no answer"),
+    "writes_a_huge_number": (NOISE.replace("DATA", "b'1' * 10**5 + b'\\n'"), "no answer"),
     "closes_its_files": (
         "import os\n    for fd in range(30):\n        try: os.close(fd)\n        except OSError: pass\n    return input, target",
         "",
@@ -314,36 +316,36 @@ ATTACKS = {  # name: (body of squared_error, what the feedback on it must say)
     "forges_another": (
         NOISE.replace(
             "DATA",
-            "b'''{\"start\": \"huber\"}\\\\n{\"name\": \"huber\", \"call\": 0, \"result\": []}\\\\n{\"done\": true}\\\\n'''",
+            "b'''{\"start\": \"huber\"}\\n{\"name\": \"huber\", \"call\": 0, \"result\": []}\\n{\"done\": true}\\n'''",
         ),
         "no answer",
     ),
-    "forges_the_end": (NOISE.replace("DATA", "b'''{\"done\": true}\\\\n'''"), "no answer"),
+    "forges_the_end": (NOISE.replace("DATA", "b'''{\"done\": true}\\n'''"), "no answer"),
     "forges_missing": (
         NOISE.replace(
             "DATA",
-            "b'''{\"name\": \"squared_error\", \"call\": 0, \"missing\": {}, \"result\": [], \"many\": true, \"changed\": []}\\\\n'''",
+            "b'''{\"name\": \"squared_error\", \"call\": 0, \"missing\": {}, \"result\": [], \"many\": true, \"changed\": []}\\n'''",
         ),
         "no answer",
     ),
     "forges_only_missing": (
         NOISE.replace(
             "DATA",
-            "b'''{\"name\": \"squared_error\", \"missing\": {\"type\": \"NotImplementedError\", \"message\": \"\", \"line\": true, \"function\": \"\", \"source\": \"\"}}\\\\n'''",
+            "b'''{\"name\": \"squared_error\", \"missing\": {\"type\": \"NotImplementedError\", \"message\": \"\", \"line\": true, \"function\": \"\", \"source\": \"\"}}\\n'''",
         ),
         "no answer",
     ),
     "forges_changed": (
         NOISE.replace(
             "DATA",
-            "b'''{\"name\": \"squared_error\", \"call\": 0, \"result\": [null, null], \"many\": true, \"changed\": [99]}\\\\n'''",
+            "b'''{\"name\": \"squared_error\", \"call\": 0, \"result\": [null, null], \"many\": true, \"changed\": [99]}\\n'''",
         ),
         "no answer",
     ),
     "forges_numbers": (
         NOISE.replace(
             "DATA",
-            "b'''{\"name\": \"squared_error\", \"call\": false, \"result\": [null, null], \"many\": true, \"changed\": []}\\\\n'''",
+            "b'''{\"name\": \"squared_error\", \"call\": false, \"result\": [null, null], \"many\": true, \"changed\": []}\\n'''",
         ),
         "no answer",
     ),
@@ -442,7 +444,7 @@ def test_files(marked):
 def test_a_flood_is_not_held_in_memory():
     "64 MB of lists, and lines without end, cost this process little."
     program = "import sys\nwhile True: sys.stdout.write('[' + '[],' * 10**6); sys.stdout.flush()"
-    script = ("import json, resource, sys\nfrom tinytorch.checking.answers import ask\nbefore = "
+    script = ("import json, resource, sys\nfrom tinytorch.exercises.asking import ask\nbefore = "
               "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
               f"print(ask([sys.executable, '-c', {program!r}], {{'cells': [], 'calls': {{'f': "
               f"[[[], {{}}]]}}}}, 20.0)[2])\n"
@@ -751,7 +753,7 @@ def test_only_answers_are_read():
     check = from_data(exercises(PROJECT, MODULE)[0].check)
     for _ in range(3000):
         try:
-            read = answers.read_answer(random_answer(random), 2)
+            read = asking.read_answer(random_answer(random), 2)
         except ValueError:
             refused += 1
             continue
@@ -762,12 +764,12 @@ def test_only_answers_are_read():
 
 def test_an_answer_missing_beside_a_value_is_refused():
     whole = {"many": True, "result": [None], "changed": []}
-    assert answers.read_answer(dict(whole), 2) == whole
+    assert asking.read_answer(dict(whole), 2) == whole
     for extra in {"missing": None}, {"error": {}}, {"changed": [True]}, {"changed": [2]}, {
         "result": [None] * 17}, {"result": [{"dtype": "|O8", "shape": [1],
                                              "data": ""}]}, {"many": 1}:
         with pytest.raises(ValueError):
-            answers.read_answer(whole | extra, 2)
+            asking.read_answer(whole | extra, 2)
 
 
 # Without a sandbox

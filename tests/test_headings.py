@@ -1,5 +1,5 @@
 """What a reader of a page trips over: headings that stand twice or inside code, rows of tables that
-break.
+break, links within links, dictionaries as results.
 """
 import json
 import re
@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 from test_project import NOTEBOOKS, ROOT
+from tinytorch._modidx import d as SYMBOLS
 
 
 def twins(cells: list) -> list:
@@ -32,6 +33,14 @@ def broken(text: str) -> list:
         if head and len(set(len(re.findall(r"(?<!\\)\|", row)) for row in (head, line))) > 1:
             found.append(line)
     return found
+
+
+def nested(cells: list) -> list:
+    "The links of Markdown whose text is a name of the package, which nbdev makes a link itself."
+    names = {symbol.rpartition(".")[2] for module in SYMBOLS["syms"].values() for symbol in module}
+    return [link for cell in cells if cell["cell_type"] == "markdown"
+            for link, name in re.findall(r"(\[`([\w.]+)`\]\()", "".join(cell["source"]))
+            if name in names]
 
 
 def shown(cell) -> str:
@@ -62,10 +71,17 @@ def test_rows_of_tables_are_whole(notebook):
     assert not [row for cell in cells_of(notebook) for row in broken(shown(cell))]
 
 
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_no_link_is_within_a_link(notebook):
+    assert not nested(cells_of(notebook)), "write the name alone: nbdev links it"
+
+
 def test_the_checks_see_what_they_look_for():
     markdown = [{"cell_type": "markdown", "source": text}
                 for text in ("## The trap\n", "Text.\n## The trap", "```\n# note\n# note\n```")]
     assert twins(markdown) == ["The trap"]
+    linked = {"cell_type": "markdown", "source": "[`huber`](a.ipynb), [`what`](b), [huber](c)"}
+    assert nested([linked]) == ["[`huber`]("]
     code = {"cell_type": "code", "source": ["# ### Exercise: huber\n", "#| export\n", "## Fix"]}
     assert swallowed([code]) == ["# ### Exercise: huber", "## Fix"]
     head = "| Function | Arguments |\n|---|---|\n"

@@ -19,7 +19,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from tinytorch.checking.answers import read_answer
+from tinytorch.exercises.asking import read_answer
 from tinytorch.exercises.check import judge
 from tinytorch.grading.feedback import harmless, name_of
 from tinytorch.grading.grade import (fresh_check, gather, grade, lesson_of, make_package,

@@ -100,7 +100,7 @@ def test_every_public_name_has_its_entry(pages):
                      "criterion", "arguments", "evaluation")}
     others = {"Tensor", "cat", "stack", "engine", "GradScaler", "cast", "explore",
               "explore_outlier", "linear_cross_entropy", "panels", "plot_loss", "plot_losses", "plot_training",
-              "plot_landscape", "plot_samples", "plot_worst", "plot_reliability"}
+              "plot_landscape", "plot_samples", "plot_worst", "plot_reliability", "Results"}
     assert sorted(headings) == sorted(offered - criterion - PARTS
                                       | others), "add the module to MODULES"
     assert re.findall(r"^## (\S+)", pages["functional.qmd"],
@@ -150,7 +150,7 @@ def test_loss_has_formula_reductions_and_relatives(entries, module, name):
     assert formulas and all(r"\ell" in formula for formula in formulas)
     assert all(formula.count("{") == formula.count("}") for formula in formulas)
     told = set(re.findall(r"\\texttt\{(\w+)\}", reductions))
-    assert told == set(loss.reductions) - ({"mean"} if name in reference.NOT_DRAWN else set())
+    assert told == set(loss.reductions)
     assert "\n**Returns:** a `Tensor`" in text and "\n**See also:** [" in text
     assert ('<img alt="' in text) == (name not in reference.NOT_DRAWN)
 
@@ -173,17 +173,28 @@ def test_a_mean_that_is_no_average_is_not_told_as_one():
     finally: LOSSES.pop("Halved", None)
 
 
-# options whose example the docstring's arguments do not allow: logarithms as targets, another blank
-WITHOUT = {("KLDivLoss", "log_target"), ("CTCLoss", "blank")}
-
-
 @each_loss
 def test_each_option_is_used_in_an_example(entries, module, name):
     used = "\n".join(code for code, _ in blocks(entries[page(module), name])[1:])
-    missing = {(name, option) for option in inspect.signature(LOSSES[name]).parameters
-               if not re.search(rf"\b{option}=", used) and option != "ignore_index"}
+    missing = {option for option in inspect.signature(LOSSES[name]).parameters
+               if not re.search(rf"\b{option}=", used)}
     # its calls begin with a layer that is made before
-    assert missing <= WITHOUT or name == "LinearCrossEntropyLoss"
+    assert not missing or name == "LinearCrossEntropyLoss"
+
+
+@each_loss
+def test_an_option_that_makes_no_difference_is_not_shown(module, name):
+    shown = [got for code, got in reference.option_examples(LOSSES[name]) if "'none'" not in code]
+    made = dict(reference.run_imports(reference.START))
+    for code, _ in reference.run_example(name, reference.parse_docstring(LOSSES[name].__doc__).example,
+                                         module): exec(code, made)
+    plain = reference.with_option(LOSSES[name], "reduction", "mean")
+    if plain: assert run(plain, made) not in shown
+
+
+@each_loss
+def test_the_loss_in_a_picture_moves(module, name):
+    if name not in reference.NOT_DRAWN: assert np.ptp(reference.course(LOSSES[name])[1]) > 0.01
 
 
 FORMULAS = [(module, name) for module, name in EVERYWHERE

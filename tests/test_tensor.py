@@ -545,3 +545,13 @@ def test_cat_and_stack_name_shapes():
                        (lambda: stack([np.ones(2)], dim=2), "dim=2")):
         with pytest.raises(ValueError, match=text):
             call()
+
+
+@pytest.mark.parametrize("other", ["a", None, {}])
+def test_what_is_no_number_is_not_equal_and_has_no_order(other):
+    x = Tensor([1.0, 2.0])
+    assert (x == other) is False and (x != other) is True
+    for compare in "__lt__", "__le__", "__gt__", "__ge__":
+        assert getattr(x, compare)(other) is NotImplemented
+    with pytest.raises(TypeError, match="not supported between"):
+        x < other

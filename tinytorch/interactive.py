@@ -46,7 +46,8 @@ def shorten(numbers) -> list:
             for number in np.asarray(numbers, np.float64)]
 
 # %% ../nbs/site/interactive_dev.ipynb #3ae5f550
-LEGEND = {"orient": "top", "symbolType": "stroke", "symbolOpacity": 1}
+LEGEND = {"orient": "top", "symbolType": "stroke", "symbolSize": 150, "symbolStrokeWidth": 2,
+          "symbolOpacity": 1, "columnPadding": 6}
 CONFIG = {"axis": {"labelFontSize": 12, "titleFontSize": 12}, "legend": {"labelFontSize": 12},
           "view": {"stroke": None}}
 
@@ -85,7 +86,8 @@ def layers(x_label, span, now, ghost) -> list:
              "scale": {"domain": ["loss", "slope"], "range": list(PALETTE[:2])},
              "legend": LEGEND}
     dash = {"field": "of", "type": "nominal", "title": None,
-            "scale": {"domain": ["loss", "slope"], "range": [[1, 0], [6, 3]]}}
+            "scale": {"domain": ["loss", "slope"], "range": [[1, 0], [6, 3]]},
+            "legend": LEGEND}
     line = {"x": x, "y": y, "color": color, "strokeDash": dash, "order": {"field": "x"}}
     here = [*now, {"filter": "abs(datum.x - prediction) < half_place"}]
     return [*({"transform": [start], "mark": {"type": "line", "clip": True, "opacity": 0.35},
@@ -93,7 +95,7 @@ def layers(x_label, span, now, ghost) -> list:
             {"transform": now, "mark": {"type": "line", "clip": True}, "encoding": line},
             {"transform": here, "mark": {"type": "point", "filled": True, "size": 90, "clip": True},
              "encoding": {"x": x, "y": y, "color": color}, "name": "dots"},
-            *(corner(of, place, here, color) for of, place in (("loss", 95), ("slope", 0)))]
+            *(corner(of, place, here, color) for of, place in (("loss", 120), ("slope", 0)))]
 
 # %% ../nbs/site/interactive_dev.ipynb #aaf594a7
 def corner(of, place, here, color) -> dict:

@@ -23,7 +23,9 @@ from ..checking import answers as worker
 from ..checking.answers import encode
 from ..checking.checks import FILE, Check, from_data
 from ..checking.judge import BLANK, RIGHT, WAITING, WRONG, Verdict, verdict
+from .asking import ask
 from .exercises import exercises, function_names, parse, reached, uses
+from ..notebooks.process import end_all
 from ..notebooks.project import EXPORTS, TitoError, code_cells, read_notebook
 
 # %% ../../nbs/exercises/check_dev.ipynb #5620c933
@@ -49,7 +51,7 @@ def run_plan(plan: dict, folder, timeout: float, command=None,
     An exercise has `timeout` seconds. `told(name, None)` is called when it starts, `told(name,
     answers)` when all are there.
     """
-    return worker.ask(command or [sys.executable, worker.__file__], plan, timeout, told, cwd=folder)
+    return ask(command or [sys.executable, worker.__file__], plan, timeout, told, cwd=folder)
 
 # %% ../../nbs/exercises/check_dev.ipynb #42e8c96f
 ENDING = threading.Event()         # set while everything is to end
@@ -322,7 +324,7 @@ def check_module(project, module, chosen: list | None = None, timeout: float = 2
         return results
     except BaseException:          # Ctrl-C: nobody waits for an answer that never comes
         ENDING.set()
-        worker.end_all()
+        end_all()
         raise
     finally:
         pool.shutdown(cancel_futures=True)

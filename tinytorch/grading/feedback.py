@@ -17,7 +17,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from ..checking.answers import one_line
+from ..exercises.asking import one_line
 from ..checking.judge import BLANK, RIGHT, WRONG, Verdict
 from ..notebooks.project import TitoError, write_file
 

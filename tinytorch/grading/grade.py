@@ -36,9 +36,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..checking import answers as worker
+from ..exercises.asking import ask, one_line
 from . import sandbox
-from ..checking.answers import ask, one_line, end_all
 from .copies import similar, shape
+from ..notebooks.process import end_all
 
 # %% ../../nbs/grading/grade_dev.ipynb #011f3041
 from ..checking.checks import FILE
@@ -381,7 +382,7 @@ class Course:
             return folder if folder.exists() else make_package(self.lib, folder, kept)
 
     def run(self, plan: dict, kept=()) -> tuple:
-        "Return the answers of one process (`answers.ask`)."
+        "Return the answers of one process (`asking.ask`)."
         if self.stopped.is_set():
             raise KeyboardInterrupt
         limits = sandbox.LIMITS | {"seconds": int(self.timeout * (len(plan["calls"]) + 1)) + 1}

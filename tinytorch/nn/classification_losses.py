@@ -44,8 +44,8 @@ class PolyLoss(ClassLoss):
 
     Example:
 
-        >>> round(PolyLoss()([[0., 0.]], [0]).item(), 4)
-        1.1931
+        >>> round(PolyLoss()([[0., 0.], [2., 0.]], [0, 1]).item(), 4)
+        2.1004
     """
     formula = poly
     variants = ({"epsilon": 2.0}, {"epsilon": -0.5, "weight": "each class"}, {"ignore_index": 1})
@@ -89,8 +89,8 @@ class GeneralizedCrossEntropyLoss(ClassLoss):
 
     Example:
 
-        >>> round(GeneralizedCrossEntropyLoss(q=1.0)([[0., 0.]], [0]).item(), 4)
-        0.5
+        >>> round(GeneralizedCrossEntropyLoss(q=1.0)([[0., 0.], [2., 0.]], [0, 1]).item(), 4)
+        0.6904
     """
     formula = generalized_cross_entropy
     variants = ({"q": 1.0}, {"q": 0.1, "weight": "each class"}, {"ignore_index": 1})
@@ -142,8 +142,8 @@ class SparsemaxLoss(ClassLoss):
 
     Example:
 
-        >>> SparsemaxLoss()([[0., 0.], [2., 0.]], [0, 0]).item()
-        0.125
+        >>> SparsemaxLoss()([[0., 0.], [2., 0.]], [0, 1]).item()
+        1.125
     """
     formula = sparsemax_loss
     variants = ({"weight": "each class"}, {"ignore_index": 1})

@@ -305,10 +305,10 @@ class MultiTaskLoss(Combining, Module):
     - `weights`: a dictionary from the names of tasks to numbers from 0; None: all 1. It may be
       changed between calls.
     - `learned`: a dictionary from the names of tasks whose weight is learned instead to their kind.
-      With the variance v a loss L counts `L / (2 * v) + log(v) / 2` if it is `"regression"`, `L / v
-      + log(v) / 2` if it is `"classification"`. The parameters are the `log(v)`, by name in
-      `.log_variances`. They start at 0; `balance(outputs, targets)` finds a better start. L must
-      not be negative.
+      With the variance v a loss L counts `L / (2 * v) + log(v) / 2` if it is `"regression"`,
+      `L / v + log(v) / 2` if it is `"classification"`. The parameters are the `log(v)`, by name
+      in `.log_variances`. They start at 0; `balance(outputs, targets)` finds a better start. L
+      must not be negative.
     - Shapes: as the losses want them; the results of all losses must have the same shape.
     - Range: 0 to infinity with weights; with learned weights any number.
     - Errors: ValueError for names that are missing or unknown, negative weights and unknown kinds;

@@ -230,6 +230,8 @@ class CosineEmbeddingLoss(RowLoss):
 
         >>> round(CosineEmbeddingLoss()([[1., 0.]], [[1., 1.]], [1.]).item(), 4)
         0.2929
+        >>> round(CosineEmbeddingLoss(margin=0.5)([[1., 0.]], [[1., 1.]], [-1.]).item(), 4)
+        0.2071
     """
     formula = cosine_embedding
     per_row = constant = stretch = ("target",)
@@ -361,8 +363,8 @@ class TripletMarginWithDistanceLoss(Loss):
 
         >>> def angle(a, b):
         ...     return 1 - cosine_similarity(a, b)
-        >>> loss = TripletMarginWithDistanceLoss(distance_function=angle)
-        >>> round(loss([[1., 0.]], [[1., 1.]], [[1., 0.5]]).item(), 4)
+        >>> round(TripletMarginWithDistanceLoss(distance_function=angle)(
+        ...     [[1., 0.]], [[1., 1.]], [[1., 0.5]]).item(), 4)
         1.1873
     """
     domain = {"anchor": REAL, "positive": REAL, "negative": REAL}
@@ -520,9 +522,11 @@ class InfoNCELoss(BatchLoss):
 
     Example:
 
-        >>> loss = InfoNCELoss(temperature=1.0)
-        >>> round(loss([[1., 0.], [0., 1.]], [[1., 0.], [0., 1.]]).item(), 4)
+        >>> round(InfoNCELoss(temperature=1.0)(
+        ...     [[1., 0.], [0., 1.]], [[1., 0.], [0., 1.]]).item(), 4)
         0.3133
+        >>> round(InfoNCELoss(symmetric=True)([[1., 0.], [0., 1.]], [[1., 0.], [1., 1.]]).item(), 4)
+        0.1865
     """
     domain = {"query": REAL, "key": REAL}
 

@@ -70,6 +70,8 @@ class PoissonNLLLoss(Loss):
 
         >>> PoissonNLLLoss()([0., 0., 1.], [1., 2., 3.]).item()
         0.5727606415748596
+        >>> round(PoissonNLLLoss(log_input=False, eps=0.1)([0.], [2.]).item(), 4)
+        4.6052
     """
     formula = poisson_nll
     task = "counts"
@@ -127,6 +129,8 @@ class GaussianNLLLoss(Loss):
 
         >>> GaussianNLLLoss()([2., 2.], [0., 0.], [1., 4.]).item()
         1.5965735912322998
+        >>> round(GaussianNLLLoss(eps=0.01)([2.], [0.], [0.]).item(), 4)
+        197.6974
     """
     formula = gaussian_nll
     domain = {"input": REAL, "target": REAL, "var": VARIANCE}
@@ -199,6 +203,8 @@ class KLDivLoss(Loss):
 
         >>> round(KLDivLoss(reduction="batchmean")(np.log([[0.75, 0.25]]), [[0.5, 0.5]]).item(), 6)
         0.143841
+        >>> round(KLDivLoss("sum", log_target=True)([[-0.3, -1.4]], [[-0.7, -0.7]]).item(), 4)
+        0.149
     """
     formula = kl_divergence
     function = "kl_div"

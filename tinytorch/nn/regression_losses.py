@@ -157,6 +157,8 @@ class MAPELoss(Loss):
 
         >>> MAPELoss()([110., 1.5], [100., 2.]).item()
         17.5
+        >>> MAPELoss(eps=1.0)([110., 0.5], [100., 0.]).item()
+        30.0
     """
     formula = percentage_error
     variants = ({"eps": 1.0},)

@@ -101,8 +101,8 @@ class FocalLoss(ClassLoss):
 
     Example:
 
-        >>> round(FocalLoss()([[0., 0.], [3., 0.]], [0, 0]).item(), 4)
-        0.0867
+        >>> round(FocalLoss()([[0., 0.], [3., 0.]], [0, 1]).item(), 4)
+        1.4698
     """
     formula = focal
     variants = ({"gamma": 0.0}, {"gamma": 0.5}, {"weight": "each class"}, {"ignore_index": 1})
@@ -323,8 +323,8 @@ class LovaszHingeLoss(TverskyLoss):
 
     Example:
 
-        >>> LovaszHingeLoss()([[0., -2.]], [[1., 0.]]).item()
-        1.0
+        >>> LovaszHingeLoss()([[0.5, 1.]], [[1., 0.]]).item()
+        1.25
     """
     formula, of_classes = lovasz_hinge, lovasz_softmax
     domain = {"input": REAL, "target": (LABEL, CLASS_INDEX)}

@@ -332,6 +332,10 @@ class CTCLoss(Loss):
         >>> log_probs = np.log([[[0.5, 0.5]], [[0.5, 0.5]]])
         >>> round(CTCLoss()(log_probs, [[1]], [2], [1]).item(), 4)      # -log of 3 paths in 4
         0.2877
+        >>> round(CTCLoss(blank=1)(log_probs, [[0]], [2], [1]).item(), 4)
+        0.2877
+        >>> CTCLoss(zero_infinity=True)(log_probs, [[1, 1]], [2], [2]).item()
+        0.0
     """
     domain = {"log_probs": LOG_PROBABILITY, "targets": CLASS_INDEX, "input_lengths": COUNT,
               "target_lengths": COUNT}

@@ -31,10 +31,10 @@ class Lines(io.TextIOBase):
     def writable(self): return True
 
     def write(self, text):
-        if self.printed <= LIMIT:
-            self.text.append(text)
-            *lines, self.rest = (self.rest + text).split("\n")
-            for line in lines: self._line(line)
+        kept = text[:max(0, LIMIT - self.printed)]
+        self.text.append(kept)
+        *lines, self.rest = (self.rest + kept).split("\n")
+        for line in lines: self._line(line)
         self.printed += len(text)
         return len(text)
 
@@ -62,7 +62,8 @@ def describe_failure(error):
         missing=getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None,
         cell=int(cells[-1][0][6:-1]) if cells else None, line=cells[-1][1] if cells else None,
         test=next((name for _, _, name in frames if name.startswith("test_")), None),
-        raised=frames[-1] if frames and frames[-1] not in cells else None)
+        raised=dict(zip(("file", "line", "name"), frames[-1]))
+               if frames and frames[-1] not in cells else None)
 
 # %% ../../nbs/notebooks/worker_dev.ipynb #e506c473
 def _plain():
