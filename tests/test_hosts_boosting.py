@@ -176,6 +176,15 @@ def test_the_metric_for_catboost(loss, kind, theirs, power):
     check_close(records[0], np.power(records[1], power), "the metric", rtol=1e-5)
 
 
+def test_the_metric_of_parts_adds_up_to_that_of_all():
+    "CatBoost may ask for parts of the samples, and adds both numbers."
+    scores, target, weight = np.random.default_rng(0).uniform(size=(3, 10))
+    whole, *parts = [metric(MSELoss(), "catboost").evaluate([scores[part]], target[part], weight[part])
+                     for part in (slice(None), slice(0, 4), slice(4, 10))]
+    check_close(np.sum(parts, axis=0), whole, "the sums of two parts")
+    check_close(whole[1], weight.sum(), "the weight of all")
+
+
 def test_estimators_of_xgboost_are_trained_as_by_train():
     x, y, w = data("real")
     xgb, loss = host("xgboost"), HuberLoss()

@@ -142,6 +142,7 @@ def test_what_cannot_be_scored_says_why():
     check_raises(TypeError, lambda: scorer(BCELoss())(LinearSVC().fit(x, y), x, y), "predict_proba")
 
 
+@pytest.mark.filterwarnings("ignore:Cannot compute class")
 def test_raw_scores_in_the_place_of_probabilities_are_refused():
     "LightGBM's classifiers return them where the objective is not its own."
     lightgbm, (x, y) = host("lightgbm"), data(3)

@@ -157,6 +157,25 @@ def test_second_backward_and_create_graph_of_a_large_loss():
     assert torch.allclose(torch.autograd.grad(third.sum(), x)[0], torch.full_like(x, 2))
 
 
+@pytest.mark.parametrize("loss, shape", [(HuberLoss(), ()), (CrossEntropyLoss(), (3,)),
+                                         (CrossEntropyLoss(weight=[1.0, 3.0, 2.0]), (3,))])
+def test_weights_stay_in_every_kind_of_gradient(loss, shape):
+    "A second call, one to be differentiated again, and the graph; a sample of weight 0 may be NaN."
+    x = torch.randn(6, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x[3] = torch.nan
+    t, weight = torch.arange(6) % 3, torch.tensor([1.0, 2, 0.5, 0, 3, 1], dtype=torch.float64)
+    t, criterion = t if shape else t.double(), to_torch(loss)
+    x.requires_grad_()
+    value = criterion(x, t, sample_weight=weight)
+    own = loss.value_and_gradient(x.detach().numpy(), t.numpy(), sample_weight=weight.numpy())[1]
+    assert np.isfinite(own).all() and not own[3].any()
+    for how in ({"retain_graph": True}, {"retain_graph": True}, {"create_graph": True}):
+        found, = torch.autograd.grad(value, x, **how)
+        check_close(found.detach().numpy(), own, f"a gradient with {how}")
+    by_graph = torch.func.grad(lambda x: criterion(x, t, sample_weight=weight))(x.detach())
+    check_close(by_graph.numpy(), own, "a gradient by the graph")
+
+
 def test_state_dict_and_to():
     weight = torch.tensor([1.0, 2.0, 3.0])
     criterion, theirs = (to_torch(CrossEntropyLoss(weight=[3.0, 2.0, 1.0])),
