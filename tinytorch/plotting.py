@@ -401,8 +401,8 @@ class Results:
 
     def __init__(self, rows, *columns):
         head = columns or ("", *dict.fromkeys(column for row in rows.values() for column in row))
-        self.lines = [list(head), *([in_short(name), *cells_in(row, head[1:])]
-                                    for name, row in rows.items())]
+        self.lines = [[*map(in_short, head)], *([in_short(name), *cells_in(row, head[1:])]
+                                                for name, row in rows.items())]
         for line in self.lines:
             if len(line) != len(head): raise ValueError(
                 f"Results: the row {line[0]!r} has {len(line)} cells with its name, but there are "
