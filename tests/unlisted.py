@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from tinytorch.checking import check_of, solution_of
-from tinytorch.exercises.exercises import REGION, find_exercises
-from tinytorch.exercises.progress import solution
+from tinytorch.exercises.exercises import REGION, find_exercises, function_names
 from tinytorch.checking import judge
 from tinytorch.checking.judge import RIGHT, from_data, to_data
-from tinytorch.notebooks.project import Project
+from tinytorch.notebooks.project import Project, code_cells, read_notebook
 
 HERE = Path(__file__).resolve().parent
 PROJECT = Project(HERE.parent)
@@ -28,10 +27,12 @@ LESSON = PROJECT.find("04")
 @cache
 def solutions() -> dict:
     "The cell of each exercise with its solution, and the names that its module has."
-    names = [exercise.name for path in LESSON.notebooks
-             for exercise in find_exercises(PROJECT, path)]
-    return {name: (solution(PROJECT, LESSON, name), vars(inspect.getmodule(solution_of(name))))
-            for name in names}
+    names = {exercise.name for path in LESSON.notebooks
+             for exercise in find_exercises(PROJECT, path)}
+    cells = [cell for path in LESSON.notebooks for cell in code_cells(read_notebook(PROJECT, path))
+             if REGION.search(cell.source)]
+    return {name: (cell.source, vars(inspect.getmodule(solution_of(name))))
+            for cell in cells for name in function_names(cell.code) if name in names}
 
 
 def function(name: str, text: str):
