@@ -66,6 +66,12 @@ def judged(name: str, answered, seed: int = 7):
     return judge.judged(check(name, seed), answered)
 
 
+@cache
+def said_of(name: str, text: str):
+    "The verdict on the answer that a line describes."
+    return judged(name, function(name, text))
+
+
 PLAIN = re.compile("largest difference|it differs|does not give|differs")
 
 
@@ -73,7 +79,7 @@ def figures(held_out: bool, tell=print) -> dict:
     "How many wrong answers of one half are caught, described in words and named."
     count, part = collections.Counter(), lines("wrong.txt", 3)[int(held_out)::2]
     for name, pattern, text in part:
-        said = judged(name, function(name, text))
+        said = said_of(name, text)
         words = said.mark != RIGHT and not PLAIN.search(said.text)
         named = words and bool(re.search(pattern, said.text))
         count.update(caught=said.mark != RIGHT, described=words, named=named, all=1)
