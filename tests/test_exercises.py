@@ -17,27 +17,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from unlisted import judged
 
 from tinytorch.checking import check_of
 from tinytorch.checking.mistakes import (MISTAKES_BY_NAME, at, bce, bce_logits, one_hot_rows,
                                          log_soft, lse, logistic, soft, zero_times)
-from tinytorch.checking import judge
 from tinytorch.exercises import exercises as exercises_module, progress
 from tinytorch.exercises.exercises import find_exercises, function_names, solution_lines
 from tinytorch.exercises.progress import reset
-from tinytorch.checking.judge import RIGHT, WRONG, from_data, to_data
+from tinytorch.checking.judge import RIGHT, WRONG
 from tinytorch.notebooks.project import Project, TitoError, code_cells, read_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)
 LESSON = PROJECT.find("04")
-CHECKS = {name: from_data(to_data(check_of(name, np.random.default_rng(7))))
-          for name in MISTAKES_BY_NAME}
-
-
-def judged(name, function):
-    "The verdict on a function as the answer to an exercise."
-    return judge.judged(CHECKS[name], function)
 
 
 MISTAKES = [(name, text, code) for name, known in MISTAKES_BY_NAME.items()

@@ -6,7 +6,7 @@ import pytest
 import unlisted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unlisted import check, function, judged, lines
+from unlisted import check, function, judged, lines, said_of
 
 from tinytorch.checking.answers import answer
 from tinytorch.checking.explain import LONGEST
@@ -18,7 +18,7 @@ ANSWERS = lines("wrong.txt", 3)
 
 @pytest.mark.parametrize("name, pattern, text", ANSWERS, ids=[f"{name}: {text[:60]}" for name, _, text in ANSWERS])
 def test_a_wrong_answer_is_caught_in_a_sentence_with_an_example(name, pattern, text):
-    said = judged(name, function(name, text))
+    said = said_of(name, text)
     assert said.mark == WRONG
     assert re.search(r"\w+ \w+", said.text) and not re.search(r"\s\.|\b1 times", said.text)
     assert 0 < len(said.example) <= LONGEST

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from tinytorch.checking import check_of, solution_of
-from tinytorch.exercises.exercises import REGION, find_exercises
-from tinytorch.exercises.progress import solution
+from tinytorch.exercises.exercises import REGION, find_exercises, function_names
 from tinytorch.checking import judge
 from tinytorch.checking.judge import RIGHT, from_data, to_data
-from tinytorch.notebooks.project import Project
+from tinytorch.notebooks.project import Project, code_cells, read_notebook
 
 HERE = Path(__file__).resolve().parent
 PROJECT = Project(HERE.parent)
@@ -28,10 +27,12 @@ LESSON = PROJECT.find("04")
 @cache
 def solutions() -> dict:
     "The cell of each exercise with its solution, and the names that its module has."
-    names = [exercise.name for path in LESSON.notebooks
-             for exercise in find_exercises(PROJECT, path)]
-    return {name: (solution(PROJECT, LESSON, name), vars(inspect.getmodule(solution_of(name))))
-            for name in names}
+    names = {exercise.name for path in LESSON.notebooks
+             for exercise in find_exercises(PROJECT, path)}
+    cells = [cell for path in LESSON.notebooks for cell in code_cells(read_notebook(PROJECT, path))
+             if REGION.search(cell.source)]
+    return {name: (cell.source, vars(inspect.getmodule(solution_of(name))))
+            for cell in cells for name in function_names(cell.code) if name in names}
 
 
 def function(name: str, text: str):
@@ -65,6 +66,12 @@ def judged(name: str, answered, seed: int = 7):
     return judge.judged(check(name, seed), answered)
 
 
+@cache
+def said_of(name: str, text: str):
+    "The verdict on the answer that a line describes."
+    return judged(name, function(name, text))
+
+
 PLAIN = re.compile("largest difference|it differs|does not give|differs")
 
 
@@ -72,7 +79,7 @@ def figures(held_out: bool, tell=print) -> dict:
     "How many wrong answers of one half are caught, described in words and named."
     count, part = collections.Counter(), lines("wrong.txt", 3)[int(held_out)::2]
     for name, pattern, text in part:
-        said = judged(name, function(name, text))
+        said = said_of(name, text)
         words = said.mark != RIGHT and not PLAIN.search(said.text)
         named = words and bool(re.search(pattern, said.text))
         count.update(caught=said.mark != RIGHT, described=words, named=named, all=1)
