@@ -330,8 +330,8 @@ def fresh_check(name: str, seed: int):
     from tinytorch.checking.exercise import check_of
     check = check_of(name, np.random.default_rng([seed, 1, zlib.crc32(name.encode())]))
     if check is None:
-        raise TitoError(f"The exercise {name} has no inputs to check it with: add it to KNOWN in "
-                        "nbs/checking/mistakes_dev.ipynb.")
+        raise TitoError(f"The exercise {name} has no function that draws its calls: write one with "
+                        "@exercise in nbs/checking/mistakes_dev.ipynb.")
     return check
 
 # %% ../../nbs/grading/grade_dev.ipynb #192e7946
