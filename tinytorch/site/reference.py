@@ -382,7 +382,7 @@ def formulas(root: Path, loss_class) -> list:
 NOT_DRAWN = ("CTCLoss", "LinearCrossEntropyLoss")      # their arguments depend on one another
 MEAN = r"\sum_i s_i \ell_i \,\big/ \sum_i s_i & \texttt{mean} \\ "
 MEANS = {"LinearCrossEntropyLoss": MEAN,
-         "CTCLoss": r"\sum_i s_i \frac{\ell_i}{\max(|y_i|, 1)} \,\big/ \sum_i s_i & \texttt{mean} \\ "}
+         "CTCLoss": MEAN.replace(r"\ell_i", r"\frac{\ell_i}{\max(|y_i|, 1)}")}
 
 
 def sample_call(loss_class, reduction: str) -> tuple:
@@ -549,7 +549,8 @@ def picture(loss_class) -> str:
     told = f"Loss and slope{f' at {fixed}' * bool(fixed)}"
     if loss_class.rows or loss_class.formula is None:
         whose = "batch" if issubclass(loss_class, BatchLoss) else "sample"
-        which = "the number of the target's class" if fixed and indices(loss_class) else "one number"
+        which = ("the number of the target's class" if fixed and indices(loss_class)
+                 else "one number")
         told += f", of one {whose}, as {which} in `{first}` moves"
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=144)
