@@ -355,7 +355,7 @@ def nan_passes_through(loss_class, options, rng):
 # %% ../../nbs/checking/contract_dev.ipynb #21ff5d3b
 @contextmanager
 def blocks_of(size: int):
-    "Within this block of code the NumPy engine calls formulas with blocks of `size` numbers."
+    "Let the NumPy engine call formulas with blocks of `size` numbers, in this block of code."
     before, numpy_runner.BLOCK = numpy_runner.BLOCK, size
     try:
         yield
@@ -365,7 +365,7 @@ def blocks_of(size: int):
 
 @contextmanager
 def pieces_of(size: int):
-    "Within this block of code both engines add losses in pieces of `size` numbers."
+    "Let both engines add losses in pieces of `size` numbers, in this block of code."
     sizes = [(problem, "PIECE", problem.PIECE), (numpy_runner, "BLOCK", numpy_runner.BLOCK)]
     with suppress(ImportError):                        # without Numba there is one engine
         from tinytorch.core import loops

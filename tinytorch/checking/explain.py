@@ -62,7 +62,7 @@ PLURAL = {"is": "are", "has": "have", "looks": "look", "does": "do", "comes": "c
 
 
 def sentence(name: str, predicate: str) -> str:
-    "`the value is ...` or `the weights are ...`."
+    "Return `the value is ...` or `the weights are ...`."
     verb, _, rest = predicate.partition(" ")
     plural = name.endswith("s") and not name.endswith("ss") and " of " not in name
     return f"the {name} {PLURAL.get(verb, verb) if plural else verb} {rest}"
@@ -345,7 +345,7 @@ def constant(case: Case, operation) -> float | None:
 
 
 def size_text(size: float) -> str:
-    "`2 times too large`."
+    "Return a text such as `2 times too large`."
     return f"{size:.6g} times too large" if size > 1 else f"{1 / size:.6g} times too small"
 
 # %% ../../nbs/checking/explain_dev.ipynb #bd0c1a9c
@@ -384,7 +384,7 @@ def scaled(case: Case) -> Found | None:
 
 # %% ../../nbs/checking/explain_dev.ipynb #c42bbdff
 def shifted(case: Case) -> Found | None:
-    "Something added or left out."
+    "Tell what is added or left out."
     number = constant(case, np.subtract)
     if number:
         return Found(f"is off by {number:.6g} everywhere: a constant is added or left out.")
@@ -525,7 +525,7 @@ def narrowest(wrong, held):
 
 # %% ../../nbs/checking/explain_dev.ipynb #addfe9c5
 def region(mine, right) -> str:
-    "What a result is where it is wrong; empty where nothing can be said."
+    "Tell what a result is where it is wrong; empty where nothing can be said."
     if not np.isfinite(mine).any():
         infinite, nan = np.isinf(mine).all(), np.isnan(mine).all()
         return ("it is infinite there" if infinite else "it is NaN (not a number) there" if nan
@@ -567,7 +567,7 @@ def wrong_places(case: Case) -> Found | None:
 
 # %% ../../nbs/checking/explain_dev.ipynb #705ccb31
 def integers(case: Case) -> Found | None:
-    "Integers where fractions belong."
+    "Tell of integers where fractions belong."
     for i in case.shown:
         if case.mine[i].dtype.kind in "iub" and case.right[i].dtype.kind == "f":
             return Found("comes out in whole numbers: fractions are cut off.",
@@ -576,7 +576,7 @@ def integers(case: Case) -> Found | None:
 
 # %% ../../nbs/checking/explain_dev.ipynb #0ae43522
 def not_finite(case: Case) -> Found | None:
-    "NaN or infinities where they do not belong, when ordinary calls are right."
+    "Tell of NaN or infinities where they do not belong, when ordinary calls are right."
     if set(case.bad) & set(case.usual):
         return None
     for i in case.bad:
@@ -616,7 +616,7 @@ def hidden_nan(case: Case) -> Found | None:
 
 
 def single_precision(case: Case) -> Found | None:
-    "Right in double, wrong in single precision."
+    "Tell what is right in double precision and wrong in single."
     if case.bad and all(any(getattr(x, "dtype", None) == np.float32
                             for x in case.calls[i][0].values()) for i in case.bad):
         return Found("loses digits in float32.",
@@ -627,7 +627,7 @@ def single_precision(case: Case) -> Found | None:
 
 # %% ../../nbs/checking/explain_dev.ipynb #fe8be8e0
 def nearly_right(case: Case) -> Found | None:
-    "Nearly right."
+    "Tell what is nearly right."
     errors = []
     for i in case.bad:
         x, y = case.mine[i].astype(float), case.right[i].astype(float)

@@ -164,7 +164,7 @@ def power(k, c): return number((k + c.bias) << c.digits)
 
 
 def reduce_exponent(x, c):
-    "k, and exp(r) - 1."
+    "Return k, and exp(r) - 1."
     x = select(x < c.lowest, c.lowest, select(x > c.highest, c.highest, x))
     shifted = x * (1 / ln(2)) + c.magic
     k = shifted - c.magic
@@ -209,7 +209,7 @@ def split_exponent(x, c):
 
 
 def join(k, f, c, lost=None):
-    "k ln 2 + log(1 + f + lost)"
+    "Return k ln 2 + log(1 + f + lost)."
     k = number(k + c.magic_bits) - c.magic
     rest = k * c.low if lost is None else k * c.low + lost
     s, h = f / (2 + f), 0.5 * f * f

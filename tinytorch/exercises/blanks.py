@@ -79,7 +79,7 @@ class Blanks:
 
 # %% ../../nbs/exercises/blanks_dev.ipynb #b5fb645d
 def load_ipython_extension(shell):
-    """What `%load_ext tinytorch.exercises.blanks` does.
+    """Do what `%load_ext tinytorch.exercises.blanks` asks for.
 
     Under nbgrader a test of a blank must fail, or it would earn its points.
     """

@@ -163,7 +163,7 @@ def annotate(nb: dict) -> None:
 
 # %% ../../nbs/exercises/exercises_dev.ipynb #d9473bab
 def test_of(name: str, tests: list, graph: dict) -> str:
-    "The first test that calls a function, else the first that reaches it through what it calls."
+    "Return the first test that calls a function, else the first that reaches it through others."
     for found in (lambda test: graph[test]), (lambda test: reached(test, graph)):
         if calling := [test for test in tests if name in found(test)]:
             return calling[0]

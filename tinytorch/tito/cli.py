@@ -310,7 +310,7 @@ class Board:
         self.headed = True
 
     def start_clock(self, exercise):
-        "Name an exercise that takes long, while it runs."
+        "Tell which exercise takes long, while it runs."
         import threading
         text = f"  ⏳ {exercise.name} is still running; it is stopped after {self.timeout:g} s"
         self.clock = threading.Timer(2.0,
@@ -886,7 +886,7 @@ def check_sync(project):
 
 # %% ../../nbs/tito/cli_dev.ipynb #0a4e91b5
 def main():
-    "The `tito` command."
+    "Run the `tito` command."
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"): stream.reconfigure(encoding="utf-8", errors="replace")
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
