@@ -15,7 +15,7 @@ import tinytorch
 from tinytorch.core import engine
 from tinytorch.core.problem import Problem
 from tinytorch.core.tensor import Tensor
-from tinytorch.nn import BCELoss, CrossEntropyLoss, HuberLoss, MSELoss, SmoothL1Loss
+from tinytorch.nn import BCELoss, CrossEntropyLoss, HuberLoss, MSELoss, NLLLoss, SmoothL1Loss
 
 needs_numba = pytest.mark.skipif(not engine.has_numba(),
                                  reason="needs Numba: pip install 'tinytorch-losses[fast]'")
@@ -37,6 +37,19 @@ def python(code, **environment):
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True,
                           text=True, env=environment)
     return done.stdout.strip() + done.stderr.strip().rsplit("\n", 1)[-1]
+
+
+@pytest.mark.parametrize("name", ["numpy", pytest.param("numba", marks=needs_numba)])
+@pytest.mark.parametrize("shape", [(5, 3), (2, 3, 4)])
+def test_nll_reads_only_what_its_targets_pick(name, shape):
+    log_probs, target = -rng.exponential(size=shape), rng.integers(0, 3, shape[:1] + shape[2:])
+    wrong = np.where(np.arange(3).reshape(3, *[1] * len(shape[2:])) == target[:, None], log_probs, 7)
+    value, gradient = loss_and_gradient(NLLLoss(), wrong, target, name)
+    expected, slope = loss_and_gradient(NLLLoss(), log_probs, target, name)
+    assert value == expected and np.array_equal(gradient, slope)
+    wrong = np.where(wrong == 7, log_probs, 0.5)
+    with tinytorch.engine(name), pytest.raises(ValueError, match=r"is 0\.5, but it must be at most 0"):
+        NLLLoss()(wrong, target)
 
 
 def test_engine_is_a_call_and_a_context():

@@ -151,7 +151,7 @@ def find(problem: Problem, wanted: tuple, values: bool, tiles: str = ""):
     kinds = tuple([(name, kind_of(x)) for name, x in options.items()]) if options else ()
     shapes = (tuple([(x.ndim, x.dtype.kind) for x in problem.operands]) if problem.rows
               else len(problem.operands))
-    key = (problem.dtype.char, problem.bounds, shapes, problem.weight is None, wanted, values,
+    key = (problem.dtype.char, problem.bounds, problem.picks, shapes, problem.weight is None, wanted, values,
            kinds, tiles)
     found = LOOPS.setdefault(problem.formula, {}).setdefault(key, [])
     for recording, loop in found:
@@ -185,7 +185,7 @@ def build_loop(problem, wanted, values, tiles) -> tuple:
         loop = Loop(
             recording,
             Shape(axes, indices, problem.dtype, wanted, values, problem.weight is not None,
-                  problem.bounds,
+                  problem.bounds, problem.picks,
                   chunked=not problem.rows and problem.dtype == np.float32 and costs(recording) > 0,
                   tiles=tiles),
             name)

@@ -46,6 +46,7 @@ class Problem(NamedTuple):
     divisor: float = 1.0       # what a mean over these samples divides by
     counts: np.ndarray | None = None     # what each sample adds to the divisor; None: all the same
     rows: bool = False         # a row formula: one more axis at the end
+    picks: bool = False        # which reads of each row only the number at the target
     bounds: tuple = ()         # of each operand: (low, high, only these two), or None
     repeatable: bool = False   # arguments of the same shapes and dtypes state the same problem
 

@@ -224,6 +224,7 @@ class Shape:
     values: bool = False       # whether the loss of each sample is wanted
     weighted: bool = False
     bounds: tuple = ()         # of each operand, or None
+    picks: bool = False        # of each row only the number at the target is read
     # whether the losses of a chunk are kept and added in a loop of their own
     chunked: bool = False
     # "apart": the classes lie before the samples in memory; "turned": rows with few classes
@@ -256,8 +257,10 @@ def write_loop(recording, shape: Shape, name="formula", cache=False) -> tuple:
     counts = " & (w[i] != 0)" if shape.weighted else ""
     lines += [guard(f"x{i}[i]", bound) + counts for i, bound in enumerate(shape.bounds)
               if bound and not wide[i]]
-    lines += [[guard(writer.cell(f"x{i}", "j"), bound) + counts]
-              for i, bound in enumerate(shape.bounds) if bound and wide[i]]
+    for i, bound in enumerate(shape.bounds):
+        if bound and wide[i]:
+            line = guard(writer.cell(f"x{i}", "x1[i]" if shape.picks else "j"), bound) + counts
+            lines += [line] if shape.picks else [[line]]
     factor = writer.let(lines, "scale * w[i]") if shape.weighted else "scale"
     write_passes(writer, {i: slope for i, slope in writer.slopes.items() if wide[i]}, factor, drop)
     value = writer.scalar(writer.value)

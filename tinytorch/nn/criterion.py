@@ -114,6 +114,7 @@ class Loss(Module):
     constant = ()              # arguments that have no gradient, such as labels
     stretch = ()               # arguments of which one number may stand for all samples
     per_row = ()               # of a row formula: arguments that have one number for each row
+    picks = False              # a row formula that reads only the number at the target
     reductions = REDUCTIONS
     variants = ()              # further options worth testing, as keyword arguments
     task = "regression"        # what it is for, in the words of the chooser
@@ -297,6 +298,7 @@ class Loss(Module):
                                       for name, x in options.items()])
         samples = operands[0].shape[:-1] if self.rows else operands[0].shape
         return Problem(formula, (*operands, *more), samples, dtype, options, rows=self.rows,
+                       picks=self.picks,
                        repeatable=repeatable and plain and self.by_shapes,
                        **{"bounds": self.bounds} | fields)
 

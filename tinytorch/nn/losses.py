@@ -373,7 +373,7 @@ class NLLLoss(ClassLoss):
     - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1,
       ...).
     - Range: `target` 0 to C - 1; the loss from 0 to infinity, in nats, if `input` are
-      log-probabilities.
+      log-probabilities. Only those at the targets are read.
     - Errors: ValueError for shapes that do not fit or indices that are not whole numbers,
       IndexError for those out of range.
     - Source: Fisher (1922), doi:10.1098/rsta.1922.0009.
@@ -384,6 +384,7 @@ class NLLLoss(ClassLoss):
         0.375
     """
     formula = nll
+    picks = True
     weigh = staticmethod(class_weights)
     domain = {"input": LOG_PROBABILITY, "target": CLASS_INDEX}
     variants = ({"weight": "each class"}, {"ignore_index": 1})
