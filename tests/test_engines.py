@@ -15,6 +15,7 @@ import tinytorch
 from tinytorch.core import engine
 from tinytorch.core.problem import Problem
 from tinytorch.core.tensor import Tensor
+from tinytorch.nn.criterion import Loss
 from tinytorch.nn import BCELoss, CrossEntropyLoss, HuberLoss, MSELoss, NLLLoss, SmoothL1Loss
 
 needs_numba = pytest.mark.skipif(not engine.has_numba(),
@@ -231,3 +232,41 @@ def test_shortcut_serves_backward_again_and_copies():
     np.testing.assert_array_equal(x.grad, [4, 8])
     for other in copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)):
         assert other.calls == {} and other(x, np.zeros(2, "float32")).item() == 2.5
+
+
+@pytest.mark.parametrize("name", ["numpy", pytest.param("numba", marks=needs_numba)])
+def test_what_a_formula_finds_around_it_may_change(name):
+    def of(source):
+        exec(source, names)
+
+    def loss_now():
+        return MyLoss()(x, y).item(), kept(x, y).item(), float(kept.curvature(x, y)[0])
+
+    names, x, y = {}, np.full(1, 3.0), np.zeros(1)
+    of("factor = 1.0\n"
+       "def helper(d): return factor * d * d\n"
+       "def formula(x, y): return helper(x - y), 2 * factor * (x - y), -2 * factor * (x - y)")
+    MyLoss = type("MyLoss", (Loss,), {"formula": names["formula"]})
+    kept = MyLoss()
+    with tinytorch.engine(name):
+        assert [loss_now() for _ in range(3)] == [(9, 9, 2)] * 3
+        of("factor = 2.0")
+        assert [loss_now() for _ in range(3)] == [(18, 18, 4)] * 3
+        of("def helper(d): return d")
+        assert [loss_now() for _ in range(3)] == [(3, 3, 4)] * 3
+        of("factor = 2")
+        assert loss_now() == (3, 3, 4)
+
+
+def test_a_formula_that_reads_a_dictionary_is_not_compiled():
+    names, x, y = {"settings": {"factor": 1.0}}, np.full(8, 3.0), np.zeros(8)
+    exec("def formula(x, y): return settings['factor'] * (x - y), 1.0 + 0 * x", names)
+    MyLoss = type("MyLoss", (Loss,), {"formula": names["formula"], "difference": True})
+    with tinytorch.engine("auto"):
+        assert MyLoss()(x, y).item() == 3
+    if engine.has_numba():
+        with tinytorch.engine("numba"), pytest.warns(RuntimeWarning, match="reads settings, which"):
+            assert MyLoss()(x, y).item() == 3
+        names["settings"]["factor"] = 2.0
+        with tinytorch.engine("numba"):
+            assert MyLoss()(x, y).item() == 6

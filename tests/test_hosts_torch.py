@@ -10,7 +10,7 @@ import pytest
 from tinytorch.checking import check_close, check_raises
 from tinytorch.nn import (BCEWithLogitsLoss, CrossEntropyLoss, DiceLoss, HuberLoss,
                           LinearCrossEntropyLoss, MSELoss, SparsemaxLoss)
-from tinytorch.nn.criterion import LOSSES
+from tinytorch.nn.criterion import LOSSES, Loss
 from test_hosts import GRAPHS, calls, host
 
 torch = host("torch")
@@ -277,3 +277,20 @@ def test_a_sum_of_losses_goes_by_the_graph_too():
 def test_what_is_no_loss_to_carry_is_told(loss, told):
     check_raises(TypeError, lambda: to_torch(loss), "to_torch: ")
     check_raises(TypeError, lambda: to_torch(loss), told)
+
+
+def test_a_formula_whose_surroundings_change_is_recorded_anew():
+    names = {}
+    exec("factor = 1.0\n"
+         "def formula(x, y): return factor * (x - y) ** 2, 2 * factor * (x - y)", names)
+    MyLoss = type("MyLoss", (Loss,), {"formula": names["formula"], "difference": True})
+    criterion, x = to_torch(MyLoss()), torch.ones(1, requires_grad=True)
+
+    def twice():
+        slope, = torch.autograd.grad(criterion(x, torch.zeros(1)), x, create_graph=True)
+        return slope.item(), torch.autograd.grad(slope, x)[0].item()
+
+    assert twice() == (2, 2)
+    names["factor"] = 3.0
+    assert twice() == (6, 6)
+    assert torch.func.grad(criterion)(torch.ones(1), torch.zeros(1)).item() == 6

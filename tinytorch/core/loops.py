@@ -155,7 +155,7 @@ def find(problem: Problem, wanted: tuple, values: bool, tiles: str = ""):
            kinds, tiles)
     found = LOOPS.setdefault(problem.formula, {}).setdefault(key, [])
     for recording, loop in found:
-        if not recording.conditions or recording.holds(options, width):
+        if recording.holds(problem.formula, options, width):
             return loop
     found.append(build_loop(problem, wanted, values, tiles))
     return found[-1][1]
@@ -198,7 +198,7 @@ def build_loop(problem, wanted, values, tiles) -> tuple:
         refusal = Refusal(f"{name} is not compiled: it {reason}." if own
                           else f"{name} is not compiled: {reason}")
         refusal.broken = not own
-        return trace.Recording([], []), refusal
+        return trace.Recording([], [], trace.surroundings(problem.formula)), refusal
 
 # %% ../../nbs/core/loops_dev.ipynb #f9cc0f3b
 def check_loop(loop, problem, wanted, values) -> None:

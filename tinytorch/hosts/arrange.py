@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..core.trace import surroundings
 from .curvature import check_traceable, product, terms_of, with_both_slopes
 from .graph import Graph, axes_of, function, graph_of
 from ..nn.arguments import CLASS_INDEX
@@ -205,9 +206,10 @@ def by_graph(loss, programs: dict, inputs, arrays: dict, sample_weight, host):
         return sum([weight * by_graph(term, programs.setdefault(i, {}), inputs, {
             name: host.asarray(x, inputs[0]) for name, x in array_options(term).items()},
             sample_weight, host) for i, (weight, term) in enumerate(terms_of(loss))])
-    key = tuple([(tuple(x.shape), dtype_of(x)) for x in inputs])
+    kinds = [(tuple(x.shape), dtype_of(x)) for x in inputs]
+    key = (*kinds, surroundings(type(loss).formula))
     if key not in programs:
-        programs[key] = Program(state_call(loss, *zip(*key)), host.names)
+        programs[key] = Program(state_call(loss, *zip(*kinds)), host.names)
     program = programs[key]
     arranged = arrange(loss, program.stated, inputs, arrays, sample_weight, host)
     values = host.value(program, *arranged.operands)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.trace import CLASSES, NUMBERS, ROWS, TRUTHS, record_graph
+from ..core.trace import CLASSES, NUMBERS, ROWS, TRUTHS, record_graph, surroundings
 
 # %% ../../nbs/hosts/graph_dev.ipynb #c4305896
 class GraphWriter:
@@ -124,8 +124,9 @@ def graph_source(results: list, operands: int, arrays: tuple, rows: bool) -> str
 # %% ../../nbs/hosts/graph_dev.ipynb #ecb9e0c9
 @lru_cache(maxsize=1000)
 def graph(formula, axes: tuple, dtype, options: tuple = (), arrays: tuple = (), width=None,
-          part=(0, None)) -> Graph:
-    """Return the graph of a formula for operands with these axes; `part`: of which results.
+          part=(0, None), around: tuple = ()) -> Graph:
+    """Return the graph of a formula for operands with these axes; `part`: of which results;
+    `around`: its surroundings.
 
     Raise Untraceable where it does what cannot be written down.
     """
@@ -159,8 +160,9 @@ def split_options(options: dict) -> tuple:
 def graph_of(problem, formula=None, axes=None, part=(0, None)) -> Graph:
     "Return the graph of the formula of a problem, or of another formula of its operands."
     options, arrays = split_options(problem.options)
-    return graph(formula or problem.formula, axes or axes_of(problem), problem.dtype, options,
-                 arrays, problem.width if problem.rows else None, part)
+    formula = formula or problem.formula
+    return graph(formula, axes or axes_of(problem), problem.dtype, options, arrays,
+                 problem.width if problem.rows else None, part, surroundings(formula))
 
 # %% ../../nbs/hosts/graph_dev.ipynb #90ecf295
 def names_of(library, renamed: dict, **layout) -> dict:
@@ -192,6 +194,7 @@ def call_numpy(formula, blocks: tuple, options: dict, rows: bool) -> tuple:
     width = blocks[0].shape[-1] if rows else None
     axes = tuple([(ROWS, CLASSES)[:1 + (rows and x.ndim > 1)] for x in blocks])
     plain, arrays = split_options(options)
-    found = graph(formula, axes, blocks[0].dtype, plain, arrays, width)
+    found = graph(formula, axes, blocks[0].dtype, plain, arrays, width,
+                  around=surroundings(formula))
     with np.errstate(all="ignore"):
         return function(found.source, numpy_names)(*blocks, *[options[name] for name in arrays])

@@ -27,7 +27,7 @@ class CompiledCall:
 
     def __init__(self, loop, arrays, made: list, divisor: float, problem, result: np.dtype):
         self.loop, self.made, self.divisor, self.result = loop, made, divisor, result
-        self.dtype, self.classes = problem.dtype, problem.width
+        self.dtype, self.classes, self.formula = problem.dtype, problem.width, problem.formula
         self.flat = loop.rows or arrays[0].ndim == 1
 
     def run(self, loss, arrays) -> tuple:
@@ -35,9 +35,9 @@ class CompiledCall:
         loop, dtype = self.loop, self.dtype
         gradients = [np.empty(x.shape, dtype) if make else None
                      for x, make in zip(arrays, self.made)]
-        if loop.recording.conditions:
+        if loop.recording.conditions or loop.recording.around:
             options = {name: getattr(loss, name) for name in loss.options}
-            if not loop.recording.holds(options, self.classes):
+            if not loop.recording.holds(self.formula, options, self.classes):
                 return None, gradients
         views = [*arrays, *[x for x in gradients if x is not None]]
         if not self.flat:
