@@ -26,7 +26,8 @@ from ..checking.judge import BLANK, RIGHT, WAITING, WRONG, Verdict, verdict
 from .asking import ask
 from .exercises import exercises, function_names, parse, reached, uses
 from ..notebooks.process import end_all
-from ..notebooks.project import EXPORTS, TitoError, code_cells, read_notebook
+from ..notebooks.notebook import EXPORTS, code_cells, read_notebook
+from ..notebooks.project import TitoError
 
 # %% ../../nbs/exercises/check_dev.ipynb #5620c933
 def plan_for(project, path, checks: list) -> dict:

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..checking.checks import FILE, to_data
-from ..notebooks.project import EXPORTS, TitoError, code_cells, read_notebook, text_of
+from ..notebooks.notebook import EXPORTS, code_cells, read_notebook, text_of
+from ..notebooks.project import TitoError
 
 # %% ../../nbs/exercises/exercises_dev.ipynb #9d3410ce
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 from ..exercises.asking import one_line
 from ..checking.judge import BLANK, RIGHT, WRONG, Verdict
-from ..notebooks.project import TitoError, write_file
+from ..notebooks.notebook import write_file
+from ..notebooks.project import TitoError
 
 # %% ../../nbs/grading/feedback_dev.ipynb #b9cc4866
 def name_of(student: str) -> str:

@@ -22,8 +22,9 @@ from pathlib import Path
 
 from ..checking.checks import FILE
 from ..exercises.exercises import blank, exercises, parse
-from ..notebooks.project import (TitoError, check_exports, code_cells, export, locked,
-                                         new_notebook, read_notebook, text_of, write_file)
+from ..notebooks.export import check_exports, export
+from ..notebooks.notebook import code_cells, locked, read_notebook, text_of, write_file
+from ..notebooks.project import TitoError, new_notebook
 
 # %% ../../nbs/grading/release_dev.ipynb #b219b522
 COPIED = ("settings.ini", "setup.py", "tinytorch_cli.py", "LICENSE", "MANIFEST.in", ".gitignore",
