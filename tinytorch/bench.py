@@ -752,8 +752,8 @@ def colour(name: str) -> str:
 
 
 def plot_by_size(ax, values: dict):
-    """Lines of geometric means and dots: for each name a dictionary from place on the x axis to a
-    list of values.
+    """Draw lines of geometric means and dots: for each name a dictionary from place on the x axis
+    to a list of values.
     """
     for name, points in values.items():
         places = sorted(points)

@@ -87,7 +87,7 @@ def from_bits(i): return reinterpret(i, "f")
 
 # %% ../../nbs/core/fastmath_dev.ipynb #969f3eeb
 def compiled(formula):
-    """Decorator: `formula(x)` for NumPy, and the same as instructions where Numba compiles a call
+    """Return `formula(x)` for NumPy, which is the same in instructions where Numba compiles a call
     with a float32 or float64.
     """
     @wraps(formula)

@@ -199,8 +199,9 @@ def exercises(project, module, rng=None) -> list:
         if exercise.check is None:
             check = check_of(exercise.name, rng or np.random.default_rng(0))
             if check is None:
-                raise TitoError(f"The exercise {exercise.name} has no function that draws its calls: "
-                                "write one with @exercise in nbs/checking/mistakes_dev.ipynb.")
+                raise TitoError(f"The exercise {exercise.name} has no function that draws its "
+                                "calls: write one with @exercise in "
+                                "nbs/checking/mistakes_dev.ipynb.")
             exercise.check = to_data(check)
     return found
 

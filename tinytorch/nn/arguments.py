@@ -45,7 +45,8 @@ def real_array(name: str, argument: str, value) -> np.ndarray:
         if not hasattr(value, "aval"):
             raise
         raise TypeError(f"{name}: {argument} is traced by JAX, which an array cannot be made of. "
-                        f"Use to_jax({name}(...)) of tinytorch.hosts, a function of JAX.") from error
+                        f"Use to_jax({name}(...)) of tinytorch.hosts, a function of "
+                        "JAX.") from error
     except ValueError as error:
         raise ValueError(f"{name}: the rows of {argument} have different lengths. Make "
                          "them equally long.") from error

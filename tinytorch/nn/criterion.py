@@ -66,11 +66,12 @@ def bounds_of(domain):
     "Return the bounds of a domain; None for an argument that has two."
     return None if isinstance(domain, tuple) else domain.bounds
 
-
+# %% ../../nbs/nn/criterion_dev.ipynb #a232f6bc
 def option_setter(options: dict, keyword_only: bool):
     "Return the `__init__` of a loss, which checks and keeps the options that its class declares."
-    kind = inspect.Parameter.KEYWORD_ONLY if keyword_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
-    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    own = inspect.Parameter("self", kind)
+    kind = inspect.Parameter.KEYWORD_ONLY if keyword_only else kind
     signature = inspect.Signature([own, *[option.parameter(name, kind)
                                           for name, option in options.items()]])
 
@@ -87,7 +88,7 @@ def option_setter(options: dict, keyword_only: bool):
     __init__.__signature__ = signature
     return __init__
 
-
+# %% ../../nbs/nn/criterion_dev.ipynb #f2b096bc
 class Signature:
     "The signature of a loss: a class takes its options, a loss its arguments."
 
@@ -404,8 +405,8 @@ def split_dim(array, args, options) -> tuple:
 
 # %% ../../nbs/nn/criterion_dev.ipynb #d66a1449
 def differentiable(backward):
-    """Decorator for a function of one array: given a Tensor it returns a Tensor. 16-bit numbers are
-    computed in float32.
+    """Return a decorator for a function of one array: given a Tensor it returns a Tensor. 16-bit
+    numbers are computed in float32.
 
     `backward(gradient, input, result, **options)` is the gradient of the input. A function whose
     first option is `dim` works along that axis.

@@ -465,7 +465,8 @@ class BatchLoss(Loss):
         dtype = float_dtype(*[x.data for x in embeddings])
         wide = [cast_tensor(x, np.promote_types(dtype, np.float32)) for x in embeddings]
         with np.errstate(all="ignore"):            # infinite embeddings give NaN, as everywhere
-            each = self.compared(*wide, *labels) if len(used) else sum([x.sum(axis=1) for x in wide])
+            each = (self.compared(*wide, *labels) if len(used)
+                    else sum([x.sum(axis=1) for x in wide]))
             counted = self.counted(*labels) if self.counted else 1.0
             return cast_tensor(self.reduce(each, weight, used, counted), dtype)
 

@@ -232,7 +232,7 @@ class TverskyLoss(RegionLoss):
     variants = ({"alpha": 0.3, "beta": 0.7}, {"smooth": 0.0},
                 {"alpha": 1.0, "beta": 1.0, "smooth": 0.1})
 
-
+# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #c99ce8ac
 class DiceLoss(TverskyLoss):
     """1 minus the Dice coefficient of each sample's region, `(2 * both + smooth) / (prediction +
     target + smooth)`, from logits.

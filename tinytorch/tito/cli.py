@@ -361,8 +361,8 @@ def check_exercises(project, module, names=None, timeout=EXERCISE, only=None):
 
 # %% ../../nbs/tito/cli_dev.ipynb #cbaf57f6
 def next_step(project, module, results, every):
-    """What to do now: look at a hint, export a notebook that is complete, or begin with another
-    exercise.
+    """Return what to do now: look at a hint, export a notebook that is complete, or begin with
+    another exercise.
     """
     number = module.number or module.folder.name
     for exercise, said in results:
@@ -424,7 +424,7 @@ def one_exercise(project, names):
 
 @app.command(rich_help_panel="Students")
 def hint(names: ExerciseNames):
-    "The next hint for an exercise."
+    "Show the next hint for an exercise."
     import textwrap
 
     from tinytorch.exercises.progress import next_hint
@@ -912,7 +912,7 @@ def fail(message, code):
 
 
 def on_signal(number, _):
-    "What Ctrl-C, a closed terminal and SIGTERM do: whatever was running is ended on the way out."
+    "Exit for Ctrl-C, a closed terminal and SIGTERM: what was running is ended on the way out."
     errors.print("\nStopped.", style="red")
     sys.exit(128 + number)
 
