@@ -41,7 +41,8 @@ class Notebook(pytest.Item):
     def runtest(self):
         if os.environ.get("CI") != "true" and (names := missing(self.path)):
             pytest.skip(f"needs {', '.join(sorted(names))}")
-        from tinytorch.notebooks.project import Failure, TitoError, find_project, run_notebook
+        from tinytorch.notebooks.project import TitoError, find_project
+        from tinytorch.notebooks.running import Failure, run_notebook
         try:
             problem = run_notebook(find_project(NOTEBOOKS), self.path,
                                    slow=self.config.getoption("slow")).problem

@@ -18,7 +18,8 @@ from tinytorch.exercises import check, exercises as ex, progress
 from tinytorch.checking.checks import to_data
 from tinytorch.grading.grade import Mark, load_marks, save_marks, started, write_out
 from tinytorch.checking.judge import RIGHT, WRONG, Verdict
-from tinytorch.notebooks.project import Project, TitoError, locked, new_notebook, write_file
+from tinytorch.notebooks.notebook import locked, write_file
+from tinytorch.notebooks.project import Project, TitoError, new_notebook
 from tinytorch.grading.sandbox import libraries
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -26,7 +26,8 @@ from tinytorch.exercises import exercises as exercises_module, progress
 from tinytorch.exercises.exercises import find_exercises, function_names, solution_lines
 from tinytorch.exercises.progress import reset
 from tinytorch.checking.judge import RIGHT, WRONG
-from tinytorch.notebooks.project import Project, TitoError, code_cells, read_notebook
+from tinytorch.notebooks.notebook import code_cells, read_notebook
+from tinytorch.notebooks.project import Project, TitoError
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)

@@ -33,7 +33,8 @@ from tinytorch.exercises.exercises import exercises
 from tinytorch.grading.grade import grade
 from tinytorch.checking.judge import from_data
 from tinytorch.notebooks.process import Child
-from tinytorch.notebooks.project import Project, TitoError, code_cells, read_notebook
+from tinytorch.notebooks.notebook import code_cells, read_notebook
+from tinytorch.notebooks.project import Project, TitoError
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)

@@ -12,7 +12,8 @@ from typer.main import get_command
 
 from tinytorch.tito.cli import app
 from tinytorch.exercises.exercises import find_exercises, solution_lines
-from tinytorch.notebooks.project import Project, code_cells, read_notebook
+from tinytorch.notebooks.notebook import code_cells, read_notebook
+from tinytorch.notebooks.project import Project
 from tinytorch.grading.release import telling
 
 ROOT = Path(__file__).resolve().parents[1]

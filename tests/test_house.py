@@ -102,3 +102,29 @@ def test_a_name_has_one_meaning():
     assert "squared_error" in defined
     twins = {name: modules for name, modules in defined.items() if len(modules) > 1}
     assert twins.keys() <= {"tanh", "main"}, twins
+
+
+# what docstrings of functions begin with; add a verb that is missing
+VERBS = set("""
+Add Build Call Change Check Choose Clean Compute Copy Divide Do Draw Dress End Exit Export Fill
+Fit Forget Give Go Hand Have Hold Join Keep Lay Let Limit Make Mark Measure Move Note Open Plot
+Print Put Raise Read Record Refuse Remove Render Return Reverse Run Save Say Send Serve Set Show
+Start State Sum Switch Take Tell Test Time Train Turn Wait Warn Write Yield
+""".split())
+
+
+def without_verb(tree) -> list:
+    "Return the functions whose docstring begins with something else than a verb; not properties."
+    named = [(node, ast.get_docstring(node)) for node in ast.walk(tree)
+             if isinstance(node, ast.FunctionDef)]
+    properties = {"property", "cached_property"}
+    return [node.name for node, text in named
+            if text and re.match(r"\S+?(?=\W|$)", text)[0] not in VERBS
+            and not properties & {getattr(mark, "id", "") for mark in node.decorator_list}]
+
+
+def test_docstrings_begin_with_a_verb():
+    plant = 'def f():\n    "The square."\ndef g():\n    "Return the square."'
+    assert without_verb(ast.parse(plant)) == ["f"]
+    assert [(module, name) for module, path in MODULES.items()
+            for name in without_verb(ast.parse(path.read_text(encoding="utf-8")))] == []

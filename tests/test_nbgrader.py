@@ -15,7 +15,8 @@ import pytest
 
 from tinytorch.exercises.exercises import (annotate, blank, find_exercises, function_names, parse,
                                            test_of as first_test, uses)
-from tinytorch.notebooks.project import Project, text_of
+from tinytorch.notebooks.notebook import text_of
+from tinytorch.notebooks.project import Project
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)

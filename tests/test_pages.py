@@ -12,7 +12,9 @@ import matplotlib.pyplot as plt  # noqa: E402  (after the choice of the backend)
 
 from tinytorch.interactive import Quiz, matches  # noqa: E402
 from tinytorch.nn import losses  # noqa: E402
-from tinytorch.notebooks.project import Project, cells_to_run, read_notebook  # noqa: E402
+from tinytorch.notebooks.notebook import read_notebook  # noqa: E402
+from tinytorch.notebooks.project import Project  # noqa: E402
+from tinytorch.notebooks.running import cells_to_run  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "nbs/04_losses"

@@ -13,7 +13,8 @@ import pytest
 from tinytorch.exercises.asking import ask
 from tinytorch.notebooks import worker
 from tinytorch.notebooks.process import RUNNING, Child, ProtocolError, check_fields, end_all
-from tinytorch.notebooks.project import Project, new_notebook, refresh, run_notebook
+from tinytorch.notebooks.project import Project, new_notebook
+from tinytorch.notebooks.running import refresh, run_notebook
 
 PROC = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 START, END = {"start": 1}, {"end": 1, "printed": 0, "outputs": []}

@@ -1,4 +1,5 @@
 "The project's files agree with each other: notebooks, package, README, site, settings."
+import ast
 import json
 import os
 import re
@@ -242,9 +243,42 @@ def test_actions_are_pinned_by_commit(name):
                 or re.search(r"uses: [\w/-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+$", line)), line
 
 
+def wide(source: str) -> list:
+    "The lines of a cell beyond 100 columns, directives such as a picture's description aside."
+    return [line for line in source.splitlines()
+            if len(line) > 100 and not line.startswith("#|")]
+
+
 def test_code_keeps_to_100_columns():
-    "In notebooks under 1 % of the lines are longer: examples, addresses, messages in one piece."
-    lines = [line for notebook in NOTEBOOKS for source, _ in code_cells(notebook)
-             for line in source.splitlines() if not line.startswith("#|")]
-    wide = [line for line in lines if len(line) > 100]
-    assert len(lines) > 20_000 and len(wide) < len(lines) / 100, wide[:20]
+    cells = [(notebook, source) for notebook in NOTEBOOKS for source, _ in code_cells(notebook)]
+    assert len(cells) > 1000 and wide("x = 1\n" + "y" * 101) == ["y" * 101]
+    assert [(notebook, line) for notebook, source in cells for line in wide(source)] == []
+
+
+# commands of `tito`: the options in their signatures are their help
+COMMANDS = {"test", "grade_command", "evaluate_command"}
+
+
+def long_functions(source: str) -> int:
+    """The lines of code in a cell, without docstrings, comments and blanks; tables at its top do
+    not count, and neither does a cell with a class or a command.
+    """
+    kept = [node for node in ast.parse(source).body if not isinstance(node, ast.Assign)]
+    if any(isinstance(node, ast.ClassDef) or getattr(node, "name", "") in COMMANDS
+           for node in kept):
+        return 0
+    lines = {i for node in kept for i in range(node.lineno, node.end_lineno + 1)}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
+            lines -= {*range(node.body[0].lineno, node.body[0].end_lineno + 1)}
+    return sum(bool(text.strip()) and text.strip()[0] != "#"
+               for i, text in enumerate(source.splitlines(), 1) if i in lines)
+
+
+def test_exported_cells_have_thirty_lines_at_most():
+    cells = [(notebook, source) for notebook in NOTEBOOKS for source, _ in code_cells(notebook)
+             if re.match(r"#\| ?exports?\b", source)]
+    assert len(cells) > 500
+    assert long_functions("def f():\n" + "    x = 1\n" * 30) == 31
+    assert [(notebook, source[:80]) for notebook, source in cells
+            if long_functions(source) > 30] == []

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tinytorch.notebooks.project import check_syntax, new_notebook
+from tinytorch.notebooks.export import check_syntax
+from tinytorch.notebooks.project import new_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = """[DEFAULT]

@@ -17,7 +17,8 @@ from tinytorch.checking import check_of, solution_of
 from tinytorch.exercises.exercises import REGION, find_exercises, function_names
 from tinytorch.checking import judge
 from tinytorch.checking.judge import RIGHT, from_data, to_data
-from tinytorch.notebooks.project import Project, code_cells, read_notebook
+from tinytorch.notebooks.notebook import code_cells, read_notebook
+from tinytorch.notebooks.project import Project
 
 HERE = Path(__file__).resolve().parent
 PROJECT = Project(HERE.parent)

@@ -38,7 +38,8 @@ from .checking.samples import class_axis, domains, draw_arguments, shapes_of
 from .core import engine
 from .core.tensor import Tensor
 from .nn.criterion import LOSSES
-from .notebooks.project import TitoError, write_file
+from .notebooks.notebook import write_file
+from .notebooks.project import TitoError
 
 # %% ../nbs/bench/bench_dev.ipynb #9e7cf95c
 ELEMENTS = tuple((n,) for n in (10, 1_000, 100_000, 1_000_000, 20_000_000))
@@ -751,8 +752,8 @@ def colour(name: str) -> str:
 
 
 def plot_by_size(ax, values: dict):
-    """Lines of geometric means and dots: for each name a dictionary from place on the x axis to a
-    list of values.
+    """Draw lines of geometric means and dots: for each name a dictionary from place on the x axis
+    to a list of values.
     """
     for name, points in values.items():
         places = sorted(points)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEGEND', 'CONFIG', 'DRAG', 'CHART_DASHES', 'spread_places', 'tabulate', 'shorten', 'Chart', 'slider', 'axis',
-           'layers', 'corner', 'explore', 'best_line', 'line_ends', 'point_layers', 'line_layers', 'explore_outlier',
-           'Quiz', 'matches', 'question_html', 'quiz']
+           'layers', 'corner', 'one_option', 'explore', 'best_line', 'line_ends', 'point_layers', 'line_layers',
+           'explore_outlier', 'Quiz', 'matches', 'question_html', 'quiz']
 
 # %% ../nbs/site/interactive_dev.ipynb #79f81a1a
 import html
@@ -106,6 +106,18 @@ def corner(of, place, here, color) -> dict:
                      "x": {"expr": f"width - {place}"}},
             "encoding": {"text": {"field": "said"}, "color": color}}
 
+# %% ../nbs/site/interactive_dev.ipynb #7ac41e95
+def one_option(option: dict) -> tuple:
+    "Return the name of the option that gets a slider, or None, and its positions."
+    if len(option) > 1: raise ValueError("explore: one option has a slider, but there are "
+                                         f"{len(option)}: {', '.join(option)}. Draw a chart for "
+                                         "each.")
+    name, places = next(iter(option.items()), (None, (0, 0, 1)))
+    if name and (places[2] < 2 or not places[0] < places[1]): raise ValueError(
+        f"explore: {name}={places} must be (first, last, count) with first < last and two "
+        "positions or more.")
+    return name, places
+
 # %% ../nbs/site/interactive_dev.ipynb #f4f4484f
 def explore(loss, target=0.0, at=(-3, 3), x_label="prediction", height=240, **option):
     """Return a chart of a loss and its slope with sliders: for the prediction, and for one option.
@@ -126,13 +138,7 @@ def explore(loss, target=0.0, at=(-3, 3), x_label="prediction", height=240, **op
         >>> explore(HuberLoss, delta=(0.5, 2, 4)).spec["params"][0]["name"]
         'delta'
     """
-    if len(option) > 1: raise ValueError("explore: one option has a slider, but there are "
-                                         f"{len(option)}: {', '.join(option)}. Draw a chart for "
-                                         "each.")
-    name, (first, last, count, *start) = next(iter(option.items()), (None, (0, 0, 1)))
-    if name and (count < 2 or not first < last): raise ValueError(
-        f"explore: {name}={option[name]} must be (first, last, count) with first < last and two "
-        "positions or more.")
+    name, (first, last, count, *start) = one_option(option)
     positions = np.linspace(first, last, count)
     step, places = float(positions[1] - positions[0]) if name else 1.0, spread_places(*at)
     start = (positions[np.argmin(abs(positions - start[0]))] if start

@@ -33,7 +33,7 @@ STYLE = {"figure.dpi": 80, "figure.facecolor": "white", "savefig.facecolor": "wh
 # %% ../nbs/site/plotting_dev.ipynb #d6ff9088
 @contextmanager
 def styled():
-    """The shared style for the figures made inside; the mode of the backend, which they may load,
+    """Give the figures made inside the shared style; the mode of the backend, which they may load,
     stays.
     """
     with plt.rc_context(STYLE):
@@ -43,7 +43,7 @@ def styled():
 
 # %% ../nbs/site/plotting_dev.ipynb #4d55e849
 def panels(columns=1, rows=1, width=3.6, height=2.6, **options):
-    """Empty axes in the shared style: one, or an array of them.
+    """Return empty axes in the shared style: one, or an array of them.
 
     - `columns`: how many panels beside each other. `rows`: how many below each other.
     - `width`: of a panel, in inches. `height`: the same. `options`: further options of
@@ -75,7 +75,7 @@ def alt_text(ax) -> str:
 
 # %% ../nbs/site/plotting_dev.ipynb #b745f3bd
 def carry_alt():
-    "Where Jupyter runs, let it save the description of a figure with its picture."
+    "Let Jupyter, where it runs, save the description of a figure with its picture."
     shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
     png = shell and shell.display_formatter.formatters["image/png"]
     # matplotlib's own, once it draws into notebooks
@@ -369,7 +369,7 @@ def plot_reliability(probabilities, happened, bins=10, ax=None):
 
 # %% ../nbs/site/plotting_dev.ipynb #9c26838d
 def in_short(thing) -> str:
-    "Return what stands in a cell of a table: numbers with six digits, the parts of a tuple in a row."
+    "Return the text of a table's cell: numbers with six digits, the parts of a tuple in a row."
     if isinstance(thing, (tuple, list)): return ", ".join(map(in_short, thing))
     if isinstance(thing, (float, np.floating)): return f"{thing:.6g}"
     return "" if thing is None else str(thing)

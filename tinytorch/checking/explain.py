@@ -722,7 +722,7 @@ def example(case: Case, i: int) -> str:
 
 # %% ../../nbs/checking/explain_dev.ipynb #77cde24b
 def one_row(case: Case, i: int):
-    "The same for the row with the largest difference, and for the number alone."
+    "Yield the same for the row with the largest difference, and for the number alone."
     x, y, (arguments, options) = case.mine[i], case.right[i], case.calls[i]
     if x.shape != y.shape:
         yield (f"{case.check.name}: the {case.name} has shape {x.shape}, and should have shape "

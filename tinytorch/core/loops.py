@@ -361,7 +361,7 @@ def tile_order(problem, gradients, values) -> str:
 # %% ../../nbs/core/loops_dev.ipynb #3bb2e5c1
 def run_compiled(problem: Problem, gradients=(), values=None, scale: float = 1.0,
                  threads: int | None = None, loud: bool = True) -> Part | None:
-    """As `engine.run`, compiled; None if the formula cannot be.
+    """Run a problem as `engine.run` does, compiled. Return None if the formula cannot be.
 
     Warn the first time if `loud`, or if it is not the formula's fault.
     """

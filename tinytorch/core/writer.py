@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXPRESSIONS', 'ACCUMULATORS', 'COSTLY', 'CHUNK_NUMBERS', 'HEADER', 'Writer', 'level', 'nodes', 'plan', 'write_passes',
-           'costs', 'Shape', 'write_loop', 'indent', 'in_rows', 'in_tiles', 'turn', 'guard']
+           'costs', 'Shape', 'argument_types', 'write_loop', 'indent', 'in_rows', 'in_tiles', 'turn', 'guard']
 
 # %% ../../nbs/core/writer_dev.ipynb #dc17c3ef
 from dataclasses import dataclass
@@ -248,6 +248,18 @@ class Shape:
         return arrays | ({"values": (self.dtype, False, False)} if self.values else {})
 
 # %% ../../nbs/core/writer_dev.ipynb #b783592f
+def argument_types(writer, shape: Shape) -> dict:
+    "Return the names of a loop's arguments, and their types in Numba's words."
+    number, array = shape.dtype.name, "types.Array(types.{}, {}, 'C', readonly={})".format
+    kinds = {x + "_all" * shape.chunked: array(dtype.name, 1 + w + (w and shape.tiles == "apart"),
+                                               read)
+             for x, (dtype, w, read) in shape.arrays.items()}
+    kinds |= {f"o_{option}": array(number, 1, True) if per_class else f"types.{number}"
+              for option, per_class in writer.options.items()}
+    return kinds | {"scale": f"types.{number}"} | dict.fromkeys(
+        ["first", "last", "size"] if shape.tiles else [], "types.intp")
+
+# %% ../../nbs/core/writer_dev.ipynb #2eefab75
 def write_loop(recording, shape: Shape, name="formula", cache=False) -> tuple:
     "Return the source of the loop of a recording, and the names of its options."
     wide, number, writer = shape.wide, shape.dtype.name, Writer(recording, shape)
@@ -273,14 +285,7 @@ def write_loop(recording, shape: Shape, name="formula", cache=False) -> tuple:
     start, end = (("total, bad = 0.0, False", "return nan if bad else total") if any(shape.bounds)
                   else ("total = 0.0", "return total"))
     body = [start, *(in_tiles if shape.tiles else in_rows)(writer, shape), end]
-    array = "types.Array(types.{}, {}, 'C', readonly={})".format
-    kinds = {x + "_all" * shape.chunked: array(dtype.name, 1 + w + (w and shape.tiles == "apart"),
-                                               read)
-             for x, (dtype, w, read) in shape.arrays.items()}
-    kinds |= {f"o_{option}": array(number, 1, True) if per_class else f"types.{number}"
-              for option, per_class in writer.options.items()}
-    kinds |= {"scale": f"types.{number}"} | dict.fromkeys(
-        ["first", "last", "size"] if shape.tiles else [], "types.intp")
+    kinds = argument_types(writer, shape)
     header = HEADER.format(name=name, number=number, types=", ".join(kinds.values()),
                            arguments=", ".join(kinds), cache=cache)
     return header + "".join(f"    {line}\n" for line in body), list(writer.options)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ENDING', 'plan_for', 'run_plan', 'collect', 'Source', 'outside_functions', 'sources', 'blame', 'answered',
-           'lost_cell', 'unseen_name', 'beside', 'check_notebook', 'untouched', 'check_from', 'waits', 'judge',
-           'check_module', 'received', 'post']
+           'lost_cell', 'unseen_name', 'beside', 'after_use', 'check_notebook', 'untouched', 'check_from', 'waits',
+           'judge', 'check_module', 'received', 'post']
 
 # %% ../../nbs/exercises/check_dev.ipynb #61af4b13
 import ast
@@ -26,7 +26,8 @@ from ..checking.judge import BLANK, RIGHT, WAITING, WRONG, Verdict, verdict
 from .asking import ask
 from .exercises import exercises, function_names, parse, reached, uses
 from ..notebooks.process import end_all
-from ..notebooks.project import EXPORTS, TitoError, code_cells, read_notebook
+from ..notebooks.notebook import EXPORTS, code_cells, read_notebook
+from ..notebooks.project import TitoError
 
 # %% ../../nbs/exercises/check_dev.ipynb #5620c933
 def plan_for(project, path, checks: list) -> dict:
@@ -207,6 +208,15 @@ def beside(module: str, source: Source) -> Verdict | None:
                        "Copy what you need from it into the cell of the exercise.")
 
 # %% ../../nbs/exercises/check_dev.ipynb #f128cedc
+def after_use(source, chosen: list, every: list) -> list:
+    "Return the chosen exercises and those of `every` that they use, each after what it uses."
+    names = {exercise.name for exercise in chosen}
+    needed = names | {other for name in names for other in source.needs(name)}
+    todo = [exercise for exercise in every if exercise.name in needed] or chosen
+    todo_names = {exercise.name for exercise in todo}
+    return sorted(todo, key=lambda exercise: len(source.needs(exercise.name) & todo_names))
+
+# %% ../../nbs/exercises/check_dev.ipynb #1bdef750
 def check_notebook(project, path, chosen: list, timeout: float = 20.0, run=run_plan, every=(),
                    told=lambda exercise, verdict: None) -> dict:
     """Return the verdict on each of these exercises of a notebook.
@@ -215,12 +225,7 @@ def check_notebook(project, path, chosen: list, timeout: float = 20.0, run=run_p
     called with each exercise when it starts (verdict None), and when its verdict is known.
     """
     source, names, verdicts = Source(project, path), {exercise.name for exercise in chosen}, {}
-    needed = names | {other for name in names for other in source.needs(name)}
-    todo = ([exercise for exercise in every
-             if exercise.notebook == path.name and exercise.name in needed] or chosen)
-    todo = sorted(todo,
-                  key=lambda exercise: len(source.needs(exercise.name)
-                                           & {other.name for other in todo}))
+    todo = after_use(source, chosen, [one for one in every if one.notebook == path.name])
     by_name = {exercise.name: exercise for exercise in todo}
     checks = {exercise.name: check_from(project, exercise) for exercise in todo
               if not untouched(exercise, source)}
@@ -272,8 +277,8 @@ def check_from(project, exercise) -> Check:
 
 # %% ../../nbs/exercises/check_dev.ipynb #6f901635
 def waits(exercise, said: Verdict, verdicts: dict, source: Source, every) -> Verdict | None:
-    """That a wrong answer waits for another exercise, one of this notebook or one that the package
-    lacks; else None.
+    """Return the verdict that a wrong answer waits for another exercise, one of this notebook or
+    one that the package lacks; else None.
     """
     name, used = exercise.name, source.graph.get(exercise.name, set())
     others = [other for other in verdicts if other in used and verdicts[other].mark != RIGHT]

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..checking.checks import FILE, to_data
-from ..notebooks.project import EXPORTS, TitoError, code_cells, read_notebook, text_of
+from ..notebooks.notebook import EXPORTS, code_cells, read_notebook, text_of
+from ..notebooks.project import TitoError
 
 # %% ../../nbs/exercises/exercises_dev.ipynb #9d3410ce
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -198,8 +199,9 @@ def exercises(project, module, rng=None) -> list:
         if exercise.check is None:
             check = check_of(exercise.name, rng or np.random.default_rng(0))
             if check is None:
-                raise TitoError(f"The exercise {exercise.name} has no function that draws its calls: "
-                                "write one with @exercise in nbs/checking/mistakes_dev.ipynb.")
+                raise TitoError(f"The exercise {exercise.name} has no function that draws its "
+                                "calls: write one with @exercise in "
+                                "nbs/checking/mistakes_dev.ipynb.")
             exercise.check = to_data(check)
     return found
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from ..checking.judge import RIGHT
 from .check import sources
 from .exercises import REGION, exercise_named, function_names, listed
-from ..notebooks.project import (TitoError, code_cells, locked, read_notebook, text_of,
-                                         write_file)
+from ..notebooks.notebook import code_cells, locked, read_notebook, text_of, write_file
+from ..notebooks.project import TitoError
 
 # %% ../../nbs/exercises/progress_dev.ipynb #384cb0a8
 def marks_file(project) -> Path:

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 from ..exercises.asking import one_line
 from ..checking.judge import BLANK, RIGHT, WRONG, Verdict
-from ..notebooks.project import TitoError, write_file
+from ..notebooks.notebook import write_file
+from ..notebooks.project import TitoError
 
 # %% ../../nbs/grading/feedback_dev.ipynb #b9cc4866
 def name_of(student: str) -> str:
@@ -212,11 +213,13 @@ def of_one(todo: list, marked) -> dict:
             "problem": marked.problem, "seed": marked.seed, "exercises": exercises}
 
 # %% ../../nbs/grading/feedback_dev.ipynb #3a45b423
-PAGE_STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+PAGE_STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;
+margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 h1{font-size:1.4rem}li{margin:.6rem 0;list-style:none}progress{width:100%}
 code,pre{background:#f2f2f2;padding:.1rem .3rem;overflow-wrap:anywhere}pre{white-space:pre-wrap}
 blockquote{margin:.3rem 0;padding-left:.7rem;border-left:3px solid #06c;white-space:pre-line}
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}code,pre{background:#2a2a2a}}"""
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}
+code,pre{background:#2a2a2a}}"""
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -224,7 +227,8 @@ PAGE = """<!doctype html>
 <h1>Feedback for {{ marked.student }}</h1>
 <p><strong>{{ got }} of {{ of }} points</strong></p>
 <progress max="{{ of }}" value="{{ got }}" aria-label="points"></progress>
-{% if not marked.protected %}<p role="alert">Marked without a sandbox (--unprotected).</p>{% endif %}
+{% if not marked.protected %}
+<p role="alert">Marked without a sandbox (--unprotected).</p>{% endif %}
 {% if marked.problem %}<p role="alert">Not marked: {{ marked.problem }}</p>{% endif %}
 {% if marked.marked %}<p>Marked: {{ marked.marked }}{{ ", late" if marked.late }}</p>{% endif %}
 {% if whole %}<blockquote>{{ whole.text }}</blockquote>{% endif %}
@@ -235,7 +239,8 @@ PAGE = """<!doctype html>
 {% if verdict.parts %}<br>{{ verdict.parts }}{% endif %}
 {% if verdict.example %}<br><code>{{ verdict.example }}</code>{% endif %}
 {% if comment and comment.text %}<blockquote>{{ comment.text }}</blockquote>{% endif %}
-{% if code %}<details{{ " open" if verdict.mark == wrong }}><summary>Your code</summary><pre>{{ code }}</pre></details>{% endif %}
+{% if code %}<details{{ " open" if verdict.mark == wrong }}><summary>Your code</summary>
+<pre>{{ code }}</pre></details>{% endif %}
 </li>
 {% endfor %}</ul>
 <p>⬜ not started, ❌ wrong, 🚧 waiting for another exercise, ✅ right</p>

@@ -51,7 +51,8 @@ from ..exercises.exercises import (BEGIN, END, REGION, blank, function_names, li
 from .feedback import as_csv, harmless, misnamed
 from .feedback import name_of, read_comments, write_marks, write_text
 from ..checking.judge import BLANK, RIGHT, WRONG, Verdict
-from ..notebooks.project import EXPORTS, TitoError, code_cells, read_notebook, write_file
+from ..notebooks.notebook import EXPORTS, code_cells, read_notebook, write_file
+from ..notebooks.project import TitoError
 
 # %% ../../nbs/grading/grade_dev.ipynb #93d08416
 DOWNLOAD_NAMES = [("moodle", r"(?P<student>[^_]+)_(?P<id>[0-9]+)_assignsubmission_.+"),

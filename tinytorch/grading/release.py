@@ -22,8 +22,9 @@ from pathlib import Path
 
 from ..checking.checks import FILE
 from ..exercises.exercises import blank, exercises, parse
-from ..notebooks.project import (TitoError, check_exports, code_cells, export, locked,
-                                         new_notebook, read_notebook, text_of, write_file)
+from ..notebooks.export import check_exports, export
+from ..notebooks.notebook import code_cells, locked, read_notebook, text_of, write_file
+from ..notebooks.project import TitoError, new_notebook
 
 # %% ../../nbs/grading/release_dev.ipynb #b219b522
 COPIED = ("settings.ini", "setup.py", "tinytorch_cli.py", "LICENSE", "MANIFEST.in", ".gitignore",
@@ -34,8 +35,10 @@ README = """# {title}, the student's edition
 
 You write the losses; the package trains with what you wrote.
 
-1. Set up, once: `python -m venv .venv`, then `source .venv/bin/activate` (Windows: `.venv\\Scripts\\Activate.ps1`), then `pip install -e ".[dev]"`.
-2. `tito start {number}` opens the lesson in JupyterLab. Read on until an exercise, and replace its two lines
+1. Set up, once: `python -m venv .venv`, then `source .venv/bin/activate`
+   (Windows: `.venv\\Scripts\\Activate.ps1`), then `pip install -e ".[dev]"`.
+2. `tito start {number}` opens the lesson in JupyterLab. Read on until an exercise, and replace
+   its two lines
 
    ```python
    # YOUR CODE HERE
@@ -43,10 +46,15 @@ You write the losses; the package trains with what you wrote.
    ```
 
    by your own. The text above says what to return.
-3. Save, and type `tito test {number}` in a terminal. Each exercise is checked by itself: ⬜ not started, ❌ wrong, with what the mistake looks like, 🚧 waiting for another exercise, ✅ right. `tito test {number} --watch` checks whenever you save.
-4. `tito export {number}` writes your functions to the package: from then on `from tinytorch.nn import MSELoss` runs your code.
+3. Save, and type `tito test {number}` in a terminal. Each exercise is checked by itself:
+   ⬜ not started, ❌ wrong, with what the mistake looks like, 🚧 waiting for another exercise,
+   ✅ right. `tito test {number} --watch` checks whenever you save.
+4. `tito export {number}` writes your functions to the package: from then on
+   `from tinytorch.nn import MSELoss` runs your code.
 
-Stuck? `tito hint {number} squared_error` gives a hint, and then another. `tito reset {number} squared_error` puts the blank back, after a copy of your notebook. `tito status` shows how far you are.
+Stuck? `tito hint {number} squared_error` gives a hint, and then another.
+`tito reset {number} squared_error` puts the blank back, after a copy of your notebook.
+`tito status` shows how far you are.
 
 | Exercise | Notebook | Points |
 |---|---|---|

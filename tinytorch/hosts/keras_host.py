@@ -103,7 +103,8 @@ class KerasLoss(keras.losses.Loss):
 def to_keras(loss) -> KerasLoss:
     """Return a loss for `model.compile(loss=...)`, of Keras 3 on its backend PyTorch or JAX.
 
-    - `loss`: a loss of `(input, target)`, with its options, or a sum of such. Keras passes `(y_true, y_pred)`.
+    - `loss`: a loss of `(input, target)`, with its options, or a sum of such. Keras passes
+      `(y_true, y_pred)`.
     - Classes come last in Keras; class indices may be a column, and of any dtype.
     - It is saved and loaded with a model; import `to_keras` before. A loss of your own is not
       found again: load such a model with `compile=False`.

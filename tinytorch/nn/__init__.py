@@ -12,7 +12,7 @@ _FUNCTIONS = {"cosine_similarity", "log_softmax", "logsumexp", "manual_seed", "p
 
 
 def _public() -> dict:
-    "The classes and the `_FUNCTIONS` of all modules of this folder, and the modules, by name."
+    "Return the classes and the `_FUNCTIONS` of all modules of this folder, and the modules, by name."
     modules = {module.name: import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)}
     names = {name: getattr(module, name) for module in modules.values() for name in module.__all__}
     return modules | {name: value for name, value in names.items() if isinstance(value, type) or name in _FUNCTIONS}

@@ -6,14 +6,16 @@
 __all__ = ['TO_LABELS', 'IS_CLASS', 'IS_BYTES', 'IS_PER_CENT', 'LOGITS', 'REAL', 'PROBABILITY', 'TARGET_PROBABILITY',
            'CLASS_PROBABILITIES', 'LABEL', 'SIGN', 'NOT_NEGATIVE', 'SHARE', 'COUNT', 'RATE', 'VARIANCE', 'NON_NEGATIVE',
            'COSINE', 'AMOUNT', 'POSITIVE', 'LOG_RATE', 'LOG_MEAN', 'LOGS', 'LOG_PROBABILITY', 'TEXT_LOG_PROBABILITY',
-           'CLASS_INDEX', 'LABEL_SET', 'LEVELS', 'GROUP', 'REDUCTIONS', 'real_array', 'float_dtype', 'widest',
-           'check_same_shape', 'option_array', 'fit_shape', 'sample_weights', 'Domain', 'among', 'up_to',
-           'are_class_indices', 'log_probabilities', 'label_lists', 'check_domain', 'first', 'check_reduction',
-           'check_number', 'check_not_called', 'ClassIndexError', 'check_classes', 'check_whole', 'check_index_shape',
-           'outside_classes', 'class_indices']
+           'CLASS_INDEX', 'LABEL_SET', 'LEVELS', 'GROUP', 'REDUCTIONS', 'REDUCTION', 'ARRAY', 'IGNORE_INDEX',
+           'real_array', 'float_dtype', 'widest', 'check_same_shape', 'option_array', 'fit_shape', 'sample_weights',
+           'Domain', 'among', 'up_to', 'are_class_indices', 'ClassIndexError', 'refuse', 'check_levels',
+           'check_label_lists', 'log_probabilities', 'label_lists', 'check_domain', 'first', 'check_reduction',
+           'check_number', 'Option', 'number', 'flag', 'check_index', 'check_not_called', 'check_classes',
+           'check_class_weight', 'check_whole', 'check_index_shape', 'outside_classes', 'class_indices']
 
 # %% ../../nbs/nn/arguments_dev.ipynb #32233352
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -43,7 +45,8 @@ def real_array(name: str, argument: str, value) -> np.ndarray:
         if not hasattr(value, "aval"):
             raise
         raise TypeError(f"{name}: {argument} is traced by JAX, which an array cannot be made of. "
-                        f"Use to_jax({name}(...)) of tinytorch.hosts, a function of JAX.") from error
+                        f"Use to_jax({name}(...)) of tinytorch.hosts, a function of "
+                        "JAX.") from error
     except ValueError as error:
         raise ValueError(f"{name}: the rows of {argument} have different lengths. Make "
                          "them equally long.") from error
@@ -139,6 +142,8 @@ class Domain:
     edges: tuple | None = None     # numbers at the edge
     whole: bool = False            # whole numbers, which say which class, and not how much
     rounding: float = 0.0          # how far beyond the bounds rounding may lead
+    # (name of the loss, array, shape of the input): raises an error for wrong indices
+    check: Callable | None = None
 
     @property
     def bounds(self) -> tuple | None:
@@ -239,6 +244,35 @@ LOG_RATE = Domain("log-rate", edges=(0, -1e4, -1e30, 80),
                   sample=lambda rng, shape: rng.normal(0, 1, shape))
 LOG_MEAN = Domain("log-mean", edges=(0, -30, 30), sample=lambda rng, shape: rng.normal(0, 1, shape))
 
+# %% ../../nbs/nn/arguments_dev.ipynb #2f6b8ad0
+class ClassIndexError(IndexError, ValueError):
+    """A class index out of range: an IndexError, as in PyTorch, and a ValueError, as every bad
+    argument here.
+    """
+
+
+def refuse(name: str, target: np.ndarray, wrong, rule: str, error_type=ValueError) -> None:
+    "Raise an error that names the first of the `wrong` targets, if there is one."
+    if wrong.any():
+        where, value = first(target, wrong)
+        raise error_type(f"{name}: target{where} is {value:g}, but {rule}.")
+
+
+def check_levels(name: str, target: np.ndarray, shape: tuple) -> None:
+    "Raise an error unless `target` holds levels of the thresholds of an input of `shape`."
+    refuse(name, target, target != np.floor(target), "a level is a whole number")
+    refuse(name, target, (target < 0) | (target > shape[-1]),
+           f"the {shape[-1]} thresholds of an input of shape {shape} are between the levels "
+           f"0..{shape[-1]}", ClassIndexError)
+
+
+def check_label_lists(name: str, target: np.ndarray, shape: tuple) -> None:
+    "Raise an error unless `target` holds lists of class indices, ended by -1."
+    refuse(name, target, target != np.floor(target), "a class index is a whole number")
+    refuse(name, target, target < -1, "labels are class indices, ended by -1")
+    refuse(name, target, target >= shape[-1],
+           f"an input of shape {shape} has classes 0..{shape[-1] - 1}", ClassIndexError)
+
 # %% ../../nbs/nn/arguments_dev.ipynb #898d57d6
 def log_probabilities(rng, shape):
     return -rng.exponential(1.5, shape)
@@ -262,8 +296,9 @@ LOG_PROBABILITY = Domain(
 TEXT_LOG_PROBABILITY = Domain("log-probability", **LOGS, advice=(
     "The log-probability of a text is the sum of the log-probabilities of its tokens.",))
 CLASS_INDEX = Domain("class index", whole=True)
-LABEL_SET = Domain("label set", whole=True, sample=label_lists)
-LEVELS = Domain("level", whole=True, sample=lambda rng, shape: rng.integers(0, 4, shape))
+LABEL_SET = Domain("label set", whole=True, sample=label_lists, check=check_label_lists)
+LEVELS = Domain("level", whole=True, sample=lambda rng, shape: rng.integers(0, 4, shape),
+                check=check_levels)
 GROUP = Domain("group", whole=True)
 
 # %% ../../nbs/nn/arguments_dev.ipynb #ce1272d9
@@ -288,11 +323,12 @@ def first(array: np.ndarray, mask: np.ndarray):
 REDUCTIONS = ("none", "mean", "sum")
 
 
-def check_reduction(name: str, reduction: str, allowed=REDUCTIONS) -> None:
-    "Raise ValueError unless `reduction` is one of `allowed`."
+def check_reduction(name: str, reduction: str, allowed=REDUCTIONS) -> str:
+    "Return `reduction`. Raise ValueError unless it is one of `allowed`."
     if not isinstance(reduction, str) or reduction not in allowed:
         raise ValueError(f"{name}: reduction is {reduction!r}, but it must be one of "
                          f"{', '.join(map(repr, allowed))}.")
+    return reduction
 
 
 def check_number(name: str, option: str, value, low: float, high: float = np.inf,
@@ -305,6 +341,48 @@ def check_number(name: str, option: str, value, low: float, high: float = np.inf
                   + (f" and at most {high:g}" if high < np.inf else ""))
         raise ValueError(f"{name}: {option} is {value}, but it must be {limits}.")
 
+# %% ../../nbs/nn/arguments_dev.ipynb #5a0f3c11
+@dataclass(frozen=True, eq=False)
+class Option:
+    "An option of a loss, as its class declares it."
+    default: object
+    kind: object = inspect.Parameter.empty     # the type that the signature shows
+    # (loss, name of the option, value) -> what is kept of it; raises an error for a wrong one
+    check: Callable = lambda loss, option, value: value
+
+    def parameter(self, name: str, kind=inspect.Parameter.POSITIONAL_OR_KEYWORD):
+        "Return the parameter of a signature."
+        return inspect.Parameter(name, kind, default=self.default, annotation=self.kind)
+
+
+def number(default, low=-inf, high=inf, open=False, kind: type = float) -> Option:
+    "Return an option that is a number from `low` (excluded if `open`) to `high`, or its default."
+    def check(loss, option, value):
+        if value is None and default is None:
+            return None
+        check_number(type(loss).__name__, option, value, low, high, open)
+        return float(value) if kind is float else value
+    return Option(default, kind if default is not None else kind | None, check)
+
+
+def flag(default: bool) -> Option:
+    "Return an option that is true or false."
+    return Option(default, bool, lambda loss, option, value: bool(value))
+
+# %% ../../nbs/nn/arguments_dev.ipynb #7d20b9e4
+def check_index(loss, option: str, value):
+    "Return an integer. Raise TypeError for anything else."
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{type(loss).__name__}: {option} is {value!r}, but it must be an integer.")
+    return value
+
+
+REDUCTION = Option("mean", str, lambda loss, option, value: check_reduction(
+    type(loss).__name__, value, loss.reductions))
+ARRAY = Option(None, check=lambda loss, option, value: option_array(
+    type(loss).__name__, option, value))
+IGNORE_INDEX = Option(-100, int, check_index)
+
 # %% ../../nbs/nn/arguments_dev.ipynb #d3541539
 def check_not_called(name: str, arguments: list, given: tuple) -> None:
     "Raise TypeError if what should be options are the arguments of the loss."
@@ -315,12 +393,6 @@ def check_not_called(name: str, arguments: list, given: tuple) -> None:
                         f"Write {name}()({', '.join(arguments)}).")
 
 # %% ../../nbs/nn/arguments_dev.ipynb #929c8b89
-class ClassIndexError(IndexError, ValueError):
-    """A class index out of range: an IndexError, as in PyTorch, and a ValueError, as every bad
-    argument here.
-    """
-
-
 def check_classes(name: str, shape: tuple, axis: int, least: int = 2) -> None:
     """Raise ValueError unless an input of `shape` has classes along `axis`; of a single one
     nothing can be learned.
@@ -332,6 +404,13 @@ def check_classes(name: str, shape: tuple, axis: int, least: int = 2) -> None:
         raise ValueError(f"{name}: input has shape {shape}, so there is one class, whose "
                          "probability is always 1: nothing can be learned. For one score for each "
                          "sample, and targets of 0 and 1, use BCEWithLogitsLoss.")
+
+
+def check_class_weight(name: str, weight, shape: tuple, classes: int) -> None:
+    "Raise ValueError unless there is one weight for each class of an input of `shape`, or none."
+    if weight is not None and weight.shape != (classes,):
+        raise ValueError(f"{name}: weight has shape {weight.shape}, but an input of shape {shape} "
+                         f"has {classes} classes. Give one weight for each class.")
 
 
 def check_whole(name: str, target: np.ndarray) -> None:

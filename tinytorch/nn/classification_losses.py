@@ -9,7 +9,7 @@ __all__ = ['poly', 'PolyLoss', 'generalized_cross_entropy', 'GeneralizedCrossEnt
 # %% ../../nbs/04_losses/classification_losses_dev.ipynb #3dfd6004
 import numpy as np
 
-from .arguments import check_number
+from .arguments import number
 from .criterion import ClassLoss
 from .losses import log_softmax
 
@@ -48,13 +48,8 @@ class PolyLoss(ClassLoss):
         2.1004
     """
     formula = poly
+    options = {"epsilon": number(1.0, low=-1)} | ClassLoss.options
     variants = ({"epsilon": 2.0}, {"epsilon": -0.5, "weight": "each class"}, {"ignore_index": 1})
-
-    def __init__(self, epsilon: float = 1.0, weight=None, ignore_index: int = -100,
-                 reduction: str = "mean"):
-        super().__init__(weight, ignore_index, reduction)
-        check_number(type(self).__name__, "epsilon", epsilon, low=-1)
-        self.epsilon = epsilon
 
 # %% ../../nbs/04_losses/classification_losses_dev.ipynb #e8bceaf8
 def generalized_cross_entropy(logits, target, *, q):
@@ -93,13 +88,8 @@ class GeneralizedCrossEntropyLoss(ClassLoss):
         0.6904
     """
     formula = generalized_cross_entropy
+    options = {"q": number(0.7, low=0, high=1, open=True)} | ClassLoss.options
     variants = ({"q": 1.0}, {"q": 0.1, "weight": "each class"}, {"ignore_index": 1})
-
-    def __init__(self, q: float = 0.7, weight=None, ignore_index: int = -100,
-                 reduction: str = "mean"):
-        super().__init__(weight, ignore_index, reduction)
-        check_number(type(self).__name__, "q", q, low=0, high=1, open=True)
-        self.q = q
 
 # %% ../../nbs/04_losses/classification_losses_dev.ipynb #c0a5a833
 def threshold(logits):

@@ -6,18 +6,19 @@
 __all__ = ['rescaled', 'normalize_backward', 'normalize', 'cosine_of', 'unit', 'distance', 'norm_backward', 'norm', 'together',
            'vectors', 'pairwise_distance', 'cosine_similarity', 'PairwiseDistance', 'CosineSimilarity',
            'cosine_embedding', 'CosineEmbeddingLoss', 'cosine_distance', 'CosineDistanceLoss', 'triplet_margin',
-           'TripletMarginLoss', 'smaller_of', 'TripletMarginWithDistanceLoss', 'direction_backward', 'unit_rows',
-           'similarities', 'stacked', 'cast_tensor', 'contrast', 'placed', 'BatchLoss', 'InfoNCELoss', 'NTXentLoss',
-           'SupConLoss', 'CircleLoss', 'arcface', 'ArcFaceLoss']
+           'TripletMarginLoss', 'smaller_of', 'check_distance', 'measured', 'TripletMarginWithDistanceLoss',
+           'direction_backward', 'unit_rows', 'similarities', 'stacked', 'cast_tensor', 'contrast', 'placed',
+           'BatchLoss', 'info_nce', 'InfoNCELoss', 'nt_xent', 'NTXentLoss', 'supervised_contrast', 'has_partner',
+           'SupConLoss', 'circle', 'CircleLoss', 'arcface', 'ArcFaceLoss']
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #2494a510
 import numpy as np
 
 from ..core.tensor import Tensor, as_tensor, record
-from .arguments import (CLASS_INDEX, COSINE, GROUP, REAL, SIGN, real_array,
-                                    check_number, check_same_shape, first, float_dtype,
-                                    sample_weights)
-from .criterion import Loss, RowLoss, differentiable
+from .arguments import (CLASS_INDEX, COSINE, GROUP, Option, REAL, SIGN, real_array,
+                                    check_number, check_same_shape, first, flag, float_dtype,
+                                    number, sample_weights)
+from .criterion import Loss, RowLoss, differentiable, keyword_options
 from .evaluation import in_dtype
 from .layers import Module
 from .losses import CrossEntropyLoss, cross_entropy, logsumexp
@@ -238,13 +239,9 @@ class CosineEmbeddingLoss(RowLoss):
     formula = cosine_embedding
     per_row = constant = stretch = ("target",)
     domain = {"input1": REAL, "input2": REAL, "target": SIGN}
+    options = {"margin": number(0.0, low=-1, high=1)}
     variants = ({"margin": 0.5},)
     task = "embeddings"
-
-    def __init__(self, margin: float = 0.0, reduction: str = "mean"):
-        super().__init__(reduction)
-        check_number(type(self).__name__, "margin", margin, low=-1, high=1)
-        self.margin = margin
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #5d53e3c6
 def cosine_distance(input, target):
@@ -325,18 +322,11 @@ class TripletMarginLoss(RowLoss):
     formula = triplet_margin
     dimensions = (1, 2, 3, 4)
     domain = {"anchor": REAL, "positive": REAL, "negative": REAL}
+    options = {"margin": number(1.0, low=0, open=True), "p": number(2.0, low=0, open=True),
+               "eps": number(1e-6, low=0), "swap": flag(False)}
     variants = ({"swap": True}, {"p": 1.0}, {"p": 3.0, "margin": 2.0}, {"p": float("inf")},
                 {"swap": True, "p": 1.5, "eps": 1e-3})
     task = "embeddings"
-
-    def __init__(self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False,
-                 reduction: str = "mean"):
-        super().__init__(reduction)
-        name = type(self).__name__
-        check_number(name, "margin", margin, low=0, open=True)
-        check_number(name, "p", p, low=0, open=True)
-        check_number(name, "eps", eps, low=0)
-        self.margin, self.p, self.eps, self.swap = margin, float(p), eps, bool(swap)
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #eb56f4c8
 def smaller_of(a, b):
@@ -346,6 +336,24 @@ def smaller_of(a, b):
     share = np.where(a.data < b.data, 1, np.where(a.data == b.data, 0.5, 0 * a.data))
     return record(np.minimum(a.data, b.data), (a, lambda gradient: gradient * share),
                   (b, lambda gradient: gradient * (1 - share)))
+
+# %% ../../nbs/04_losses/embedding_losses_dev.ipynb #48e2f9b3
+def check_distance(loss, option: str, value):
+    "Return a function or None. Raise TypeError for anything else."
+    if value is not None and not callable(value):
+        raise TypeError(f"{type(loss).__name__}: {option} is {value!r}, but it must be a function "
+                        "of two Tensors.")
+    return value
+
+
+def measured(loss, a, b) -> Tensor:
+    "Return the distances of a loss. Raise TypeError unless its function returns a Tensor."
+    result = (loss.distance_function or pairwise_distance)(a, b)
+    if not isinstance(result, Tensor):
+        raise TypeError(f"{type(loss).__name__}: distance_function returned "
+                        f"{type(result).__name__}, but slopes need a Tensor. "
+                        f"Compute with the Tensors themselves, not with their `.data`.")
+    return result
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #3b640fef
 class TripletMarginWithDistanceLoss(Loss):
@@ -370,33 +378,18 @@ class TripletMarginWithDistanceLoss(Loss):
         1.1873
     """
     domain = {"anchor": REAL, "positive": REAL, "negative": REAL}
+    options = {"distance_function": Option(None, check=check_distance),
+               "margin": number(1.0, low=0, open=True), "swap": flag(False)}
+    keyword_only = True
     task = "embeddings"
-
-    def __init__(self, *, distance_function=None, margin: float = 1.0, swap: bool = False,
-                 reduction: str = "mean"):
-        super().__init__(reduction)
-        check_number(type(self).__name__, "margin", margin, low=0, open=True)
-        if distance_function is not None and not callable(distance_function):
-            raise TypeError(f"{type(self).__name__}: distance_function is {distance_function!r}, "
-                            "but it must be a function of two Tensors.")
-        self.distance_function, self.margin, self.swap = distance_function, margin, bool(swap)
-
-    def measure(self, a, b):
-        "Return the distance; a TypeError if it carries no slope."
-        result = (self.distance_function or pairwise_distance)(a, b)
-        if not isinstance(result, Tensor):
-            raise TypeError(f"{type(self).__name__}: distance_function returned "
-                            f"{type(result).__name__}, but slopes need a Tensor. "
-                            f"Compute with the Tensors themselves, not with their `.data`.")
-        return result
 
     def forward(self, anchor, positive, negative, sample_weight=None):
         anchor, positive, negative = map(as_tensor, (anchor, positive, negative))
         for name, other in ("positive", positive), ("negative", negative):
             check_same_shape(type(self).__name__, anchor.data, other.data, ("anchor", name))
-        near, far = self.measure(anchor, positive), self.measure(anchor, negative)
+        near, far = measured(self, anchor, positive), measured(self, anchor, negative)
         if self.swap:
-            far = smaller_of(far, self.measure(positive, negative))
+            far = smaller_of(far, measured(self, positive, negative))
         return MarginRankingLoss(self.margin, self.reduction)(
             far, near, 1.0, sample_weight=sample_weight)
 
@@ -447,9 +440,11 @@ def placed(values, places, length: int):
 class BatchLoss(Loss):
     """A loss that compares the rows of embeddings (N, D), some with labels (N,), with each other:
 
-    `compare` returns the loss of each.
+    `compare`, a function of Tensors, labels and options, returns the loss of each.
     """
     family = True
+    compare = None
+    counted = None             # function of the labels: which samples the mean counts; None: all
     task = "embeddings"
 
     def forward(self, *inputs, sample_weight=None, **named):
@@ -470,12 +465,15 @@ class BatchLoss(Loss):
         dtype = float_dtype(*[x.data for x in embeddings])
         wide = [cast_tensor(x, np.promote_types(dtype, np.float32)) for x in embeddings]
         with np.errstate(all="ignore"):            # infinite embeddings give NaN, as everywhere
-            each = self.compare(*wide, *labels) if len(used) else sum([x.sum(axis=1) for x in wide])
-            return cast_tensor(self.reduce(each, weight, used, self.counted(*labels)), dtype)
+            each = (self.compared(*wide, *labels) if len(used)
+                    else sum([x.sum(axis=1) for x in wide]))
+            counted = self.counted(*labels) if self.counted else 1.0
+            return cast_tensor(self.reduce(each, weight, used, counted), dtype)
 
-    def counted(self, *labels):
-        "Return which samples the mean counts."
-        return 1.0
+    def compared(self, *arguments):
+        "Return the loss of each."
+        options = {name: getattr(self, name) for name in keyword_options(self.compare)}
+        return self.compare(*arguments, **options)
 
     def reduce(self, each, weight, used, counted):
         """Return the reduced loss.
@@ -510,6 +508,13 @@ class BatchLoss(Loss):
                                  "needs a label. "
                                  f"Leave rows without one out of the batch.")
 
+# %% ../../nbs/04_losses/embedding_losses_dev.ipynb #d2a7c085
+def info_nce(query, key, *, temperature, symmetric):
+    "Return the contrast of each row of `query` with the rows of `key`, and back if symmetric."
+    logits, partner = similarities(query, key, temperature), np.arange(len(query.data))
+    each = contrast(logits, partner)
+    return (each + contrast(logits.transpose(), partner)) * 0.5 if symmetric else each
+
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #b8c00047
 class InfoNCELoss(BatchLoss):
     """Contrast of two batches: row i of `query` belongs to row i of `key`, and to no other.
@@ -530,20 +535,20 @@ class InfoNCELoss(BatchLoss):
         >>> round(InfoNCELoss(symmetric=True)([[1., 0.], [0., 1.]], [[1., 0.], [1., 1.]]).item(), 4)
         0.1865
     """
+    compare = staticmethod(info_nce)
     domain = {"query": REAL, "key": REAL}
+    options = {"temperature": number(0.1, low=0, open=True), "symmetric": flag(False)}
 
-    def __init__(self, temperature: float = 0.1, symmetric: bool = False, reduction: str = "mean"):
-        super().__init__(reduction)
-        check_number(type(self).__name__, "temperature", temperature, low=0, open=True)
-        self.temperature, self.symmetric = temperature, bool(symmetric)
-
-    def compare(self, query, key):
-        logits, partner = similarities(query, key, self.temperature), np.arange(len(query.data))
-        each = contrast(logits, partner)
-        return (each + contrast(logits.transpose(), partner)) * 0.5 if self.symmetric else each
+# %% ../../nbs/04_losses/embedding_losses_dev.ipynb #e6150b9f
+def nt_xent(input1, input2, *, temperature):
+    "Return the contrast of each row of two views with all other rows of both."
+    both, n = stacked(input1, input2), len(input1.data)
+    logits = (similarities(both, both, temperature)
+              + np.where(np.eye(2 * n), -np.inf, 0).astype(both.dtype))
+    return contrast(logits, (np.arange(2 * n) + n) % (2 * n))
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #2384e915
-class NTXentLoss(InfoNCELoss):
+class NTXentLoss(BatchLoss):
     """Contrast of two views of the same samples: each looks for its other view among all 2N - 1
     others.
 
@@ -559,16 +564,26 @@ class NTXentLoss(InfoNCELoss):
         >>> round(NTXentLoss(temperature=1.0)([[1., 0.], [0., 1.]], [[1., 0.], [0., 1.]]).item(), 4)
         0.5514
     """
+    compare = staticmethod(nt_xent)
     domain = {"input1": REAL, "input2": REAL}
+    options = {"temperature": number(0.1, low=0, open=True)}
 
-    def __init__(self, temperature: float = 0.1, reduction: str = "mean"):
-        super().__init__(temperature, False, reduction)
+# %% ../../nbs/04_losses/embedding_losses_dev.ipynb #f93c6d27
+def supervised_contrast(input, labels, *, temperature):
+    "Return the contrast of each row with the others, of which those with its label are partners."
+    itself = np.eye(len(labels), dtype=bool)
+    partners = (labels[:, None] == labels) & ~itself
+    count = partners.sum(axis=1, keepdims=True)
+    alone = len(labels) == 1                           # then nothing is left to compare with
+    logits = (similarities(input, input, temperature)
+              + np.where(itself & (not alone), -np.inf, 0).astype(input.dtype))
+    shares = (partners / np.maximum(count, 1)).astype(input.dtype)
+    return contrast(logits, shares)
 
-    def compare(self, input1, input2):
-        both, n = stacked(input1, input2), len(input1.data)
-        logits = (similarities(both, both, self.temperature)
-                  + np.where(np.eye(2 * n), -np.inf, 0).astype(both.dtype))
-        return contrast(logits, (np.arange(2 * n) + n) % (2 * n))
+
+def has_partner(labels) -> np.ndarray:
+    "Return 1 for each sample whose label another one has, and 0 for the others."
+    return ((labels[:, None] == labels).sum(axis=1) > 1).astype(float)
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #16807cca
 class SupConLoss(BatchLoss):
@@ -587,26 +602,23 @@ class SupConLoss(BatchLoss):
         >>> round(SupConLoss(temperature=1.0)([[1., 0.], [1., 0.], [0., 1.]], [7, 7, 3]).item(), 4)
         0.3133
     """
+    compare, counted = staticmethod(supervised_contrast), staticmethod(has_partner)
     domain = {"input": REAL, "target": GROUP}
+    options = {"temperature": number(0.1, low=0, open=True)}
     constant = ("target",)
 
-    def __init__(self, temperature: float = 0.1, reduction: str = "mean"):
-        super().__init__(reduction)
-        check_number(type(self).__name__, "temperature", temperature, low=0, open=True)
-        self.temperature = temperature
-
-    def counted(self, labels):
-        return ((labels[:, None] == labels).sum(axis=1) > 1).astype(float)
-
-    def compare(self, input, labels):
-        itself = np.eye(len(labels), dtype=bool)
-        partners = (labels[:, None] == labels) & ~itself
-        count = partners.sum(axis=1, keepdims=True)
-        alone = len(labels) == 1                           # then nothing is left to compare with
-        logits = (similarities(input, input, self.temperature)
-                  + np.where(itself & (not alone), -np.inf, 0).astype(input.dtype))
-        shares = (partners / np.maximum(count, 1)).astype(input.dtype)
-        return contrast(logits, shares)
+# %% ../../nbs/04_losses/embedding_losses_dev.ipynb #05b8e37a
+def circle(input, labels, *, gamma, margin):
+    "Return the circle loss of each row."
+    alike = labels[:, None] == labels
+    s = similarities(input, input, 1.0)
+    near, far = gamma * np.maximum(1 + margin - s.data, 0), gamma * np.maximum(s.data + margin, 0)
+    left_out = np.array(-1e30, s.dtype)                # not -infinity, whose slope is none
+    partners = s * -near + np.where(alike & ~np.eye(len(labels), dtype=bool),
+                                    near * (1 - margin), left_out)
+    others = s * far + np.where(alike, left_out, -far * margin)
+    return SoftMarginLoss("none")(logsumexp(partners) + logsumexp(others),
+                                  -np.ones(len(labels), s.dtype))
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #6c4f8f31
 class CircleLoss(BatchLoss):
@@ -626,26 +638,10 @@ class CircleLoss(BatchLoss):
         >>> round(CircleLoss(gamma=4.0)([[1., 0.], [1., 0.], [0., 1.]], [7, 7, 3]).item(), 4)
         0.1636
     """
+    compare = staticmethod(circle)
     domain = {"input": REAL, "target": GROUP}
+    options = {"gamma": number(80.0, low=0, open=True), "margin": number(0.4, low=0, high=1)}
     constant = ("target",)
-
-    def __init__(self, gamma: float = 80.0, margin: float = 0.4, reduction: str = "mean"):
-        super().__init__(reduction)
-        check_number(type(self).__name__, "gamma", gamma, low=0, open=True)
-        check_number(type(self).__name__, "margin", margin, low=0, high=1)
-        self.gamma, self.margin = gamma, margin
-
-    def compare(self, input, labels):
-        alike = labels[:, None] == labels
-        s = similarities(input, input, 1.0)
-        near = self.gamma * np.maximum(1 + self.margin - s.data, 0)
-        far = self.gamma * np.maximum(s.data + self.margin, 0)
-        left_out = np.array(-1e30, s.dtype)                # not -infinity, whose slope is none
-        partners = s * -near + np.where(alike & ~np.eye(len(labels), dtype=bool),
-                                        near * (1 - self.margin), left_out)
-        others = s * far + np.where(alike, left_out, -far * self.margin)
-        return SoftMarginLoss("none")(logsumexp(partners) + logsumexp(others),
-                                      -np.ones(len(labels), s.dtype))
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #c61e7fa1
 def arcface(input, target, *, margin, scale):
@@ -691,11 +687,7 @@ class ArcFaceLoss(RowLoss):
     formula = arcface
     per_row = ("target",)
     domain = {"input": COSINE, "target": CLASS_INDEX}
+    options = {"margin": number(0.5, low=0, high=np.pi / 2),
+               "scale": number(64.0, low=0, open=True)}
     variants = ({"margin": 0.3, "scale": 8.0},)
     task = "embeddings"
-
-    def __init__(self, margin: float = 0.5, scale: float = 64.0, reduction: str = "mean"):
-        super().__init__(reduction)
-        check_number(type(self).__name__, "margin", margin, low=0, high=np.pi / 2)
-        check_number(type(self).__name__, "scale", scale, low=0, open=True)
-        self.margin, self.scale = margin, scale

@@ -36,7 +36,7 @@ class CompiledCall:
         gradients = [np.empty(x.shape, dtype) if make else None
                      for x, make in zip(arrays, self.made)]
         if loop.recording.conditions or loop.recording.around:
-            options = {name: getattr(loss, name) for name in loss.options}
+            options = {name: getattr(loss, name) for name in loss.formula_options}
             if not loop.recording.holds(self.formula, options, self.classes):
                 return None, gradients
         views = [*arrays, *[x for x in gradients if x is not None]]

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..core.tensor import Tensor
 from .arguments import (COUNT, LOG_MEAN, LOG_PROBABILITY, LOG_RATE, NON_NEGATIVE,
-                                    POSITIVE, RATE, REAL, REDUCTIONS, SHARE, VARIANCE, real_array,
-                                    check_number, float_dtype)
+                                    POSITIVE, RATE, REAL, REDUCTION, REDUCTIONS, SHARE, VARIANCE,
+                                    flag, float_dtype, number, real_array)
 from .criterion import Loss
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #e43b7406
@@ -76,15 +76,10 @@ class PoissonNLLLoss(Loss):
     formula = poisson_nll
     task = "counts"
     domain = {"input": LOG_RATE, "target": COUNT}
+    options = {"log_input": flag(True), "full": flag(False), "eps": number(1e-8, low=0)}
+    domain_if = {("log_input", False): {"input": RATE}}
     variants = ({"full": True}, {"log_input": False},
                 {"log_input": False, "full": True, "eps": 0.1})
-
-    def __init__(self, log_input: bool = True, full: bool = False, eps: float = 1e-8,
-                 reduction: str = "mean"):
-        super().__init__(reduction)
-        check_number("PoissonNLLLoss", "eps", eps, low=0)
-        self.log_input, self.full, self.eps = log_input, full, eps
-        self.restrict(input=LOG_RATE if log_input else RATE)
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #6d6788e2
 def gaussian_nll(input, target, var, *, full, eps):
@@ -135,12 +130,9 @@ class GaussianNLLLoss(Loss):
     formula = gaussian_nll
     domain = {"input": REAL, "target": REAL, "var": VARIANCE}
     stretch = ("target",)
+    options = {"full": flag(False), "eps": number(1e-6, low=0)}
+    keyword_only = True
     variants = ({"full": True}, {"eps": 0.01})
-
-    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean"):
-        super().__init__(reduction)
-        check_number("GaussianNLLLoss", "eps", eps, low=0)
-        self.full, self.eps = full, eps
 
     def prepare(self, input, target, var):
         x, t = (real_array("GaussianNLLLoss", "input", input),
@@ -211,12 +203,9 @@ class KLDivLoss(Loss):
     task = "distributions"
     domain = {"input": LOG_PROBABILITY, "target": SHARE}
     reductions = (*REDUCTIONS, "batchmean")
+    options = {"reduction": REDUCTION, "log_target": flag(False)}
+    domain_if = {("log_target", True): {"target": LOG_PROBABILITY}}
     variants = ({"log_target": True},)
-
-    def __init__(self, reduction: str = "mean", log_target: bool = False):
-        super().__init__(reduction)
-        self.log_target = log_target
-        self.restrict(target=LOG_PROBABILITY if log_target else SHARE)
 
 # %% ../../nbs/04_losses/likelihood_losses_dev.ipynb #e9e8fbb7
 def tweedie_deviance(input, target, *, power, log_input):
@@ -266,12 +255,7 @@ class TweedieDevianceLoss(Loss):
     formula = tweedie_deviance
     domain = {"input": LOG_MEAN, "target": NON_NEGATIVE}
     constant = ("target",)
+    options = {"power": number(1.5, low=1, high=2), "log_input": flag(True)}
+    domain_if = {("log_input", False): {"input": POSITIVE}, ("power", 2): {"target": POSITIVE}}
     variants = ({"power": 1.0}, {"power": 2}, {"power": 1.2, "log_input": False},
                 {"power": 2.0, "log_input": False})
-
-    def __init__(self, power: float = 1.5, log_input: bool = True, reduction: str = "mean"):
-        super().__init__(reduction)
-        check_number("TweedieDevianceLoss", "power", power, low=1, high=2)
-        self.power, self.log_input = power, log_input
-        self.restrict(input=LOG_MEAN if log_input else POSITIVE,
-                      target=POSITIVE if power == 2 else NON_NEGATIVE)

@@ -333,8 +333,8 @@ class LinearEvaluation:
         return gradients
 
     def sweep(self, problem: Problem, values, want: bool) -> Part:
-        """One pass over all samples: fills `values`, makes `gradients` if `want`, returns the sum
-        of the losses.
+        """Go over all samples once: fill `values`, make `gradients` if `want`. Return the sum of
+        the losses.
         """
         input, weight, bias, target = self.arrays
         full = [np.zeros(x.shape, problem.dtype) if want and wanted else None

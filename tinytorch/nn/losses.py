@@ -13,8 +13,8 @@ __all__ = ['squared_error', 'MSELoss', 'absolute_error', 'L1Loss', 'huber', 'Hub
 import numpy as np
 
 from ..core.numpy_runner import zero_where
-from .arguments import (CLASS_INDEX, CLASS_PROBABILITIES, LOG_PROBABILITY, PROBABILITY,
-                                    REAL, TARGET_PROBABILITY, check_number, option_array)
+from .arguments import (ARRAY, CLASS_INDEX, CLASS_PROBABILITIES, LOG_PROBABILITY,
+                                    PROBABILITY, REAL, REDUCTION, TARGET_PROBABILITY, number)
 from .criterion import ClassLoss, Loss, differentiable
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #651ddb90
@@ -113,12 +113,8 @@ class HuberLoss(Loss):
     """
     formula = huber
     difference = True
+    options = {"reduction": REDUCTION, "delta": number(1.0, low=0, open=True)}
     variants = ({"delta": 0.3}, {"delta": 2.5})
-
-    def __init__(self, reduction: str = "mean", delta: float = 1.0):
-        super().__init__(reduction)
-        check_number("HuberLoss", "delta", delta, low=0, open=True)
-        self.delta = delta
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #53afb188
 def smooth_l1(input, target, *, beta):
@@ -156,12 +152,8 @@ class SmoothL1Loss(Loss):
     """
     formula = smooth_l1
     difference = True
+    options = {"reduction": REDUCTION, "beta": number(1.0, low=0)}
     variants = ({"beta": 0.3}, {"beta": 0})
-
-    def __init__(self, reduction: str = "mean", beta: float = 1.0):
-        super().__init__(reduction)
-        check_number("SmoothL1Loss", "beta", beta, low=0)
-        self.beta = beta
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #222d743c
 def binary_cross_entropy(input, target):
@@ -203,11 +195,8 @@ class BCELoss(Loss):
     function = "binary_cross_entropy"
     task = "binary classification"
     domain = {"input": PROBABILITY, "target": TARGET_PROBABILITY}
+    options = {"weight": ARRAY}
     variants = ({"weight": "each element"}, {"weight": "each column"})
-
-    def __init__(self, weight=None, reduction: str = "mean"):
-        super().__init__(reduction)
-        self.weight = option_array(type(self).__name__, "weight", weight)
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #4c2ae282
 def times(probability, value):
@@ -256,14 +245,10 @@ class BCEWithLogitsLoss(BCELoss):
     """
     formula = binary_cross_entropy_with_logits
     function = "binary_cross_entropy_with_logits"
-    task = "binary classification"
     domain = {"input": REAL, "target": TARGET_PROBABILITY}
+    options = {"weight": ARRAY, "reduction": REDUCTION, "pos_weight": ARRAY}
     variants = ({"weight": "each element"}, {"pos_weight": "each column"},
                 {"weight": "each column", "pos_weight": "each column"})
-
-    def __init__(self, weight=None, reduction: str = "mean", pos_weight=None):
-        super().__init__(weight, reduction)
-        self.pos_weight = option_array("BCEWithLogitsLoss", "pos_weight", pos_weight)
 
 # %% ../../nbs/04_losses/losses_dev.ipynb #a0997778
 def shift(input, dim):
@@ -485,11 +470,6 @@ class CrossEntropyLoss(ClassLoss):
     function = "cross_entropy"
     domain = {"input": REAL, "target": (CLASS_INDEX, CLASS_PROBABILITIES)}
     soft = smoothed_cross_entropy
+    options = ClassLoss.options | {"label_smoothing": number(0.0, low=0, high=1)}
     variants = ({"weight": "each class"}, {"ignore_index": 1}, {"label_smoothing": 0.1},
                 {"weight": "each class", "label_smoothing": 0.3, "ignore_index": 0})
-
-    def __init__(self, weight=None, ignore_index: int = -100, reduction: str = "mean",
-                 label_smoothing: float = 0.0):
-        super().__init__(weight, ignore_index, reduction)
-        check_number(type(self).__name__, "label_smoothing", label_smoothing, low=0, high=1)
-        self.label_smoothing = label_smoothing

@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['hinge', 'HingeLoss', 'squared_hinge', 'SquaredHingeLoss', 'perceptron', 'PerceptronLoss', 'soft_margin',
            'SoftMarginLoss', 'margin_ranking', 'MarginRankingLoss', 'hinge_embedding', 'HingeEmbeddingLoss',
-           'multi_margin', 'row_of', 'MultiMarginLoss', 'best_rival', 'categorical_hinge', 'CategoricalHingeLoss',
-           'multiclass_perceptron', 'MulticlassPerceptronLoss', 'label_sets', 'multilabel_margin',
-           'MultiLabelMarginLoss', 'multilabel_soft_margin', 'MultiLabelSoftMarginLoss']
+           'multi_margin', 'row_of', 'one_or_two', 'MultiMarginLoss', 'best_rival', 'categorical_hinge',
+           'CategoricalHingeLoss', 'multiclass_perceptron', 'MulticlassPerceptronLoss', 'label_sets',
+           'multilabel_margin', 'MultiLabelMarginLoss', 'multilabel_soft_margin', 'MultiLabelSoftMarginLoss']
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #c7d97cc9
 import numpy as np
 
 from ..core.tensor import Tensor
-from .arguments import (CLASS_INDEX, ClassIndexError, LABEL_SET, REAL, SIGN,
-                                    TARGET_PROBABILITY, real_array, check_number, first,
-                                    option_array)
+from .arguments import (ARRAY, CLASS_INDEX, LABEL_SET, Option, REAL, SIGN,
+                                    TARGET_PROBABILITY, real_array, check_class_weight,
+                                    check_number, number)
 from .criterion import Loss, RowLoss, by_shapes
 from .losses import times
 
@@ -174,13 +174,9 @@ class MarginRankingLoss(Loss):
     formula = margin_ranking
     stretch = ("target",)
     domain = {"input1": REAL, "input2": REAL, "target": SIGN}
+    options = {"margin": number(0.0)}
     variants = ({"margin": 0.5},)
     task = "ranking"
-
-    def __init__(self, margin: float = 0.0, reduction: str = "mean"):
-        super().__init__(reduction)
-        check_number(type(self).__name__, "margin", margin, low=-np.inf)
-        self.margin = margin
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #999f3e5d
 def hinge_embedding(input, target, *, margin):
@@ -215,13 +211,9 @@ class HingeEmbeddingLoss(HingeLoss):
         0.5
     """
     formula = hinge_embedding
+    options = {"margin": number(1.0)}
     variants = ({"margin": 0.5},)
     task = "embeddings"
-
-    def __init__(self, margin: float = 1.0, reduction: str = "mean"):
-        super().__init__(reduction)
-        check_number(type(self).__name__, "margin", margin, low=-np.inf)
-        self.margin = margin
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #5dce02c1
 def multi_margin(input, target, *, p, margin):
@@ -249,6 +241,14 @@ def row_of(name, argument, x):
     x = x if isinstance(x, Tensor) else real_array(name, argument, x)
     return x if x.ndim else x.reshape(1)
 
+# %% ../../nbs/04_losses/margin_losses_dev.ipynb #93d05c1e
+def one_or_two(loss, option: str, value):
+    "Return 1 or 2. Raise ValueError for anything else."
+    check_number(type(loss).__name__, option, value, low=1, high=2)
+    if value not in (1, 2):
+        raise ValueError(f"{type(loss).__name__}: {option} is {value}, but it must be 1 or 2.")
+    return value
+
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #4bc3b3ea
 class MultiMarginLoss(RowLoss):
     """A margin over all other classes: the mean of `sum(max(0, margin - input[target] +
@@ -274,18 +274,10 @@ class MultiMarginLoss(RowLoss):
     least_classes = 1          # as in PyTorch
     per_row = ("target",)
     domain = {"input": REAL, "target": CLASS_INDEX}
+    options = {"p": Option(1, int, one_or_two), "margin": number(1.0), "weight": ARRAY}
     variants = ({"p": 2}, {"margin": 0.5}, {"weight": "each class"},
                 {"weight": "each class", "p": 2, "margin": 2.0})
     task = "multi-class classification"
-
-    def __init__(self, p: int = 1, margin: float = 1.0, weight=None, reduction: str = "mean"):
-        super().__init__(reduction)
-        name = type(self).__name__
-        check_number(name, "p", p, low=1, high=2)
-        check_number(name, "margin", margin, low=-np.inf)
-        if p not in (1, 2):
-            raise ValueError(f"{name}: p is {p}, but it must be 1 or 2.")
-        self.p, self.margin, self.weight = p, margin, option_array(name, "weight", weight)
 
     def prepare(self, input, target):
         scores = row_of(type(self).__name__, "input", input)
@@ -295,13 +287,9 @@ class MultiMarginLoss(RowLoss):
     @by_shapes
     def problem(self, input, target):
         problem = super().problem(input, target)
-        if self.weight is None:
-            return problem
-        if self.weight.shape != input.shape[-1:]:
-            raise ValueError(f"{type(self).__name__}: weight has shape {self.weight.shape}, but an "
-                             f"input of shape {input.shape} has "
-                             f"{input.shape[-1]} classes. Give one weight for each class.")
-        return problem.but(weight=self.weight[problem.operands[1]])
+        check_class_weight(type(self).__name__, self.weight, input.shape, input.shape[-1])
+        return (problem if self.weight is None
+                else problem.but(weight=self.weight[problem.operands[1]]))
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #c3d60d9a
 def best_rival(input, target, margin):
@@ -433,19 +421,6 @@ class MultiLabelMarginLoss(RowLoss):
         scores = row_of(name, "input", input)
         return scores, row_of(name, "target", target) if scores.shape == (1,) else target
 
-    def problem(self, input, target):
-        problem = super().problem(input, target)
-        classes = input.shape[-1]
-        for wrong, error_type, rule in (
-            (target != np.floor(target), ValueError, "a class index is a whole number"),
-            (target < -1, ValueError, "labels are class indices, ended by -1"),
-            (target >= classes, ClassIndexError,
-             f"an input of shape {input.shape} has classes 0..{classes - 1}")):
-            if wrong.any():
-                where, value = first(target, wrong)
-                raise error_type(f"MultiLabelMarginLoss: target{where} is {value:g}, but {rule}.")
-        return problem
-
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #11460e4f
 def multilabel_soft_margin(input, target, weight=1.0):
     """Return the mean binary cross-entropy of each row of logits, and its slopes.
@@ -486,10 +461,7 @@ class MultiLabelSoftMarginLoss(RowLoss):
     formula = multilabel_soft_margin
     dimensions = (1, 2, 3, 4)
     domain = {"input": REAL, "target": TARGET_PROBABILITY}
+    options = {"weight": ARRAY}
     variants = ({"weight": "each class"},)
     function = "multilabel_soft_margin_loss"
     task = "multi-label classification"
-
-    def __init__(self, weight=None, reduction: str = "mean"):
-        super().__init__(reduction)
-        self.weight = option_array(type(self).__name__, "weight", weight)

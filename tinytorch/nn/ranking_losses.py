@@ -9,8 +9,8 @@ __all__ = ['softplus', 'bpr', 'BPRLoss', 'known', 'rank_net', 'RankNetLoss', 'sh
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #b6718b55
 import numpy as np
 
-from .arguments import (ClassIndexError, LEVELS, NON_NEGATIVE, REAL,
-                                    TEXT_LOG_PROBABILITY, check_number, first, option_array)
+from .arguments import (ARRAY, LEVELS, NON_NEGATIVE, REAL,
+                                    TEXT_LOG_PROBABILITY, number)
 from .criterion import Loss, RowLoss
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #887adcaa
@@ -284,28 +284,11 @@ class CoralLoss(RowLoss):
     formula = coral
     per_row = constant = ("target",)
     domain = {"input": REAL, "target": LEVELS}
+    options = {"weight": ARRAY}
     variants = ({"weight": "each class"},)
     task = "ordinal classification"
     columns = "thresholds"
-    level = None               # the numbers of the thresholds; `problem` knows how many there are
-
-    def __init__(self, weight=None, reduction: str = "mean"):
-        super().__init__(reduction)
-        self.weight = option_array(type(self).__name__, "weight", weight)
-
-    def problem(self, input, target):
-        problem, name, thresholds = (super().problem(input, target), type(self).__name__,
-                                     input.shape[-1])
-        for wrong, error_type, rule in ((target != np.floor(target), ValueError,
-                                         "a level is a whole number"),
-                                        ((target < 0) | (target > thresholds), ClassIndexError,
-                                         f"the {thresholds} thresholds of an input of shape "
-                                         f"{input.shape} are between the levels 0..{thresholds}")):
-            if wrong.any():
-                where, value = first(target, wrong)
-                raise error_type(f"{name}: target{where} is {value:g}, but {rule}.")
-        return problem.but(options=problem.options
-                           | {"level": np.arange(thresholds, dtype=problem.dtype)})
+    level = staticmethod(lambda thresholds: np.arange(thresholds))    # their numbers
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #548d2cd0
 def dpo(policy_chosen, policy_rejected, reference_chosen, reference_rejected, *, beta,
@@ -354,12 +337,7 @@ class DPOLoss(Loss):
     formula = dpo
     constant = ("reference_chosen", "reference_rejected")
     domain = dict.fromkeys(("policy_chosen", "policy_rejected", *constant), TEXT_LOG_PROBABILITY)
+    options = {"beta": number(0.1, low=0, open=True),
+               "label_smoothing": number(0.0, low=0, high=0.5)}
     variants = ({"beta": 0.5}, {"label_smoothing": 0.1}, {"beta": 2.0, "label_smoothing": 0.5})
     task = "preferences"
-
-    def __init__(self, beta: float = 0.1, label_smoothing: float = 0.0, reduction: str = "mean"):
-        super().__init__(reduction)
-        name = type(self).__name__
-        check_number(name, "beta", beta, low=0, open=True)
-        check_number(name, "label_smoothing", label_smoothing, low=0, high=0.5)
-        self.beta, self.label_smoothing = beta, label_smoothing

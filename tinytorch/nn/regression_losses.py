@@ -10,7 +10,7 @@ from math import inf, log
 
 import numpy as np
 
-from .arguments import AMOUNT, check_number
+from .arguments import AMOUNT, number
 from .criterion import Loss
 
 # %% ../../nbs/04_losses/regression_losses_dev.ipynb #5e26a041
@@ -51,12 +51,8 @@ class QuantileLoss(Loss):
     """
     formula = pinball
     difference = True
+    options = {"quantile": number(0.5, low=0, high=1)}
     variants = ({"quantile": 0.9}, {"quantile": 0.01})
-
-    def __init__(self, quantile: float = 0.5, reduction: str = "mean"):
-        super().__init__(reduction)
-        check_number("QuantileLoss", "quantile", quantile, low=0, high=1)
-        self.quantile = quantile
 
 # %% ../../nbs/04_losses/regression_losses_dev.ipynb #90dc753c
 def log_cosh(input, target):
@@ -161,9 +157,5 @@ class MAPELoss(Loss):
         30.0
     """
     formula = percentage_error
+    options = {"eps": number(1e-7, low=0, open=True)}
     variants = ({"eps": 1.0},)
-
-    def __init__(self, eps: float = 1e-7, reduction: str = "mean"):
-        super().__init__(reduction)
-        check_number("MAPELoss", "eps", eps, low=0, open=True)
-        self.eps = eps

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['binary_focal', 'BinaryFocalLoss', 'focal', 'FocalLoss', 'tversky', 'class_shares', 'through_softmax', 'class_tversky',
-           'TverskyLoss', 'DiceLoss', 'lovasz_hinge', 'lovasz_softmax', 'LovaszHingeLoss']
+           'RegionLoss', 'TverskyLoss', 'DiceLoss', 'lovasz_hinge', 'lovasz_softmax', 'LovaszHingeLoss']
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #8d7dbfc4
 from math import prod
 
 import numpy as np
 
-from .arguments import (CLASS_INDEX, LABEL, REAL, TARGET_PROBABILITY, check_classes,
-                                    check_number, check_same_shape, class_indices)
+from .arguments import (CLASS_INDEX, LABEL, REAL, REDUCTION, TARGET_PROBABILITY,
+                                    check_classes, check_same_shape, class_indices, number)
 from .criterion import ClassLoss, Loss, RowLoss
 from .losses import log_softmax
 
@@ -56,15 +56,9 @@ class BinaryFocalLoss(Loss):
     formula = binary_focal
     constant = ("target",)
     domain = {"input": REAL, "target": LABEL}
+    options = {"alpha": number(None, low=0, high=1), "gamma": number(2.0, low=0)}
     variants = ({"gamma": 0.0}, {"alpha": 0.25}, {"gamma": 0.5, "alpha": 0.9})
     task = "binary classification"
-
-    def __init__(self, alpha: float | None = None, gamma: float = 2.0, reduction: str = "mean"):
-        super().__init__(reduction)
-        if alpha is not None:
-            check_number(type(self).__name__, "alpha", alpha, low=0, high=1)
-        check_number(type(self).__name__, "gamma", gamma, low=0)
-        self.alpha, self.gamma = alpha, float(gamma)
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #7756b724
 def focal(logits, target, *, gamma):
@@ -105,13 +99,8 @@ class FocalLoss(ClassLoss):
         1.4698
     """
     formula = focal
+    options = {"gamma": number(2.0, low=0)} | ClassLoss.options
     variants = ({"gamma": 0.0}, {"gamma": 0.5}, {"weight": "each class"}, {"ignore_index": 1})
-
-    def __init__(self, gamma: float = 2.0, weight=None, ignore_index: int = -100,
-                 reduction: str = "mean"):
-        super().__init__(weight, ignore_index, reduction)
-        check_number(type(self).__name__, "gamma", gamma, low=0)
-        self.gamma = float(gamma)
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #290a6195
 def tversky(input, target, *, alpha, beta, smooth):
@@ -172,43 +161,18 @@ def class_tversky(input, target, *, classes, alpha, beta, smooth, ignore_index):
     return (value,
             through_softmax(share, slope / classes, input.shape).astype(input.dtype, copy=False))
 
-# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #932ccf83
-class TverskyLoss(RowLoss):
-    """1 minus the Tversky index of each sample's region, from logits.
+# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #b1d94a66
+class RegionLoss(RowLoss):
+    """A loss of the region of each sample, or of the regions of its classes.
 
-    - `alpha`: the weight of pixels too many. `beta`: the weight of pixels missed. `smooth`: added
-      to both sides of the fraction.
-    - `ignore_index`: a target that marks pixels to skip.
-    - Shapes: `input` and `target` equal, (P,) for one region or (N, d1, ...) for N; or for several
-      classes `input` (N, C, d1, ...) and `target` their indices (N, d1, ...): the mean over the
-      classes. The loss is a number, or (N,) with `reduction="none"`.
-    - Range: `target` in [0, 1], or indices 0 to C - 1; the loss from 0 to 1. An empty region
-      predicted as empty costs 0; with `smooth=0` any other prediction of it costs 1 and has slope
-      0.
-    - Errors: ValueError if shapes do not fit, a target lies outside [0, 1], or an option is
-      negative; IndexError for indices out of range.
-    - Source: Salehi, Erdogmus and Gholipour (2017), doi:10.1007/978-3-319-67389-9_44.
-
-    Example:
-
-        >>> round(TverskyLoss(alpha=0.3, beta=0.7, smooth=0.0)([[0., 0.]], [[1., 0.]]).item(), 4)
-        0.5
+    `of_classes` is the formula for targets that are class indices.
     """
-    formula, of_classes = tversky, class_tversky
+    family = True
     constant = ("target",)
     domain = {"input": REAL, "target": (TARGET_PROBABILITY, CLASS_INDEX)}
-    variants = ({"alpha": 0.3, "beta": 0.7}, {"smooth": 0.0},
-                {"alpha": 1.0, "beta": 1.0, "smooth": 0.1})
+    options = {"reduction": REDUCTION, "ignore_index": number(-100, kind=int)}
     task = "segmentation"
     classes = None             # of class indices; `problem` knows how many there are
-
-    def __init__(self, alpha: float = 0.5, beta: float = 0.5, smooth: float = 1.0,
-                 reduction: str = "mean", ignore_index: int = -100):
-        super().__init__(reduction)
-        for option, value in dict(alpha=alpha, beta=beta, smooth=smooth).items():
-            check_number(type(self).__name__, option, value, low=0)
-        check_number(type(self).__name__, "ignore_index", ignore_index, low=-np.inf)
-        self.alpha, self.beta, self.smooth, self.ignore_index = alpha, beta, smooth, ignore_index
 
     def samples_first(self, array, wide=True):
         return (array.reshape(len(array), prod(array.shape[1:])) if array.ndim > 2
@@ -240,7 +204,35 @@ class TverskyLoss(RowLoss):
         problem = self.state(rows, pixels, formula=type(self).of_classes, divisor=len(rows))
         return problem.but(options=problem.options | {"classes": input.shape[axis]})
 
+# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #932ccf83
+class TverskyLoss(RegionLoss):
+    """1 minus the Tversky index of each sample's region, from logits.
 
+    - `alpha`: the weight of pixels too many. `beta`: the weight of pixels missed. `smooth`: added
+      to both sides of the fraction.
+    - `ignore_index`: a target that marks pixels to skip.
+    - Shapes: `input` and `target` equal, (P,) for one region or (N, d1, ...) for N; or for several
+      classes `input` (N, C, d1, ...) and `target` their indices (N, d1, ...): the mean over the
+      classes. The loss is a number, or (N,) with `reduction="none"`.
+    - Range: `target` in [0, 1], or indices 0 to C - 1; the loss from 0 to 1. An empty region
+      predicted as empty costs 0; with `smooth=0` any other prediction of it costs 1 and has slope
+      0.
+    - Errors: ValueError if shapes do not fit, a target lies outside [0, 1], or an option is
+      negative; IndexError for indices out of range.
+    - Source: Salehi, Erdogmus and Gholipour (2017), doi:10.1007/978-3-319-67389-9_44.
+
+    Example:
+
+        >>> round(TverskyLoss(alpha=0.3, beta=0.7, smooth=0.0)([[0., 0.]], [[1., 0.]]).item(), 4)
+        0.5
+    """
+    formula, of_classes = tversky, class_tversky
+    options = {"alpha": number(0.5, low=0), "beta": number(0.5, low=0),
+               "smooth": number(1.0, low=0)} | RegionLoss.options
+    variants = ({"alpha": 0.3, "beta": 0.7}, {"smooth": 0.0},
+                {"alpha": 1.0, "beta": 1.0, "smooth": 0.1})
+
+# %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #c99ce8ac
 class DiceLoss(TverskyLoss):
     """1 minus the Dice coefficient of each sample's region, `(2 * both + smooth) / (prediction +
     target + smooth)`, from logits.
@@ -255,11 +247,9 @@ class DiceLoss(TverskyLoss):
         >>> round(DiceLoss(smooth=0.0)([[0., 0.]], [[1., 0.]]).item(), 4)
         0.5
     """
-    formula = tversky
+    alpha = beta = 0.5
+    options = {"smooth": number(1.0, low=0)} | RegionLoss.options
     variants = ({"smooth": 0.0}, {"smooth": 0.1})
-
-    def __init__(self, smooth: float = 1.0, reduction: str = "mean", ignore_index: int = -100):
-        super().__init__(0.5, 0.5, smooth, reduction, ignore_index)
 
     def problem(self, input, target):
         problem = super().problem(input, target)
@@ -308,7 +298,7 @@ def lovasz_softmax(input, target, *, classes, ignore_index):
             through_softmax(share, slope, input.shape).astype(input.dtype, copy=False))
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #360534b9
-class LovaszHingeLoss(TverskyLoss):
+class LovaszHingeLoss(RegionLoss):
     """The Lovász hinge: a convex bound of 1 minus the intersection over union of each sample's
     region, from logits.
 
@@ -328,7 +318,3 @@ class LovaszHingeLoss(TverskyLoss):
     """
     formula, of_classes = lovasz_hinge, lovasz_softmax
     domain = {"input": REAL, "target": (LABEL, CLASS_INDEX)}
-    variants = ()
-
-    def __init__(self, reduction: str = "mean", ignore_index: int = -100):
-        super().__init__(reduction=reduction, ignore_index=ignore_index)

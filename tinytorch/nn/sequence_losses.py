@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['extended_labels', 'may_skip', 'log_add', 'arrivals', 'forward_scores', 'emissions_of', 'align', 'posteriors',
            'class_slopes', 'whole_numbers', 'check_log_probs', 'sample_lengths', 'check_labels', 'padded_labels',
-           'CTCEvaluation', 'CTCLoss']
+           'CTCEvaluation', 'check_blank', 'CTCLoss']
 
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #405a7149
 from math import inf
@@ -13,8 +13,9 @@ from math import inf
 import numpy as np
 
 from ..core.tensor import Tensor, is_float, wide
-from .arguments import (CLASS_INDEX, COUNT, ClassIndexError, LOG_PROBABILITY,
-                                    real_array, check_domain, first, float_dtype, sample_weights)
+from .arguments import (CLASS_INDEX, COUNT, ClassIndexError, LOG_PROBABILITY, Option,
+                                    REDUCTION, real_array, check_domain, first, flag, float_dtype,
+                                    sample_weights)
 from .criterion import Loss
 from .evaluation import KEPT, in_dtype, handed_over
 
@@ -304,6 +305,17 @@ class CTCEvaluation:
         slopes *= (self.weight * upstream.reshape(-1))[:, None].astype(slopes.dtype)
         return slopes.reshape(self.given.shape),
 
+# %% ../../nbs/04_losses/sequence_losses_dev.ipynb #c40b7e18
+def check_blank(loss, option: str, value):
+    "Return the index of a class. Raise TypeError or ValueError for anything else."
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"CTCLoss: {option} is {value!r}, but it must be a whole number, the "
+                        "index of a class.")
+    if value < 0:
+        raise ValueError(f"CTCLoss: {option} is {value}, but it must be the index of a class, 0 "
+                         "or more.")
+    return value
+
 # %% ../../nbs/04_losses/sequence_losses_dev.ipynb #32d6fe61
 class CTCLoss(Loss):
     """Connectionist temporal classification: how improbable a sequence of labels is, over all ways
@@ -340,18 +352,10 @@ class CTCLoss(Loss):
     domain = {"log_probs": LOG_PROBABILITY, "targets": CLASS_INDEX, "input_lengths": COUNT,
               "target_lengths": COUNT}
     constant = ("targets", "input_lengths", "target_lengths")
+    options = {"blank": Option(0, int, check_blank), "reduction": REDUCTION,
+               "zero_infinity": flag(False)}
     variants = ({"blank": 1}, {"zero_infinity": True})
     task = "sequences"
-
-    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False):
-        super().__init__(reduction)
-        if isinstance(blank, bool) or not isinstance(blank, (int, np.integer)):
-            raise TypeError(f"CTCLoss: blank is {blank!r}, but it must be a whole number, the "
-                            "index of a class.")
-        if blank < 0:
-            raise ValueError(f"CTCLoss: blank is {blank}, but it must be the index of a class, 0 "
-                             "or more.")
-        self.blank, self.zero_infinity = blank, bool(zero_infinity)
 
     def forward(self, log_probs, targets, input_lengths, target_lengths,
                 sample_weight=None) -> Tensor:

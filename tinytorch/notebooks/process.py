@@ -44,8 +44,9 @@ class Child:
                                         **pipes, **SESSION, **options)
         RUNNING.add(self)
         self.events, self.noise = queue.SimpleQueue(), bytearray()
+        works = (self._write, plan), (self._read,), (self._drain,)
         self.threads = [threading.Thread(target=work, args=arguments, daemon=True)
-                        for work, *arguments in ((self._write, plan), (self._read,), (self._drain,))]
+                        for work, *arguments in works]
         for thread in self.threads:
             thread.start()
 
@@ -127,7 +128,7 @@ def read_event(line) -> dict:
 
 # %% ../../nbs/notebooks/process_dev.ipynb #6fe27970
 def check_fields(data, **types) -> dict:
-    "Return `data`; raise ProtocolError unless it is a dictionary with exactly these fields and types."
+    "Return `data`. Raise ProtocolError unless it is a dictionary of just these fields and types."
     if not isinstance(data, dict) or data.keys() != types.keys():
         raise ProtocolError(f"something without exactly the fields {', '.join(types)}")
     for name, kinds in types.items():

@@ -78,8 +78,8 @@ def returned(name: str, signature, otherwise: str = "Any") -> str:
     return RETURNS.get(name, known)
 
 # %% ../../nbs/notebooks/stubs_dev.ipynb #03f342e9
-UNSEEN = {"__new__", "__setattr__", "__delattr__", "__getstate__", "__reduce__", "__get__",
-          "__init_subclass__", "__post_init__", "__array_function__", "__array_ufunc__",
+UNSEEN = {"__new__", "__setattr__", "__delattr__", "__getstate__", "__setstate__", "__reduce__",
+          "__get__", "__init_subclass__", "__post_init__", "__array_function__", "__array_ufunc__",
           "bounds", "by_shapes"}
 COMBINED = {"__add__", "__radd__", "__mul__", "__rmul__", "__truediv__"}     # of losses
 
@@ -99,6 +99,9 @@ def is_method(value) -> bool:
 # %% ../../nbs/notebooks/stubs_dev.ipynb #472c37cf
 def set_in_init(cls) -> dict:
     "Return the public attributes that `__init__` sets, with their types: `Any`, or an option's."
+    if "options" in vars(cls):
+        options = cls.__init__.__signature__.parameters
+        return {name: type_of_parameter(options[name]) for name in sorted(cls.options)}
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(vars(cls)["__init__"])))
     except (KeyError, OSError, TypeError):     # none, or a dataclass's, which has no source

@@ -123,7 +123,7 @@ def gathered(cells) -> list:
             if not cell.get("has_sd"): code = len(placed) - 1
     return placed
 
-
+# %% ../../nbs/site/pages_dev.ipynb #0e28f4a0
 def document(notebook, source) -> None:
     """Show each docstring and signature once: where the code follows, only the heading and the
     link to the source stay of what nbdev shows; else the signature is Python's.
@@ -146,7 +146,7 @@ def document(notebook, source) -> None:
                 text = re.sub(r"```python\n.*?```", lambda _: signatures[name], text, 1, re.S)
                 data["text/markdown"] = UNSAID.sub("", text)
 
-
+# %% ../../nbs/site/pages_dev.ipynb #14d7b45a
 # what Python says of a method without a docstring
 UNSAID = re.compile(r"^\*(Call self as a function|Initialize self)\b.*\n?", re.M)
 
@@ -212,7 +212,8 @@ KATEX = re.compile(r"https://cdn\.jsdelivr\.net/npm/katex@([\w.]+)/dist/")
 KATEX_SCRIPT = re.compile(r'<script src="[^"]*/katex@[^"]*"[^>]*></script>\s*')
 FORMULA = re.compile(r'<span class="math (inline|display)">(.*?)</span>', re.S)
 SET = """
-const katex = require(process.argv[1]), formulas = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const katex = require(process.argv[1]);
+const formulas = JSON.parse(require("fs").readFileSync(0, "utf8"));
 console.log(JSON.stringify(formulas.map(([displayMode, text]) =>
   katex.renderToString(text, {displayMode, throwOnError: false}))));
 """
@@ -340,11 +341,13 @@ def launch(notebook: str, up: str, settings) -> str:
                 "on this machine, where tito start has opened it",
             ),
             "Colab": (
-                f"https://colab.research.google.com/github/{repository}/blob/{settings['branch']}/nbs/{notebook}",
+                f"https://colab.research.google.com/github/{repository}/blob/"
+                f"{settings['branch']}/nbs/{notebook}",
                 "in Google Colab",
             ),
             "Binder": (
-                f"https://mybinder.org/v2/gh/{repository}/{settings['branch']}?labpath=nbs/{notebook}",
+                f"https://mybinder.org/v2/gh/{repository}/{settings['branch']}"
+                f"?labpath=nbs/{notebook}",
                 "in JupyterLab on mybinder.org",
             ),
         }

@@ -53,7 +53,7 @@ LISTED = {"core.tensor": ["Tensor", "cat", "stack"], "core.engine": ["engine"],
           "plotting": ["panels", "plot_loss", "plot_losses", "plot_training", "plot_landscape",
                        "plot_samples", "plot_worst", "plot_reliability", "Results"]}
 PARTS = {"BatchLoss", "Combining", "CTCEvaluation", "LinearCrossEntropy", "LinearEvaluation",
-         "MultiTaskLoss.term", "LinearCrossEntropyOptions.rows"}
+         "MultiTaskLoss.term", "LinearCrossEntropyOptions.rows", "RegionLoss"}
 
 
 @lru_cache

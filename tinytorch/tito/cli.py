@@ -27,8 +27,11 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import tinytorch
-from ..notebooks import project as nbs
-from ..notebooks.project import INSTALL, Failure, Run, TitoError, find_project
+from ..notebooks import export as exporting
+from ..notebooks import running, worker
+from ..notebooks.notebook import read_notebook, save_clean, text_of
+from ..notebooks.project import INSTALL, TitoError, find_project
+from ..notebooks.running import Failure, Run, run_notebook, state_of
 
 # %% ../../nbs/tito/cli_dev.ipynb #078195f9
 try:
@@ -80,7 +83,7 @@ def show_runs(project, runs):
     console.print(table)
 
 # %% ../../nbs/tito/cli_dev.ipynb #c6472133
-def run_one(project, path, action=nbs.run_notebook, brief=False, **options):
+def run_one(project, path, action=run_notebook, brief=False, **options):
     """Run `action` on a notebook, print its lines as they come (only 📈 if `brief`), and return its
     `Run`.
     """
@@ -170,7 +173,7 @@ def export_command(modules: Modules = None, named: Named = None, every: All = Fa
     project = find_project()
     check_home(project)
     paths = notebooks_named(project, modules, named, every)
-    changes = nbs.export_all(project) if every else nbs.export(project, paths)
+    changes = exporting.export_all(project) if every else exporting.export(project, paths)
     told = [change for change in changes if not every or change.old != change.new]
     for change in told: console.print(f"{change}")
     if every: console.print(f"{len(changes) - len(told)} files unchanged")
@@ -265,8 +268,8 @@ def has_exercises(module):
     from tinytorch.exercises.exercises import REGION
     project = find_project()
     cells = (cell for path in module.notebooks
-             for cell in nbs.read_notebook(project, path)["cells"])
-    sources = (nbs.text_of(cell) for cell in cells if cell["cell_type"] == "code")
+             for cell in read_notebook(project, path)["cells"])
+    sources = (text_of(cell) for cell in cells if cell["cell_type"] == "code")
     return (bool(module.number)
             and ((module.folder / FILE).exists() or any(map(REGION.search, sources))))
 
@@ -358,8 +361,8 @@ def check_exercises(project, module, names=None, timeout=EXERCISE, only=None):
 
 # %% ../../nbs/tito/cli_dev.ipynb #cbaf57f6
 def next_step(project, module, results, every):
-    """What to do now: look at a hint, export a notebook that is complete, or begin with another
-    exercise.
+    """Return what to do now: look at a hint, export a notebook that is complete, or begin with
+    another exercise.
     """
     number = module.number or module.folder.name
     for exercise, said in results:
@@ -369,7 +372,7 @@ def next_step(project, module, results, every):
     for name in dict.fromkeys(exercise.notebook for exercise in right):
         whole = [exercise for exercise in every if exercise.notebook == name]
         if [exercise for exercise in right if exercise.notebook == name] == whole:
-            if nbs.state_of(project, module.folder / name).sync != "in step":
+            if state_of(project, module.folder / name).sync != "in step":
                 points = sum(exercise.points for exercise in whole)
                 return (f"All {points} points of {name}. Put your functions into the package: "
                         f"tito export {number}")
@@ -421,7 +424,7 @@ def one_exercise(project, names):
 
 @app.command(rich_help_panel="Students")
 def hint(names: ExerciseNames):
-    "The next hint for an exercise."
+    "Show the next hint for an exercise."
     import textwrap
 
     from tinytorch.exercises.progress import next_hint
@@ -592,9 +595,9 @@ def refresh_command(
     for path in notebooks_named(project, modules, named, every):
         if not run:
             console.print(f"{project.show(path)}: "
-                          f"{'saved' if nbs.save_clean(project, path, annotate) else 'unchanged'}")
+                          f"{'saved' if save_clean(project, path, annotate) else 'unchanged'}")
             continue
-        runs.append(run_one(project, path, nbs.refresh, slow=slow, timeout=timeout or NOTEBOOK,
+        runs.append(run_one(project, path, running.refresh, slow=slow, timeout=timeout or NOTEBOOK,
                             annotate=annotate))
         if not runs[-1].problem: console.print(
             "  outputs saved" if runs[-1].saved else "  unchanged", style="dim")
@@ -610,7 +613,7 @@ def status():
     for name in ("unit tests", "outputs"): table.add_column(name, justify="right")
     for module in project.modules():
         for i, path in enumerate(module.notebooks):
-            now = nbs.state_of(project, path)
+            now = state_of(project, path)
             errors += [now.error] * bool(now.error)
             package = tick(now.sync == "in step", now.sync)
             outputs = tick(now.outputs or not now.cells, f"{now.outputs} of {now.cells}")
@@ -640,7 +643,7 @@ def check_home(project, must=False):
     """Warn if the package that Python imports is another one than the project's; a TitoError if it
     `must` be the project's.
     """
-    home = Path(nbs.__file__).resolve().parents[2]
+    home = Path(worker.__file__).resolve().parents[2]
     if home == project.root: return
     if not must and project.lib.name != __package__.partition(".")[0]: return
     text = f"This tito belongs to {home}, not to {project.root}: run {INSTALL} there."
@@ -660,7 +663,7 @@ def demo(out: Folder = None):
     paths = [path for path in project.find("04").notebooks if path.stem in LESSON_NAMES]
     heading = "bold cyan"
     console.print("1. Export module 04", style=heading)
-    for change in nbs.export(project, paths): console.print(f"{change}")
+    for change in exporting.export(project, paths): console.print(f"{change}")
     console.print("\n2. Run its tests", style=heading)
     if not test_all(project, paths, brief=True): raise typer.Exit(1)
     from tinytorch.tito.demo import show_off
@@ -878,7 +881,7 @@ def check_sync(project):
     "Return a row that says whether the package is what the notebooks export."
     name = "package in step"
     try: apart = [project.show(path) for path in project.notebooks()
-                  if nbs.state_of(project, path).sync != "in step"]
+                  if state_of(project, path).sync != "in step"]
     except ModuleNotFoundError as error:
         return name, False, f"cannot tell without {error.name}", INSTALL
     return (name, not apart, "differs: " + ", ".join(apart) if apart else "with every notebook",
@@ -909,7 +912,7 @@ def fail(message, code):
 
 
 def on_signal(number, _):
-    "What Ctrl-C, a closed terminal and SIGTERM do: whatever was running is ended on the way out."
+    "Exit for Ctrl-C, a closed terminal and SIGTERM: what was running is ended on the way out."
     errors.print("\nStopped.", style="red")
     sys.exit(128 + number)
 

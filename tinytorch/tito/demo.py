@@ -17,7 +17,7 @@ import numpy as np
 from ..core.tensor import Tensor
 from ..nn import (BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Linear, MSELoss,
                           ReLU, Sequential, manual_seed)
-from ..notebooks.project import write_file
+from ..notebooks.notebook import write_file
 
 # %% ../../nbs/tito/demo_dev.ipynb #0197c3a3
 def train(model, loss, x, y, *, epochs, lr, batch=32, seed=0, on_epoch=None):
