@@ -7,14 +7,14 @@ __all__ = ['rescaled', 'normalize_backward', 'normalize', 'cosine_of', 'unit', '
            'vectors', 'pairwise_distance', 'cosine_similarity', 'PairwiseDistance', 'CosineSimilarity',
            'cosine_embedding', 'CosineEmbeddingLoss', 'cosine_distance', 'CosineDistanceLoss', 'triplet_margin',
            'TripletMarginLoss', 'smaller_of', 'check_distance', 'measured', 'TripletMarginWithDistanceLoss',
-           'direction_backward', 'unit_rows', 'similarities', 'stacked', 'cast_tensor', 'contrast', 'placed',
-           'BatchLoss', 'info_nce', 'InfoNCELoss', 'nt_xent', 'NTXentLoss', 'supervised_contrast', 'has_partner',
-           'SupConLoss', 'circle', 'CircleLoss', 'arcface', 'ArcFaceLoss']
+           'direction_backward', 'unit_rows', 'similarities', 'cast_tensor', 'contrast', 'placed', 'BatchLoss',
+           'info_nce', 'InfoNCELoss', 'nt_xent', 'NTXentLoss', 'supervised_contrast', 'has_partner', 'SupConLoss',
+           'circle', 'CircleLoss', 'arcface', 'ArcFaceLoss']
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #2494a510
 import numpy as np
 
-from ..core.tensor import Tensor, as_tensor, record
+from ..core.tensor import Tensor, as_tensor, cat, record
 from .arguments import (CLASS_INDEX, COSINE, GROUP, Option, REAL, SIGN, real_array,
                                     check_number, check_same_shape, first, flag, float_dtype,
                                     number, sample_weights)
@@ -409,12 +409,6 @@ def similarities(a, b, temperature):
     return (unit_rows(a) @ unit_rows(b).transpose()) * (1 / temperature)
 
 
-def stacked(a, b):
-    "Return two tensors of rows, one below the other."
-    return Tensor.from_op(np.concatenate([a.data, b.data]), (a, b),
-                          lambda gradient: (gradient[:len(a.data)], gradient[len(a.data):]))
-
-
 def cast_tensor(tensor, dtype):
     "Return a Tensor in another floating-point type."
     return Tensor.from_op(in_dtype(tensor.data, dtype), (tensor,), lambda gradient: (gradient,))
@@ -542,7 +536,7 @@ class InfoNCELoss(BatchLoss):
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #e6150b9f
 def nt_xent(input1, input2, *, temperature):
     "Return the contrast of each row of two views with all other rows of both."
-    both, n = stacked(input1, input2), len(input1.data)
+    both, n = cat([input1, input2]), len(input1.data)
     logits = (similarities(both, both, temperature)
               + np.where(np.eye(2 * n), -np.inf, 0).astype(both.dtype))
     return contrast(logits, (np.arange(2 * n) + n) % (2 * n))
