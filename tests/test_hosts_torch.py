@@ -234,6 +234,36 @@ def test_weights_stay_in_every_kind_of_gradient(loss, shape):
     check_close(by_graph.numpy(), own, "a gradient by the graph")
 
 
+def test_forward_mode_and_linearize():
+    "Also outside `torch.func.jvp`, where a tensor with a tangent has an array as any other has."
+    from torch.autograd import forward_ad
+    x, t, criterion = torch.randn(4, 3), torch.randn(4, 3), to_torch(HuberLoss())
+    true = torch.func.jvp(lambda x: torch.nn.functional.huber_loss(x, t), (x,), (t,))[1]
+    with forward_ad.dual_level():
+        value = criterion(forward_ad.make_dual(x, t), t)
+        assert torch.allclose(forward_ad.unpack_dual(value).tangent, true)
+    assert torch.allclose(torch.func.linearize(lambda x: criterion(x, t), x)[1](t), true)
+
+
+def test_buffers_are_arguments_of_a_functional_call():
+    "Their gradient, a batch of them, and one that is a parameter."
+    x, t, criterion = torch.randn(6, 3), INDICES, to_torch(CrossEntropyLoss(weight=[1.0, 2, 3]))
+
+    def ours(weight):
+        return torch.func.functional_call(criterion, {"weight": weight}, (x, t))
+
+    def theirs(weight):
+        used = t != -100
+        each = torch.where(used, weight[t.clamp(0)], 0)
+        values = torch.nn.functional.cross_entropy(x, t, reduction="none")
+        return (each * values).sum() / each.sum()
+    weights = torch.tensor([[1.0, 1, 1], [0.5, 1, 4]])
+    assert torch.allclose(torch.func.vmap(ours)(weights), torch.stack([*map(theirs, weights)]))
+    for gradient in (torch.func.grad, lambda f: lambda w: torch.autograd.grad(f(w), w)[0]):
+        first = weights[1].clone().requires_grad_()
+        assert torch.allclose(gradient(ours)(first), gradient(theirs)(first), atol=1e-6)
+
+
 def test_state_dict_and_to():
     weight = torch.tensor([1.0, 2.0, 3.0])
     criterion, theirs = (to_torch(CrossEntropyLoss(weight=[3.0, 2.0, 1.0])),

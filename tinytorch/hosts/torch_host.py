@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HALF', 'criteria', 'numbers', 'uncompiled', 'torch_names', 'along_slope', 'direction', 'OfProgram', 'SlopesFunction',
            'ValueFunction', 'TorchHost', 'tensor_of', 'views', 'evaluate', 'evaluate_operations', 'EngineFunction',
-           'autocasts', 'common', 'TorchLoss', 'loss_operation', 'keep_for_gradients', 'gradients_of_operation',
-           'shape_is_known', 'is_transformed', 'by_operation', 'to_torch']
+           'autocasts', 'common', 'is_transformed', 'TorchLoss', 'loss_operation', 'keep_for_gradients',
+           'gradients_of_operation', 'shape_is_known', 'by_operation', 'to_torch']
 
 # %% ../../nbs/hosts/torch_host_dev.ipynb #6a5a0d59
 import copy
@@ -206,6 +206,12 @@ def common(tensors) -> torch.dtype:
     return result
 
 # %% ../../nbs/hosts/torch_host_dev.ipynb #f53539a6
+def is_transformed() -> bool:
+    "Return whether `torch.func` or forward mode is at work, of which the engine knows nothing."
+    return (torch._C._functorch.get_dynamic_layer_stack_depth() > 0
+            or torch.autograd.forward_ad._current_level >= 0)
+
+# %% ../../nbs/hosts/torch_host_dev.ipynb #3773efd4
 class TorchLoss(torch.nn.Module):
     "A loss of TinyTorch as a module of PyTorch; made by `to_torch`."
 
@@ -245,7 +251,8 @@ class TorchLoss(torch.nn.Module):
         if any([x.dtype in HALF for x in inputs]) and autocasts(inputs[0].device.type):
             inputs = [x.float() if x.dtype in HALF else x for x in inputs]
         arrays = views([*inputs, sample_weight])
-        if arrays is None or sample_weight is not None and sample_weight.requires_grad:
+        more = [x for x in (sample_weight, *self._buffers.values()) if x is not None]
+        if arrays is None or is_transformed() or any([x.requires_grad for x in more]):
             return self.by_graph(inputs, sample_weight)
         self.sync()
         return EngineFunction.apply(self, arrays, sample_weight, *inputs)
@@ -320,12 +327,6 @@ def shape_is_known(loss) -> bool:
     return isinstance(loss, Loss) and (loss.reduction != "none" or loss.formula is not None)
 
 
-def is_transformed() -> bool:
-    "Return whether `torch.func` or forward mode is at work, which the operation does not know."
-    return (torch._C._functorch.get_dynamic_layer_stack_depth() > 0
-            or torch.autograd.forward_ad._current_level >= 0)
-
-
 def by_operation(criterion, inputs, sample_weight):
     "Return the loss of tensors that a compiler follows."
     weight = None if sample_weight is None else tensor_of(sample_weight)
@@ -333,7 +334,8 @@ def by_operation(criterion, inputs, sample_weight):
     given = inputs if weight is None else [*inputs, weight]
     seen = all([x.device.type == "cpu" for x in given]) and all(
         [shape_is_known(loss) for _, loss in terms_of(criterion.loss)])
-    if not seen or is_transformed() or weight is not None and weight.requires_grad:
+    more = [*criterion._buffers.values(), *given[len(inputs):]]
+    if not seen or is_transformed() or any([x.requires_grad for x in more]):
         return uncompiled(criterion, inputs, sample_weight)
     given = [x.float() if x.dtype in HALF else x for x in given]
     wanted = [x.requires_grad and torch.is_grad_enabled() for x in inputs]
