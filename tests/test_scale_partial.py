@@ -138,6 +138,16 @@ def test_arguments_of_which_one_number_stands_for_all():
     np.testing.assert_array_equal(total.gradient("input1"), -total.gradient("input2"))
 
 
+def test_the_gradient_of_one_number_for_all_is_one_for_each_sample():
+    "So that parts, whose numbers may differ, can lie one after the other."
+    loss, rng = LOSSES["GaussianNLLLoss"](), np.random.default_rng(0)
+    x, t = rng.normal(size=(2, 6, 2))
+    total = sum(loss.partial(x[k], t[k], np.array(0.5), wrt="var")
+                for k in (slice(0, 4), slice(4, 6)))
+    whole = loss.value_and_gradient(x, t, np.full((6, 2), 0.5), wrt="var")[1]
+    np.testing.assert_allclose(total.gradient(), whole, rtol=1e-12)
+
+
 def test_nothing_is_nothing():
     part = MSELoss().partial(np.ones((0, 3)), np.ones((0, 3)))
     assert part.mean() == 0 and sum([part, part]).divisor == 0
