@@ -112,8 +112,9 @@ def test_ctc():
     targets, lengths = rng.integers(1, 4, (5, 3)), np.array([9, 8, 9, 7, 9])
     counts = np.array([1, 2, 3, 2, 1])
     value, gradient = whole(CTCLoss(), [log_probs, targets, lengths, counts])
-    total = sum(CTCLoss().partial(log_probs[:, k], targets[k], lengths[k], counts[k])
-                for k in (slice(0, 2), slice(2, 5)))
+    parts = [CTCLoss().partial(log_probs[:, k], targets[k], lengths[k], counts[k])
+             for k in (slice(0, 2), slice(2, 5))]
+    total = sum(parts, PartialLoss())
     assert total.mean() == pytest.approx(value, rel=1e-12)
     np.testing.assert_allclose(total.gradient(), gradient, rtol=1e-10, atol=1e-14)
 
