@@ -205,3 +205,26 @@ def test_the_second_call_of_many_numbers_is_compiled(monkeypatch):
             x = np.linspace(-1, 1, size)
             check_close(FourthPowerLoss("sum").curvature(x, np.zeros(size)), 12 * x**2, "12 x²")
     assert compiled == [5000, 100]
+
+
+PREPARED = [(tinytorch.nn.GaussianNLLLoss(), ((4, 3), (4, 3), (4,)), ((4, 3), (4, 3), (4, 1))),
+            (tinytorch.nn.MultiMarginLoss(), ((3,), (1,)), ((1, 3), (1,)))]
+
+
+@pytest.mark.parametrize("loss, shapes, long", PREPARED)
+def test_arguments_that_a_loss_prepares(loss, shapes, long):
+    "A variance for each row, and the class of a single row in an array, mean what they say in a call."
+    rng = np.random.default_rng(0)
+    short = [rng.uniform(0.5, 1.5, shape) for shape in shapes]
+    short[1] = np.zeros(1, int) if shapes[1] == (1,) else short[1]
+    whole = [x.reshape(shape) for x, shape in zip(short, long)]
+    v = rng.normal(size=shapes[0])
+    curvature, product = loss.curvature(*short), loss.hessian_product(*short, v)
+    assert curvature.shape == product.shape == shapes[0]
+    check_close(curvature.ravel(), loss.curvature(*whole).ravel(), "the curvature")
+    check_close(product.ravel(), loss.hessian_product(*whole, v.reshape(long[0])).ravel(),
+                "the product")
+    torch = host("torch")
+    from tinytorch.hosts import to_torch
+    value = to_torch(loss).by_graph([torch.tensor(x) for x in short])
+    check_close(value.item(), loss(*short).item(), "the loss by the graph")

@@ -10,8 +10,9 @@ import pytest
 from tinytorch.checking import check_close, check_raises
 from tinytorch.hosts import metric, objective
 from tinytorch.nn import (BCEWithLogitsLoss, BinaryFocalLoss, CrossEntropyLoss, FocalLoss,
-                          HuberLoss, ListNetLoss, LogCoshLoss, MSELoss, PoissonNLLLoss,
+                          FunctionLoss, HuberLoss, ListNetLoss, LogCoshLoss, MSELoss, PoissonNLLLoss,
                           QuantileLoss, SparsemaxLoss, TripletMarginLoss, TweedieDevianceLoss)
+from tinytorch.hosts.boosting import mean_loss
 from test_hosts import host
 
 ROUNDS = 12
@@ -282,9 +283,35 @@ def test_one_score_for_several_classes_is_told():
             check_raises(ValueError, lambda: function(np.array([0, 2]), np.zeros(2)), "Set num_class")
 
 
-def test_classes_and_sums_are_refused():
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm", "catboost"])
+@pytest.mark.parametrize("loss, kind, same", [
+    (0.25 * MSELoss() + 0.75 * MSELoss("sum"), "real", MSELoss()),
+    (0.25 * BCEWithLogitsLoss() + 0.75 * BinaryFocalLoss(gamma=0), "binary", BCEWithLogitsLoss()),
+    (0.25 * CrossEntropyLoss() + 0.75 * FocalLoss(gamma=0), "class", CrossEntropyLoss())])
+def test_sums_are_trained_as_the_loss_that_they_are(loss, kind, same, library):
+    "Two terms that are the same loss, as trees and as metrics, with weights of samples."
+    by = {"xgboost": by_xgboost, "lightgbm": by_lightgbm, "catboost": by_catboost}[library]
+    options = {"num_class": 3} if kind == "class" and library != "catboost" else {}
+    ours, theirs = [by(kind, objective(x, library), **options) for x in (loss, same)]
+    check_close(ours, theirs, f"scores by {loss!r}", rtol=1e-5, atol=1e-5)
+    x, y, weight = data(kind)
+    scores = np.random.default_rng(0).normal(size=(len(y), 3) if kind == "class" else len(y))
+    values = [mean_loss(x, scores, y, weight) for x in (loss, same)]
+    check_close(*values, f"the metric of {loss!r}")
+
+
+def test_the_derivatives_of_a_sum():
+    "Each term times its factor; the floor is under the curvature of the sum."
+    x, t = np.linspace(-3, 3, 7), np.zeros(7)
+    gradient, curvature = objective(2 * HuberLoss() + 0.5 * MSELoss(), "xgboost")(t, x)
+    check_close(gradient, 2 * np.clip(x, -1, 1) + x, "the gradient")
+    check_close(curvature, np.where(np.abs(x) < 1, 3, 1), "the curvature", atol=1e-9)
+
+
+def test_classes_are_refused_and_terms_that_cannot_be_boosted():
     check_raises(TypeError, lambda: objective(HuberLoss, "xgboost"), "Pass HuberLoss(...)")
-    check_raises(TypeError, lambda: metric(MSELoss() + HuberLoss(), "xgboost"), "of a sum, take each")
+    for term in (TripletMarginLoss(), ListNetLoss(), FunctionLoss(sum)):
+        check_raises(TypeError, lambda: metric(MSELoss() + term, "xgboost"), type(term).__name__)
 
 
 def test_gradient_and_curvature_come_from_one_sweep(monkeypatch):

@@ -190,7 +190,8 @@ def test_the_loss_is_copied_and_trains_a_line():
 
 def test_what_jax_cannot_see_is_nan_and_what_it_cannot_compute_says_why():
     f, x = to_jax(CrossEntropyLoss()), np.zeros((2, 3), np.float32)
-    assert np.isnan(f(x, np.array([0, 7])))
+    for wrong in (7, -1, -7):
+        assert np.isnan(f(x, np.array([0, wrong])))
     check_raises(TypeError, lambda: to_jax(SparsemaxLoss())(x, np.array([0, 1])), "np.sort")
     check_raises(ValueError, lambda: f(x, np.array([0, 1, 2])), "shape")
 

@@ -9,7 +9,8 @@ from tinytorch.core.tensor import Tensor
 from tinytorch.hosts import objective, value_and_grad
 from tinytorch.nn import (BCELoss, BCEWithLogitsLoss, BinaryFocalLoss, CrossEntropyLoss, HingeLoss,
                           HuberLoss, LogCoshLoss, MSELoss, MultiMarginLoss, NLLLoss,
-                          PoissonNLLLoss, QuantileLoss, TripletMarginLoss, TweedieDevianceLoss)
+                          PoissonNLLLoss, QuantileLoss, SoftMarginLoss, TripletMarginLoss,
+                          TweedieDevianceLoss)
 from test_hosts import host
 
 sklearn = host("sklearn")
@@ -129,11 +130,21 @@ def test_logarithms_of_means_are_asked_for():
                 scorer(PoissonNLLLoss(log_input=False, eps=0))(model, x, counts), "both forms")
 
 
+def test_the_score_of_a_sum():
+    "Each term asks the estimator for what it takes, and counts times its factor."
+    x, y = data(2)
+    weight, model = np.linspace(0, 2, len(y)), LogisticRegression().fit(x, y)
+    loss = 2 * BCELoss() + CrossEntropyLoss(reduction="sum") / 4 + SoftMarginLoss()
+    terms = [scorer(term)(model, x, y, sample_weight=weight) for term in loss.losses]
+    check_close(scorer(loss)(model, x, y, sample_weight=weight),
+                np.dot(loss.weights, terms), "the score of a sum")
+
+
 def test_what_cannot_be_scored_says_why():
     (x, y), (_, three) = data(2), data(3)
     check_raises(TypeError, lambda: scorer(TripletMarginLoss()), "anchor")
     check_raises(TypeError, lambda: scorer(MSELoss), "Pass MSELoss(...)")
-    check_raises(TypeError, lambda: scorer(MSELoss() + HuberLoss()), "WeightedSum")
+    check_raises(TypeError, lambda: scorer(MSELoss() + TripletMarginLoss()), "anchor")
     check_raises(TypeError, lambda: scorer(MSELoss(), response="predict"), "'predict'")
     model = LogisticRegression().fit(x, three)
     check_raises(ValueError, lambda: scorer(BinaryFocalLoss())(model, x, three), "3 classes")

@@ -3,6 +3,7 @@ the others work on tensors in memory.
 """
 import copy
 import io
+from functools import partial
 
 import numpy as np
 import pytest
@@ -100,20 +101,77 @@ def test_torch_func(name):
 
 
 @pytest.mark.parametrize("loss, target", [(HuberLoss(), torch.zeros(4, 3)),
-                                          (CrossEntropyLoss(weight=[1., 2, 3]), torch.tensor([0, 2, 1, -100]))])
-def test_other_devices_and_compile(loss, target):
-    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+                                          (CrossEntropyLoss(), torch.tensor([0, 2, 1, -100]))])
+def test_other_devices(loss, target):
+    x = torch.randn(4, 3)
     assert to_torch(loss).to("meta")(x.to("meta"), target.to("meta")).shape == ()
-    criterion = to_torch(loss)
-    compiled = torch.compile(criterion, backend="aot_eager")
-    results = []
-    for f in (criterion, compiled):
-        first = x.clone().requires_grad_()
-        value = f(first, target)
-        value.backward()
-        results.append([value.item(), first.grad.numpy()])
-    for ours, theirs in zip(*results):
-        check_close(theirs, ours, "torch.compile", rtol=1e-5, atol=1e-6)
+
+
+INDICES, NUMBERS = torch.tensor([0, 2, 1, 1, -100, 0]), torch.linspace(0, 1, 18).reshape(6, 3)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("make, target", [
+    (HuberLoss, NUMBERS), (partial(CrossEntropyLoss, [1.0, 2, 3]), INDICES),
+    (CrossEntropyLoss, NUMBERS / NUMBERS.sum(1, keepdim=True)), (SparsemaxLoss, INDICES.abs() % 3),
+    (DiceLoss, NUMBERS), (lambda reduction: 2 * MSELoss(reduction) + HuberLoss(reduction), NUMBERS)])
+def test_one_compiled_graph(make, target, reduction):
+    "torch.compile has no break in its graph: forward, backward, weights, other lengths, no gradient."
+    criterion = to_torch(make(reduction=reduction))
+    x = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+
+    def step(criterion, x, t, weight=None):
+        x = x.clone().requires_grad_(torch.is_grad_enabled())
+        value = criterion(2 * x, t, sample_weight=weight)
+        if x.requires_grad:
+            value.backward(torch.arange(1.0, 1 + value.numel()).reshape(value.shape))
+        return value.detach(), x.grad
+    torch.compiler.reset()                 # its limit of compilations counts those of all tests
+    compiled = torch.compile(criterion, backend="aot_eager", fullgraph=True)
+    weight = torch.linspace(0, 2, 6)
+    for n, grad in ((6, True), (5, True), (4, True), (3, True), (6, False)):
+        for given in ((x[:n], target[:n]), (x[:n], target[:n], weight[:n])):
+            with torch.set_grad_enabled(grad):
+                theirs, ours = step(criterion, *given), step(compiled, *given)
+            assert torch.equal(ours[0], theirs[0])
+            assert not grad or torch.allclose(ours[1], theirs[1])
+
+
+def test_a_compiled_criterion_keeps_its_options_apart():
+    "Two criteria, a copy with another buffer, and a dtype of 16 bits, in one compiled function."
+    one, other = to_torch(CrossEntropyLoss(weight=[1.0, 2, 3])), to_torch(MSELoss())
+    changed = copy.deepcopy(one)
+    changed.weight.fill_(1)
+    x, t = torch.randn(6, 3), INDICES
+    for criterion, target in ((one, t), (other, NUMBERS), (changed, t)):
+        f = torch.compile(lambda x, t: criterion(x, t), backend="aot_eager", fullgraph=True)
+        assert torch.equal(f(x, target), criterion(x, target))
+        half = x.bfloat16()
+        assert f(half, target).dtype == criterion(half, target).dtype
+    assert not torch.allclose(one(x, t), changed(x, t))
+
+
+@pytest.mark.parametrize("transform", [
+    torch.func.grad, torch.func.hessian, lambda f: lambda x: torch.func.jvp(f, (x,), (x,))[1],
+    lambda f: torch.func.vmap(lambda x: f(x.expand(6, 3)))])
+def test_transforms_in_a_compiled_function(transform):
+    "The operation has no forward mode, and PyTorch would take that for a derivative of 0."
+    criterion, x = to_torch(CrossEntropyLoss()), torch.randn(6, 3, dtype=torch.float64)
+    derivative = transform(lambda x: criterion(x, INDICES))
+    torch.compiler.reset()
+    assert torch.allclose(torch.compile(derivative, backend="aot_eager")(x), derivative(x))
+
+
+@pytest.mark.parametrize("loss, target, shape", [(MSELoss(), NUMBERS, ()),
+                                                 (CrossEntropyLoss(reduction="none"), INDICES, (6,))])
+def test_the_operation_is_what_it_says(loss, target, shape):
+    "PyTorch's own checks of an operation: its schema, its shapes, its gradient."
+    from tinytorch.hosts.torch_host import loss_operation
+    criterion, x = to_torch(loss), torch.randn(6, 3, requires_grad=True)
+    change = torch.ones(shape)
+    for given in (None, change):
+        torch.library.opcheck(loss_operation, ([x, target], None, given, [True, False],
+                                               criterion.name))
 
 
 def test_tensors_are_not_copied(monkeypatch):
@@ -174,6 +232,36 @@ def test_weights_stay_in_every_kind_of_gradient(loss, shape):
         check_close(found.detach().numpy(), own, f"a gradient with {how}")
     by_graph = torch.func.grad(lambda x: criterion(x, t, sample_weight=weight))(x.detach())
     check_close(by_graph.numpy(), own, "a gradient by the graph")
+
+
+def test_forward_mode_and_linearize():
+    "Also outside `torch.func.jvp`, where a tensor with a tangent has an array as any other has."
+    from torch.autograd import forward_ad
+    x, t, criterion = torch.randn(4, 3), torch.randn(4, 3), to_torch(HuberLoss())
+    true = torch.func.jvp(lambda x: torch.nn.functional.huber_loss(x, t), (x,), (t,))[1]
+    with forward_ad.dual_level():
+        value = criterion(forward_ad.make_dual(x, t), t)
+        assert torch.allclose(forward_ad.unpack_dual(value).tangent, true)
+    assert torch.allclose(torch.func.linearize(lambda x: criterion(x, t), x)[1](t), true)
+
+
+def test_buffers_are_arguments_of_a_functional_call():
+    "Their gradient, a batch of them, and one that is a parameter."
+    x, t, criterion = torch.randn(6, 3), INDICES, to_torch(CrossEntropyLoss(weight=[1.0, 2, 3]))
+
+    def ours(weight):
+        return torch.func.functional_call(criterion, {"weight": weight}, (x, t))
+
+    def theirs(weight):
+        used = t != -100
+        each = torch.where(used, weight[t.clamp(0)], 0)
+        values = torch.nn.functional.cross_entropy(x, t, reduction="none")
+        return (each * values).sum() / each.sum()
+    weights = torch.tensor([[1.0, 1, 1], [0.5, 1, 4]])
+    assert torch.allclose(torch.func.vmap(ours)(weights), torch.stack([*map(theirs, weights)]))
+    for gradient in (torch.func.grad, lambda f: lambda w: torch.autograd.grad(f(w), w)[0]):
+        first = weights[1].clone().requires_grad_()
+        assert torch.allclose(gradient(ours)(first), gradient(theirs)(first), atol=1e-6)
 
 
 def test_state_dict_and_to():

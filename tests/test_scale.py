@@ -30,7 +30,7 @@ else:
     da = pytest.importorskip("dask.array")
     distributed = pytest.importorskip("distributed")
 
-from tinytorch.scale.dask import ByClass, Task, summary  # noqa: E402, needs Dask
+from tinytorch.scale.dask import ByClass, Lazy, Task, lazy_divisor, summary  # noqa: E402, needs Dask
 
 tinytorch.nn.__all__
 FORMULAS = [name for name, loss in LOSSES.items()
@@ -198,6 +198,28 @@ def test_unknown_chunk_sizes():
     other = da.from_array(t, chunks=4)[da.from_array(keep, chunks=4)]
     with pytest.raises(ValueError, match="input has 3, target has 3|compute_chunk_sizes"):
         CrossEntropyLoss()(kept[0], da.concatenate([other, other]))
+
+
+def test_unknown_chunk_sizes_of_images():
+    "Chunks along other axes than the first are known, and may differ between arguments."
+    rng = np.random.default_rng(0)
+    x, t, keep = rng.normal(size=(6, 4, 8)), rng.integers(0, 4, (6, 8)), np.arange(6) != 3
+    kept = [da.from_array(array, chunks=chunks)[da.from_array(keep, chunks=2)]
+            for array, chunks in ((x, (2, 4, 3)), (t, (2, 5)))]
+    value, gradient = CrossEntropyLoss().value_and_gradient(*kept)
+    expected = CrossEntropyLoss().value_and_gradient(x[keep], t[keep])
+    close(value.compute(), expected[0])
+    close(gradient.compute(), expected[1])
+
+
+def test_the_divisor_reads_targets_and_weights_alone():
+    "Of numbers that are logits or predictions nothing is read, whatever else is given."
+    x = da.from_delayed(dask.delayed(pytest.fail)("the input was read"), (6, 3), float).rechunk((2, 3))
+    weight = da.from_array(np.arange(6.0), chunks=2)
+    for loss, target, divisor in ((MSELoss(), np.zeros((6, 3)), 45.0),
+                                  (CrossEntropyLoss(), np.arange(6) % 3, 15.0)):
+        call = Lazy(loss, (x, da.from_array(target, chunks=2)), weight)
+        assert float(lazy_divisor(call).compute()) == divisor
 
 
 def test_errors_of_shapes_come_at_once_and_others_name_the_chunk():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tinytorch.core.problem import cores
-from tinytorch.nn import CrossEntropyLoss, MSELoss
+from tinytorch.nn import CrossEntropyLoss, L1Loss, MSELoss
 from tinytorch.scale import evaluate as module
 from tinytorch.scale.evaluate import DataError, evaluate_files, make_loss, option_of
 
@@ -99,6 +99,27 @@ def test_progress_is_used(data):
     told = evaluate_files(MSELoss(), files[0], files[0], rows=10, progress=progress,
                     on_chunk=lambda *state: done.append(state))
     assert len(done) == 6 and told["loss"] == 0 and told["samples"] == 400
+
+
+@pytest.mark.parametrize("other", [{"keep": 5}, {"fill": True}, {"rows": 20}, {"loss": L1Loss()},
+                                   {"loss": MSELoss("sum")}, {"target": "y.npy"}])
+def test_progress_of_another_run_is_not_used(data, other):
+    "Of another loss, option, file, or other chunks: all is computed again."
+    folder, x, _ = data
+    np.save(folder / "y.npy", x + 1)
+
+    def run(stop=None, loss=MSELoss(), target="x.npy", **options):
+        def on_chunk(done, count):
+            seen.append(done)
+            if done == stop:
+                raise KeyboardInterrupt
+        seen = []
+        options = {"rows": 10, "progress": folder / "p", "on_chunk": on_chunk} | options
+        return evaluate_files(loss, folder / "x.npy", folder / target, **options), seen
+    with pytest.raises(KeyboardInterrupt):
+        run(stop=4)
+    told, seen = run(**other)
+    assert seen[0] == 1 and len(told["worst"]) == other.get("keep", 10)
 
 
 def test_several_losses_in_a_sample_are_counted_one_by_one(data):

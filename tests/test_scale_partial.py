@@ -112,8 +112,9 @@ def test_ctc():
     targets, lengths = rng.integers(1, 4, (5, 3)), np.array([9, 8, 9, 7, 9])
     counts = np.array([1, 2, 3, 2, 1])
     value, gradient = whole(CTCLoss(), [log_probs, targets, lengths, counts])
-    total = sum(CTCLoss().partial(log_probs[:, k], targets[k], lengths[k], counts[k])
-                for k in (slice(0, 2), slice(2, 5)))
+    parts = [CTCLoss().partial(log_probs[:, k], targets[k], lengths[k], counts[k])
+             for k in (slice(0, 2), slice(2, 5))]
+    total = sum(parts, PartialLoss())
     assert total.mean() == pytest.approx(value, rel=1e-12)
     np.testing.assert_allclose(total.gradient(), gradient, rtol=1e-10, atol=1e-14)
 
@@ -136,6 +137,16 @@ def test_arguments_of_which_one_number_stands_for_all():
                 for k in (slice(0, 4), slice(4, 6)))
     assert total.mean() == pytest.approx(loss(a, b, 1.0).item(), rel=1e-12)
     np.testing.assert_array_equal(total.gradient("input1"), -total.gradient("input2"))
+
+
+def test_the_gradient_of_one_number_for_all_is_one_for_each_sample():
+    "So that parts, whose numbers may differ, can lie one after the other."
+    loss, rng = LOSSES["GaussianNLLLoss"](), np.random.default_rng(0)
+    x, t = rng.normal(size=(2, 6, 2))
+    total = sum(loss.partial(x[k], t[k], np.array(0.5), wrt="var")
+                for k in (slice(0, 4), slice(4, 6)))
+    whole = loss.value_and_gradient(x, t, np.full((6, 2), 0.5), wrt="var")[1]
+    np.testing.assert_allclose(total.gradient(), whole, rtol=1e-12)
 
 
 def test_nothing_is_nothing():

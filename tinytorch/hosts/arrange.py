@@ -28,6 +28,7 @@ class Stated:
     slopes: Graph
     product: Graph
     count: int                 # how many operands, the first ones, have a slope
+    prepared: tuple            # the shape of each argument, as the loss prepares it
     fitted: tuple              # the shape of each argument, after it has been stretched
     operands: tuple            # the shape of each operand of the graph
     indices: tuple             # for each operand, whether it holds class indices
@@ -60,7 +61,8 @@ def state_call(loss, shapes: tuple, dtypes: tuple) -> Stated:
     check_traceable(loss)
     if len(zeros) != len(loss.domain):
         loss.bind(zeros, {})
-    fitted = loss.fit(*zeros) if loss.fitted else zeros
+    prepared = loss.prepare(*zeros)
+    fitted = loss.fit(*prepared) if loss.fitted else prepared
     problem = loss.problem(*fitted)
     check_traceable(loss, problem)
     formula = with_both_slopes(problem.formula) if loss.difference else problem.formula
@@ -70,7 +72,7 @@ def state_call(loss, shapes: tuple, dtypes: tuple) -> Stated:
     second = product(formula, count, problem.rows)
     return Stated(value, graph_of(problem, formula, part=(1, 1 + count)),
                   graph_of(problem, second, axes + axes[:count], (1, 1 + count)),
-                  count, tuple([x.shape for x in fitted]),
+                  count, tuple([x.shape for x in prepared]), tuple([x.shape for x in fitted]),
                   tuple([x.shape for x in problem.operands]), indices, problem.samples,
                   loss.sample_shape(fitted[0]), problem.dtype.name, problem.options,
                   float(problem.divisor))
@@ -90,7 +92,7 @@ def lay_out(x, i: int, loss, stated: Stated, host):
     if isinstance(loss, ClassLoss) and len(stated.fitted[i]) > 2 and wide:
         x = host.moveaxis(x, 1, -1)
     elif tuple(x.shape) != stated.fitted[i]:
-        x = host.broadcast_to(x, stated.fitted[i])
+        x = host.broadcast_to(x.reshape(stated.prepared[i]), stated.fitted[i])
     return host.cast(x.reshape(shape), "int64" if stated.indices[i] else stated.dtype)
 
 

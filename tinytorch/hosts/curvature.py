@@ -341,7 +341,8 @@ class Second:
         check_traceable(loss)
         if len(inputs) != len(loss.domain):
             loss.bind(inputs, {})
-        self.loss, self.call = loss, Evaluation(loss, inputs, sample_weight)
+        self.loss, self.shape = loss, np.shape(inputs[0])
+        self.call = Evaluation(loss, loss.prepare(*inputs), sample_weight)
         self.call.problem = self.problem = self.call.state()
         check_traceable(loss, self.problem)
         scale = self.problem.divisor or 1.0
@@ -361,7 +362,7 @@ class Second:
                           places, None, self.scale)
         if part.total != part.total:
             self.loss.check(call.arrays, call.weight)
-        return made
+        return [x.reshape(self.shape) for x in made]
 
     def curvature(self, bound: bool, *which: int) -> list:
         "Return the slopes `which`, and the diagonal or its bound, in one sweep."
@@ -370,12 +371,12 @@ class Second:
                         *which, len(problem.operands))
 
     def product(self, v) -> np.ndarray:
-        problem, shape = self.problem, self.call.arrays[0].shape
+        problem = self.problem
         v = np.asarray(v, problem.dtype)
-        if v.shape != shape:
+        if v.shape != self.shape:
             raise ValueError(f"{type(self.loss).__name__}: v has shape {v.shape}, but the input "
-                             f"has {shape}. Pass one number for each of the input's.")
-        v = self.loss.samples_first(v).reshape(problem.operands[0].shape)
+                             f"has {self.shape}. Pass one number for each of the input's.")
+        v = self.loss.samples_first(v.reshape(self.call.arrays[0].shape)).reshape(problem.operands[0].shape)
         return self.run(product(problem.formula, 1, problem.rows), v, 0)[0]
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #e7038093

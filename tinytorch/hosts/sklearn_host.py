@@ -16,7 +16,7 @@ except ImportError as error:
     raise ImportError("scorer needs scikit-learn. Install it with: pip install scikit-learn") \
         from error
 
-from .curvature import check_carried
+from .curvature import check_carried, terms_of
 from ..nn.arguments import LOG_MEAN, LOG_PROBABILITY, LOG_RATE, PROBABILITY, SIGN
 from ..scale.partial import with_reduction
 
@@ -85,7 +85,6 @@ def class_targets(loss, estimator, y) -> np.ndarray:
 
 def check_scored(loss, response) -> None:
     "Raise TypeError for a loss whose prediction cannot be asked for."
-    check_carried("scorer", loss)
     name, arguments = type(loss).__name__, getattr(loss, "domain", ["..."])
     if len(arguments) != 2 or "target" not in arguments:
         raise TypeError(f"{name} takes ({', '.join(arguments)}), but an estimator has a "
@@ -107,7 +106,12 @@ class LossScorer(BaseEstimator):
 
     def score(self, estimator, X, y, sample_weight=None) -> float:
         "Return minus the mean loss of predictions for X, whose labels are y."
-        loss, target = with_reduction(self.loss, "mean"), np.asarray(y)
+        return -sum([factor * self.mean(term, estimator, X, y, sample_weight)
+                     for factor, term in terms_of(self.loss)])
+
+    def mean(self, loss, estimator, X, y, sample_weight) -> float:
+        "Return the mean of a loss, or of a term of a sum."
+        loss, target = with_reduction(loss, "mean"), np.asarray(y)
         if loss.task in CLASS_COUNTS:
             target = class_targets(loss, estimator, y)
         if self.response is not None:
@@ -116,7 +120,7 @@ class LossScorer(BaseEstimator):
             input = predicted_scores(loss, estimator, X)
         else:
             input = prediction_of(estimator, ("predict",))[0](X)
-        return -loss(np.asarray(input), target, sample_weight=sample_weight).item()
+        return loss(np.asarray(input), target, sample_weight=sample_weight).item()
 
     def __call__(self, estimator, X, y, sample_weight=None) -> float:
         return self.score(estimator, X, y, sample_weight)
@@ -125,7 +129,8 @@ class LossScorer(BaseEstimator):
 def scorer(loss, response=None) -> LossScorer:
     """Return a scorer for `cross_val_score`, `GridSearchCV` and others: minus the mean loss.
 
-    - `loss`: a loss of `(input, target)`. Its reduction does not matter: a score is a mean.
+    - `loss`: a loss of `(input, target)`, or a sum of such. Its reduction does not matter: a
+      score is a mean.
     - `response`: a function of `(estimator, X)` that gives the loss's input. None: `predict`, and
       for classifiers `predict_proba` or the decision function, in the loss's form. Labels may be
       any that the classifier takes.
@@ -133,5 +138,7 @@ def scorer(loss, response=None) -> LossScorer:
     - Errors: TypeError for a loss of other arguments or of logarithms of means without `response`;
       ValueError for labels that the estimator has not been fitted with.
     """
-    check_scored(loss, response)
+    check_carried("scorer", loss)
+    for _, term in terms_of(loss):
+        check_scored(term, response)
     return LossScorer(loss, response)
