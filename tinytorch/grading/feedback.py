@@ -270,5 +270,5 @@ def write_marks(out, title: str, todo: list, marks: list) -> None:
 def write_text(file, text: str) -> None:
     "Write a file, unless it says the same already."
     data = text.encode("utf-8", "replace")
-    if not file.exists() or file.read_bytes() != data:
+    if not file.is_file() or file.read_bytes() != data:
         write_file(file, data)

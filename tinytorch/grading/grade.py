@@ -50,8 +50,9 @@ from ..exercises.exercises import (BEGIN, END, REGION, blank, function_names, li
 # %% ../../nbs/grading/grade_dev.ipynb #ae5ac142
 from .feedback import as_csv, harmless, misnamed
 from .feedback import name_of, read_comments, write_marks, write_text
-from ..checking.judge import BLANK, RIGHT, WRONG, Verdict
-from ..notebooks.project import EXPORTS, TitoError, code_cells, read_notebook, write_file
+from ..checking.judge import BLANK, RIGHT, WAITING, WRONG, Verdict
+from ..notebooks.project import (EXPORTS, TitoError, code_cells, read_notebook,
+                                         regular_text, write_file)
 
 # %% ../../nbs/grading/grade_dev.ipynb #93d08416
 DOWNLOAD_NAMES = [("moodle", r"(?P<student>[^_]+)_(?P<id>[0-9]+)_assignsubmission_.+"),
@@ -274,10 +275,14 @@ def make_package(lib: Path, folder: Path, kept=()) -> Path:
         return [name for name in names if name == "__pycache__"
                 or Path(inside) == lib and name not in BUILT_ON]
 
-    shutil.copytree(lib, folder / "tinytorch", ignore=left_out, symlinks=True)
-    for file in (folder / "tinytorch").rglob("*.py"):
-        file.write_text(without_solutions(file.read_text(encoding="utf-8"), kept), encoding="utf-8")
-    shutil.copy(worker.__file__, folder / "answers.py")
+    def copied(source, target):
+        if not source.endswith(".py"):
+            return shutil.copyfile(source, target)
+        text = without_solutions(Path(source).read_text(encoding="utf-8"), kept)
+        return Path(target).write_text(text, encoding="utf-8")
+
+    shutil.copytree(lib, folder / "tinytorch", ignore=left_out, copy_function=copied)
+    shutil.copyfile(worker.__file__, folder / "answers.py")
     compileall.compile_dir(folder, quiet=2,
                            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     for path in [folder, *folder.rglob("*")]:
@@ -379,7 +384,10 @@ class Course:
         "Return the folder of the package that has the solutions of these exercises only."
         folder = self.folder / ("-".join(sorted(kept)) or "package")
         with self.making:
-            return folder if folder.exists() else make_package(self.lib, folder, kept)
+            if not folder.exists():        # whole, or not at all
+                begun = tempfile.mkdtemp(dir=self.folder)
+                make_package(self.lib, Path(begun), kept).rename(folder)
+        return folder
 
     def run(self, plan: dict, kept=()) -> tuple:
         "Return the answers of one process (`asking.ask`)."
@@ -476,16 +484,19 @@ class Mark:
     partial: bool = False      # whether parts of an answer count, not kept here
 
 # %% ../../nbs/grading/grade_dev.ipynb #8e2e6007
-def mark(submission: Submission, handed: list, problems: list, course: Course) -> Mark:
+def mark(submission: Submission, handed: list, problems: list, course: Course,
+         stamp: str) -> Mark:
     """Return the marks of a submission, whose notebooks are `handed`.
 
-    Whatever goes wrong is a problem of this submission only.
+    Whatever goes wrong is a problem of this submission only, and of this run: it leaves the marks
+    without their stamp, so that the next run tries again.
     """
     result, marked = Mark(submission.student, id=submission.id, platform=submission.platform,
                           late=submission.late), []
     try:
         with tempfile.TemporaryDirectory(prefix="tito-") as folder:
             mark_lessons(result, marked, handed, problems, course, Path(folder))
+        result.stamp = stamp
     except Exception as error:
         problems.append(f"could not be marked ({type(error).__name__}: {error})")
     if not handed and not problems:
@@ -643,10 +654,9 @@ def marked_or_kept(course: Course, submission, state: Path, basis: str, seed: in
     except Exception as error:
         handed, problems = [], [f"cannot be read ({error})"]
     stamp, kept = stamp_of(basis, problems, handed), load_marks(file)
-    if (kept is None or (kept.student, kept.stamp) != (submission.student, stamp)
-        or fixed and kept.seed != seed):
-        kept = mark(submission, handed, problems, course)
-        kept.stamp, kept.seed, kept.protected = stamp, seed, course.protected
+    if kept is None or kept.stamp != stamp or fixed and kept.seed != seed:
+        kept = mark(submission, handed, problems, course, stamp)
+        kept.seed, kept.protected = seed, course.protected
         kept.exercises = [exercise.name for exercise in course.todo]
         save_marks(file, kept)
     kept.id, kept.platform, kept.late = submission.id, submission.platform, submission.late
@@ -687,7 +697,7 @@ def mark_all(course: Course, handed_in: list, state: Path, seed: int, fixed: boo
 def started(state: Path) -> int:
     "Return the seed of an interrupted run, or a new one."
     try:
-        return abs(int((state / "seed").read_text(encoding="utf-8")))
+        return abs(int(regular_text(state / "seed")))
     except (OSError, ValueError):
         seed = secrets.randbits(63)
         write_file(state / "seed", str(seed).encode())
@@ -709,7 +719,7 @@ def save_marks(file: Path, marked: Mark) -> None:
 def load_marks(file: Path) -> Mark | None:
     "Return the marks in a file; None if there are none."
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(regular_text(file))
         marked = Mark(**data
                       | {"verdicts": {name: Verdict(**verdict)
                                       for name, verdict in data["verdicts"].items()}})
@@ -718,8 +728,8 @@ def load_marks(file: Path) -> Mark | None:
         for verdict in marked.verdicts.values():
             texts += asdict(verdict).values()
         sound = (all(isinstance(text, str) for text in texts) and type(marked.protected) is bool
-                 and {v.mark for v in marked.verdicts.values()} <= {BLANK, WRONG, RIGHT})
-        return marked if sound else None
+                 and {v.mark for v in marked.verdicts.values()} <= {BLANK, WRONG, WAITING, RIGHT})
+        return marked if sound and file.stem == name_of(marked.student) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

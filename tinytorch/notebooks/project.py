@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['INSTALL', 'EXPORTS', 'LARGEST_CELL', 'LARGEST_NOTEBOOK', 'REPORTS', 'TEXT', 'NUMBER', 'TitoError', 'CourseModule',
-           'Project', 'read_settings', 'find_project', 'new_notebook', 'Cell', 'text_of', 'read_notebook',
-           'check_characters', 'code_cells', 'write_file', 'locked', 'check_exports', 'check_syntax', 'exported',
-           'Change', 'export', 'export_all', 'Failure', 'Run', 'cells_to_run', 'run_notebook', 'Reports',
-           'check_outputs', 'refresh', 'clean', 'save_clean', 'State', 'state_of']
+           'Project', 'read_settings', 'find_project', 'new_notebook', 'Cell', 'text_of', 'check_regular',
+           'regular_text', 'read_notebook', 'check_characters', 'code_cells', 'write_file', 'locked', 'check_exports',
+           'check_syntax', 'exported', 'Change', 'export', 'export_all', 'Failure', 'Run', 'cells_to_run',
+           'run_notebook', 'Reports', 'check_outputs', 'refresh', 'clean', 'save_clean', 'State', 'state_of']
 
 # %% ../../nbs/notebooks/project_dev.ipynb #03116ae2
 import ast
 import contextlib
 import difflib
+import errno
+import glob
 import json
 import os
 import re
@@ -186,6 +188,18 @@ def text_of(cell):
     """
     return re.sub("\r\n?", "\n", "".join(cell["source"]))
 
+# %% ../../nbs/notebooks/project_dev.ipynb #7c1e52d9
+def check_regular(path):
+    "Raise OSError if there is something else than a file, such as a pipe, a device or a folder."
+    if Path(path).exists() and not Path(path).is_file():
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+
+
+def regular_text(path):
+    "Return the text of a file; raise OSError for what is none: its text may never end."
+    check_regular(path)
+    return Path(path).read_text(encoding="utf-8")
+
 # %% ../../nbs/notebooks/project_dev.ipynb #4d7ad0fd
 def read_notebook(project, path):
     """Return the notebook in the file `path` as a dictionary; a TitoError says what is wrong with
@@ -193,7 +207,7 @@ def read_notebook(project, path):
     """
     name, text = project.show(path), ""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = regular_text(path)
         nb = json.loads(text)
     except OSError as error:
         raise TitoError(f"{name} cannot be read: {error.strerror}.") from None
@@ -257,8 +271,9 @@ def write_file(path, data):
     path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        check_regular(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{path.name}.*.tmp"):
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
             with contextlib.suppress(FileNotFoundError):        # another process may tidy, too
                 if time.time() - left.stat().st_mtime > 60: left.unlink()
         with open(temporary, "wb") as file:
@@ -401,7 +416,7 @@ def export(project, paths):
 
 
 def _put(project, file, data):
-    change = Change(project.show(file), file.read_bytes() if file.exists() else None, data)
+    change = Change(project.show(file), file.read_bytes() if file.is_file() else None, data)
     if change.old != change.new: write_file(file, data)
     return change
 
@@ -627,7 +642,7 @@ def refresh(project, path, slow=False, timeout=600.0, annotate=lambda nb: None, 
 
     If a cell fails, or the file was changed in the meantime, the file is left as it is.
     """
-    before = Path(path).read_bytes() if Path(path).exists() else b""
+    before = Path(path).read_bytes() if Path(path).is_file() else b""
     nb = read_notebook(project, path)
     run = run_notebook(project, path, slow, timeout, collect=True, **options)
     if run.problem is None and run.notes: run.problem = Failure(
