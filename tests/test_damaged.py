@@ -125,8 +125,7 @@ def test_a_link_to_itself_is_replaced(edition):
 @pytest.fixture
 def terminal():
     "The path of a device that nobody writes to, and that no file can take the place of."
-    import pty
-    first, second = pty.openpty()
+    first, second = os.openpty()
     yield os.ttyname(second)
     os.close(first)
     os.close(second)

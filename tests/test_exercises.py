@@ -23,9 +23,11 @@ from tinytorch.checking import check_of
 from tinytorch.checking.mistakes import (MISTAKES_BY_NAME, at, bce, bce_logits, one_hot_rows,
                                          log_soft, lse, logistic, soft, zero_times)
 from tinytorch.exercises import exercises as exercises_module, progress
-from tinytorch.exercises.exercises import find_exercises, function_names, solution_lines
+from tinytorch.exercises.exercises import (find_exercises, function_names, made_check,
+                                           solution_lines)
 from tinytorch.exercises.progress import reset
 from tinytorch.checking.judge import RIGHT, WRONG
+from tinytorch.nn import losses
 from tinytorch.notebooks.project import Project, TitoError, code_cells, read_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -443,6 +445,19 @@ def test_no_solution_is_in_the_edition(edition):
             ["git", "log", "--oneline"], cwd=edition, capture_output=True, text=True).stdout
     assert (not (edition / "tinytorch/checking/mistakes.py").exists()
             and not list(edition.rglob("*mistakes*")))
+
+
+def test_a_solution_that_is_blank_in_the_package_is_told(monkeypatch):
+    "As after `tito reset` and `tito export` in the instructor's edition."
+    def blank(*arguments, **options):
+        raise NotImplementedError
+
+    monkeypatch.setattr(losses, "shift", blank)
+    for name in "shift", "log_softmax":
+        with pytest.raises(TitoError, match=f"the solution of {name}, or one that it needs, is blank"):
+            made_check(name, np.random.default_rng(0))
+    with pytest.raises(TitoError, match="no function that draws its calls"):
+        made_check("nothing", np.random.default_rng(0))
 
 
 def test_edition_is_refused_where_something_is(tmp_path):

@@ -76,7 +76,9 @@ def attempts(tmp_path_factory):
         (top / name).mkdir(mode=0o755)
         shutil.copy(attacks.__file__, top / name / "attacks.py")
     plan = {"home": str(top / "home"), "submissions": str(top / "submissions"), "root": str(ROOT),
-            "site": str(top / "lib/site-packages"), "pid": os.getpid()}
+            "site": str(top / "lib/site-packages"), "pid": os.getpid(), "host": os.uname().nodename}
+    first, second = os.openpty()
+    plan["terminal"] = os.ttyname(second)
     bus, abstract = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
     with socket.create_server(("127.0.0.1", 0)) as server, bus, abstract, open(
         top / "planted", "w") as kept:
@@ -101,6 +103,7 @@ def attempts(tmp_path_factory):
         os.remove(name)
         victim.kill()                   # an attack that traces it may have stopped it
         victim.communicate()
+    os.close(first), os.close(second)
     return [json.loads(done.stdout) for done in (outside, inside, ordinary)]
 
 
@@ -898,6 +901,12 @@ def test_whatever_fails_is_one_students_problem(tmp_path, monkeypatch):
              for m in grade(PROJECT, MODULE, folder, tmp_path / "out", notebooks=["losses_dev"])}
     assert ("StopIteration" in marks["b"].problem and "disk full" in marks["c"].problem
             and len(right(marks["a"])) >= 14)
+
+
+@pytest.mark.parametrize("option", ["--timeout=inf", "--timeout=nan", "--timeout=1e300", "--timeout=0", "--seed=-1", "--seed=x", "--jobs=0"])
+def test_a_number_that_cannot_be_is_refused(tmp_path, option):
+    told = command(tmp_path, tmp_path / "out", option).communicate()[0]
+    assert f"Invalid value for '{option.partition('=')[0]}'" in told and "Traceback" not in told
 
 
 @safe

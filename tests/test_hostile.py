@@ -240,6 +240,9 @@ def test_no_name_can_take_the_file_or_the_row_of_another():
     for student in "Ann Lee", "a\x07b", "é" * 200:
         assert name_of(name_of(student)) != name_of(student)
         assert printable(printable(student)) != printable(student) or printable(student) == student
+    for device in "con", "aux.x", "nul", "com1", "lpt9.tar.gz":
+        assert name_of(device).startswith(f"{device}-")            # Windows would open it
+    assert name_of("conny") == "conny" and name_of("con-x") == "con-x"
     assert name_of("ann_lee") == "ann_lee" and printable("Ann (2)") == "Ann (2)"
 
 

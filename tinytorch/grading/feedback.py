@@ -25,7 +25,9 @@ from ..notebooks.project import TitoError, write_file
 def name_of(student: str) -> str:
     "Return a file name for a student's name."
     plain = re.sub(r"[^\w.-]", "_", student, flags=re.ASCII)[:80]
-    if plain == student == plain.lower() and not re.search("-[0-9a-f]{16}$", plain):
+    # devices of Windows, whatever follows the dot, and names that this function gives
+    taken = r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*-[0-9a-f]{16}"
+    if plain == student == plain.lower() and not re.fullmatch(taken, plain):
         return plain
     return f"{plain}-{hashlib.sha256(student.encode('utf-8', 'replace')).hexdigest()[:16]}"
 
