@@ -893,3 +893,23 @@ def test_the_inputs_of_two_seeds_are_never_the_same():
     names = [e.name for path in LESSON.notebooks for e in find_exercises(PROJECT, path)]
     assert len(names) > 60
     assert [name for name in names if len({calls(name, seed) for seed in range(20)}) < 20] == []
+
+
+def test_the_results_of_two_seeds_are_never_the_same():
+    """Nor would a table do that answers what it does not know with what came out for other inputs,
+    or with 0.
+    """
+    names = [e.name for path in LESSON.notebooks for e in find_exercises(PROJECT, path)]
+    for name in names:
+        checks = [check_of(name, np.random.default_rng(seed)) for seed in range(12)]
+        inputs = [[repr([np.asarray(x).tolist() for x in call.values()] + sorted(options.items()))
+                   for call, options in check.calls] for check in checks]
+        known = {text for text in inputs[0] if all(text in each for each in inputs)}
+        fresh = [[[np.zeros(0) if x is None else x for x in results]
+                  for text, results in zip(each, check.expected) if text not in known]
+                 for each, check in zip(inputs, checks)]
+        texts = {repr([[(x.shape, (1.0 * x).round(6).tolist()) for x in results] for results in each])
+                 for each in fresh}
+        assert len(texts) == 12, name
+        assert all(any(np.nan_to_num(x).any() for results in each for x in results)
+                   for each in fresh), name
