@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DOWNLOAD_NAMES', 'SIZE', 'FILES', 'CODE', 'CELLS', 'BUILT_ON', 'SHOWN', 'Submission', 'stem_of', 'printable',
-           'read_names', 'submissions', 'Handed', 'read_regular', 'read_zip', 'wanted', 'inside', 'gather', 'lesson_of',
-           'choose', 'without_solutions', 'make_package', 'needs', 'built_on', 'solutions_of', 'module_of',
+           'read_names', 'submissions', 'Handed', 'true_path', 'read_regular', 'read_zip', 'wanted', 'inside', 'gather',
+           'lesson_of', 'choose', 'without_solutions', 'make_package', 'needs', 'built_on', 'solutions_of', 'module_of',
            'fresh_check', 'Course', 'mark_notebook', 'ask_for', 'built_on_wrong', 'mark_again', 'without_their_texts',
            'Mark', 'mark', 'mark_lessons', 'told', 'grade', 'write_out', 'write_copies', 'check_place',
            'chosen_students', 'chosen_exercises', 'stamp_of', 'marked_or_kept', 'mark_all', 'started', 'basis_of',
@@ -109,7 +109,9 @@ def submissions(folder, pattern: str = "") -> list:
     folder, found = Path(folder), {}
     if not folder.exists():
         raise TitoError(f"There is no file or folder {folder}.", 2)
-    paths = sorted(folder.iterdir()) if folder.is_dir() else [folder]
+    # no link is left above what is handed in
+    paths = (sorted(folder.resolve().iterdir()) if folder.is_dir()
+             else [folder.parent.resolve() / folder.name])
     paths = [path for path in paths if not path.name.startswith(".") and path.name != "__MACOSX"]
     for path, said in read_names(paths, pattern).items():
         id = said.get("id", "")
@@ -137,6 +139,14 @@ class Handed:
     data: bytes
 
 
+def true_path(file: int, path: Path) -> str:
+    "Return the path of an open file, where the system tells; else the one that it was opened by."
+    try:
+        return os.readlink(f"/proc/self/fd/{file}")
+    except OSError:
+        return str(path)
+
+
 def read_regular(path: Path) -> Handed:
     "Return a file with its content. Raise ValueError, with the reason, if it is not read."
     try:
@@ -152,6 +162,8 @@ def read_regular(path: Path) -> Handed:
             raise ValueError("is no regular file")
         if about.st_size > SIZE:
             raise ValueError(f"is larger than {SIZE >> 20} MB")
+        if true_path(file, path) != str(path):
+            raise ValueError("was moved, or a folder above it became a link, while it was read")
         return Handed(path.name, about.st_mtime, opened.read(SIZE))
 
 # %% ../../nbs/grading/grade_dev.ipynb #424d1fdd

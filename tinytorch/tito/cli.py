@@ -19,6 +19,7 @@ import importlib.util
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -894,6 +895,7 @@ def main():
         if hasattr(signal, name): signal.signal(getattr(signal, name), on_signal)
     try: app(prog_name="tito")
     except TitoError as error: fail(str(error), error.code)
+    except shutil.Error as error: fail(error.args[0][0][2], 1)    # the first of many files
     except OSError as error:
         fail(": ".join(map(str, filter(None, [error.filename, error.strerror or error]))), 1)
     except RecursionError: fail("something in a file is nested too deep to be read", 1)
