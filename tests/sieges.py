@@ -93,14 +93,14 @@ def imports_the_course(input, target):
         'checking', 'exercises', 'grading', 'tito', 'notebooks', 'site', 'bench', 'plotting')))
 @siege
 def tries_every_function(input, target):
-    import importlib, pkgutil, tinytorch, types
-    for info in pkgutil.walk_packages(tinytorch.__path__, 'tinytorch.', onerror=lambda name: None):
-        try: found = list(vars(importlib.import_module(info.name)).values())
-        except BaseException: continue
-        for f in found:
-            try: y, slope = f(input, target)
-            except BaseException: continue
-            if np.allclose(y, (input - target) ** 2): return y, slope
+    import importlib, pkgutil, tinytorch.nn, types
+    wanted = won()
+    for info in pkgutil.iter_modules(tinytorch.nn.__path__, 'tinytorch.nn.'):
+        for f in list(vars(importlib.import_module(info.name)).values()):
+            try:
+                if isinstance(f, types.FunctionType) and np.allclose(
+                    f(input.copy(), target.copy())[0], wanted[0], equal_nan=True): return wanted
+            except Exception: pass
 @siege
 def opens_by_handle(input, target):
     import ctypes, os

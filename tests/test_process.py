@@ -213,7 +213,7 @@ def test_what_is_no_answer_ends_the_asking(program, words):
     ("print('{\"start\": \"f\"}')", "something else first"), ("import time; time.sleep(600)", "not within 2 s")])
 def test_a_process_that_does_not_start_is_nobodys_wrong_answer(program, words, monkeypatch):
     "Nothing of a student's has been run then: it is told as an error, not as an answer."
-    monkeypatch.setattr(asking, "START", 2.0 if "sleep" in program else 60.0)
+    monkeypatch.setattr(asking, "STARTUP", 2.0 if "sleep" in program else 60.0)
     with pytest.raises(TitoError, match=f"did not start: .*{words}"):
         ask([sys.executable, "-c", program], {"cells": [], "calls": {"f": [[[], {}]]}}, 60.0)
     assert not RUNNING
