@@ -21,7 +21,7 @@ NUMBERS = dict(memfd_create=(319, 279), shmget=(29, 194), semget=(64, 190), msgg
                add_key=(248, 217), keyctl=(250, 219), perf_event_open=(298, 241),
                userfaultfd=(323, 282), io_uring_setup=(425, 425), process_vm_readv=(310, 270),
                ptrace=(101, 117), pidfd_open=(434, 434), unshare=(272, 97), setns=(308, 268),
-               syslog=(103, 116), open_tree=(428, 428))
+               syslog=(103, 116), open_tree=(428, 428), open_by_handle_at=(304, 265))
 
 
 def attack(function):
@@ -138,6 +138,23 @@ def sees_other_processes(plan): return {name for name in os.listdir("/proc") if 
     "1", str(os.getpid())}
 @attack
 def reads_the_parents_command(plan): return open(f"/proc/{plan['pid']}/cmdline", "rb").read()
+@attack
+def learns_the_name_of_the_machine(plan): return os.uname().nodename == plan["host"]
+@attack
+def raises_its_priority(plan): os.setpriority(os.PRIO_PROCESS, 0, -5); os.setpriority(
+    os.PRIO_PROCESS, 0, 0); return True
+@attack
+def types_into_the_terminal(plan): import fcntl, termios; return child(lambda: fcntl.ioctl(
+    os.open(plan["terminal"], os.O_RDWR), termios.TIOCSTI, b"x") == 0)
+@attack
+def writes_to_the_terminal(plan): return os.write(os.open(plan["terminal"], os.O_RDWR), b"x")
+@attack
+def changes_the_root(plan): return child(lambda: os.chroot("/") or True)
+@attack
+def becomes_another_user(plan): return child(lambda: os.setuid(os.getuid() or 1000) or os.getuid()
+                                             and os.setgroups([0]) or True)
+@attack
+def opens_files_by_handle(plan): return looked_at("open_by_handle_at", -100, 0, 0)
 @attack
 def inherits_files(plan): return [
     fd for fd in range(3, 50)

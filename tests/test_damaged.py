@@ -18,7 +18,7 @@ from tinytorch.exercises import check, exercises as ex, progress
 from tinytorch.checking.checks import to_data
 from tinytorch.grading.grade import Mark, load_marks, save_marks, started, write_out
 from tinytorch.checking.judge import RIGHT, WRONG, Verdict
-from tinytorch.notebooks.notebook import locked, write_file
+from tinytorch.notebooks.notebook import locked, read_notebook, write_file
 from tinytorch.notebooks.project import Project, TitoError, new_notebook
 from tinytorch.grading.sandbox import libraries
 
@@ -120,6 +120,49 @@ def test_a_link_to_itself_is_replaced(edition):
         (project.root / ".tito" / name).symlink_to(name)
     everything(project, module)
     assert not (project.root / ".tito/marks.json").is_symlink()
+
+
+@pytest.fixture
+def terminal():
+    "The path of a device that nobody writes to, and that no file can take the place of."
+    first, second = os.openpty()
+    yield os.ttyname(second)
+    os.close(first)
+    os.close(second)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs pipes and devices")
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_neither_read_nor_replaced(edition, terminal, kind):
+    "It could block for ever; and a link to a device would have put a file in the device's place."
+    make = {"pipe": os.mkfifo, "device": lambda path: path.symlink_to(terminal), "folder": os.mkdir}
+    project, module = edition
+    kept, notebook = project.root / ".tito", module.folder / "a_dev.ipynb"
+    kept.mkdir()
+    before = notebook.read_bytes()
+    notebook.unlink()
+    for path in [kept / name for name in ("marks.json", "hints.json", "ann.json")] + [notebook]:
+        make[kind](path)
+        with pytest.raises(TitoError, match="could not be written.*: it is no regular file"):
+            write_file(path, b"{}")
+        assert not path.is_file()
+    assert load_marks(kept / "ann.json") is None
+    for action in everything, lambda *a: progress.reset(*a, "squared_error"):
+        with pytest.raises(TitoError, match="no regular file"):
+            action(project, module)
+    notebook.unlink() if kind != "folder" else notebook.rmdir()
+    notebook.write_bytes(before)
+    assert progress.points(project, module) == (0, 2)
+    with pytest.raises(TitoError, match="could not be written.*no regular file"):
+        everything(project, module)
+
+
+@pytest.mark.parametrize("name", ["a[1].txt", "a**.txt", "a?.txt"])
+def test_a_file_may_have_a_name_that_looks_like_a_pattern(tmp_path, name):
+    (tmp_path / ".a1.txt.1.tmp").write_text("")
+    os.utime(tmp_path / ".a1.txt.1.tmp", (1, 1))
+    write_file(tmp_path / name, b"x")
+    assert (tmp_path / name).read_bytes() == b"x" and (tmp_path / ".a1.txt.1.tmp").exists()
 
 
 def test_kept_marks_of_any_kind_are_read_or_made_again(tmp_path):

@@ -23,9 +23,11 @@ from tinytorch.checking import check_of
 from tinytorch.checking.mistakes import (MISTAKES_BY_NAME, at, bce, bce_logits, one_hot_rows,
                                          log_soft, lse, logistic, soft, zero_times)
 from tinytorch.exercises import exercises as exercises_module, progress
-from tinytorch.exercises.exercises import find_exercises, function_names, solution_lines
+from tinytorch.exercises.exercises import (find_exercises, function_names, made_check,
+                                           solution_lines)
 from tinytorch.exercises.progress import reset
 from tinytorch.checking.judge import RIGHT, WRONG
+from tinytorch.nn import losses
 from tinytorch.notebooks.notebook import code_cells, read_notebook
 from tinytorch.notebooks.project import Project, TitoError
 
@@ -444,6 +446,19 @@ def test_no_solution_is_in_the_edition(edition):
             ["git", "log", "--oneline"], cwd=edition, capture_output=True, text=True).stdout
     assert (not (edition / "tinytorch/checking/mistakes.py").exists()
             and not list(edition.rglob("*mistakes*")))
+
+
+def test_a_solution_that_is_blank_in_the_package_is_told(monkeypatch):
+    "As after `tito reset` and `tito export` in the instructor's edition."
+    def blank(*arguments, **options):
+        raise NotImplementedError
+
+    monkeypatch.setattr(losses, "shift", blank)
+    for name in "shift", "log_softmax":
+        with pytest.raises(TitoError, match=f"the solution of {name}, or one that it needs, is blank"):
+            made_check(name, np.random.default_rng(0))
+    with pytest.raises(TitoError, match="no function that draws its calls"):
+        made_check("nothing", np.random.default_rng(0))
 
 
 def test_edition_is_refused_where_something_is(tmp_path):
@@ -879,3 +894,23 @@ def test_the_inputs_of_two_seeds_are_never_the_same():
     names = [e.name for path in LESSON.notebooks for e in find_exercises(PROJECT, path)]
     assert len(names) > 60
     assert [name for name in names if len({calls(name, seed) for seed in range(20)}) < 20] == []
+
+
+def test_the_results_of_two_seeds_are_never_the_same():
+    """Nor would a table do that answers what it does not know with what came out for other inputs,
+    or with 0.
+    """
+    names = [e.name for path in LESSON.notebooks for e in find_exercises(PROJECT, path)]
+    for name in names:
+        checks = [check_of(name, np.random.default_rng(seed)) for seed in range(12)]
+        inputs = [[repr([np.asarray(x).tolist() for x in call.values()] + sorted(options.items()))
+                   for call, options in check.calls] for check in checks]
+        known = {text for text in inputs[0] if all(text in each for each in inputs)}
+        fresh = [[[np.zeros(0) if x is None else x for x in results]
+                  for text, results in zip(each, check.expected) if text not in known]
+                 for each, check in zip(inputs, checks)]
+        texts = {repr([[(x.shape, (1.0 * x).round(6).tolist()) for x in results] for results in each])
+                 for each in fresh}
+        assert len(texts) == 12, name
+        assert all(any(np.nan_to_num(x).any() for results in each for x in results)
+                   for each in fresh), name

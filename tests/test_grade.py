@@ -77,7 +77,9 @@ def attempts(tmp_path_factory):
         (top / name).mkdir(mode=0o755)
         shutil.copy(attacks.__file__, top / name / "attacks.py")
     plan = {"home": str(top / "home"), "submissions": str(top / "submissions"), "root": str(ROOT),
-            "site": str(top / "lib/site-packages"), "pid": os.getpid()}
+            "site": str(top / "lib/site-packages"), "pid": os.getpid(), "host": os.uname().nodename}
+    first, second = os.openpty()
+    plan["terminal"] = os.ttyname(second)
     bus, abstract = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
     with socket.create_server(("127.0.0.1", 0)) as server, bus, abstract, open(
         top / "planted", "w") as kept:
@@ -102,6 +104,7 @@ def attempts(tmp_path_factory):
         os.remove(name)
         victim.kill()                   # an attack that traces it may have stopped it
         victim.communicate()
+    os.close(first), os.close(second)
     return [json.loads(done.stdout) for done in (outside, inside, ordinary)]
 
 
@@ -444,7 +447,8 @@ def test_files(marked):
 @pytest.mark.skipif(os.name != "posix", reason="memory is measured by the module resource")
 def test_a_flood_is_not_held_in_memory():
     "64 MB of lists, and lines without end, cost this process little."
-    program = "import sys\nwhile True: sys.stdout.write('[' + '[],' * 10**6); sys.stdout.flush()"
+    program = ("import sys\nprint('{\"ready\": true}')\n"
+               "while True: sys.stdout.write('[' + '[],' * 10**6); sys.stdout.flush()")
     script = ("import json, resource, sys\nfrom tinytorch.exercises.asking import ask\nbefore = "
               "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
               f"print(ask([sys.executable, '-c', {program!r}], {{'cells': [], 'calls': {{'f': "
@@ -898,6 +902,82 @@ def test_whatever_fails_is_one_students_problem(tmp_path, monkeypatch):
              for m in grade(PROJECT, MODULE, folder, tmp_path / "out", notebooks=["losses_dev"])}
     assert ("StopIteration" in marks["b"].problem and "disk full" in marks["c"].problem
             and len(right(marks["a"])) >= 14)
+
+
+@pytest.mark.parametrize("option", ["--timeout=inf", "--timeout=nan", "--timeout=1e300", "--timeout=0", "--seed=-1", "--seed=x", "--jobs=0"])
+def test_a_number_that_cannot_be_is_refused(tmp_path, option):
+    told = command(tmp_path, tmp_path / "out", option).communicate()[0]
+    assert f"Invalid value for '{option.partition('=')[0]}'" in told and "Traceback" not in told
+
+
+@safe
+def test_trouble_that_passes_is_nobodys_mark(tmp_path, monkeypatch):
+    """A sandbox that does not start, a disk that is full while the package is made: told as a
+    problem, and tried again in the next run.
+    """
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        hand_in(tmp_path / "in", name)
+
+    def run():
+        return [(m.problem, len(right(m)))
+                for m in grade(PROJECT, MODULE, tmp_path / "in", tmp_path / "out",
+                               notebooks=["losses_dev"], jobs=1)]
+
+    with monkeypatch.context() as patch:
+        (tmp_path / "bwrap").write_text("#!/bin/sh\necho bwrap: no namespaces >&2; exit 1\n")
+        (tmp_path / "bwrap").chmod(0o755)
+        sandbox.protection()
+        patch.setattr(sandbox, "bwrap", lambda: str(tmp_path / "bwrap"))
+        for problem, count in run():
+            assert problem.endswith("did not start: bwrap: no namespaces)") and count == 0
+    copy, full = shutil.copyfile, [True]
+
+    def fill_up(source, target):
+        if full and str(target).endswith("answers.py"):
+            raise OSError(full.pop() and 28, "disk full")
+        return copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", fill_up)
+    (first, none), (problem, count) = run()
+    assert "disk full" in first and none == 0 and problem == "" and count >= 14
+    assert [problem for problem, _ in run()] == ["", ""]
+
+
+def test_a_package_of_links_and_of_files_that_may_not_be_written(tmp_path):
+    "The copy without solutions is another file."
+    lib, other = tmp_path / "lib", tmp_path / "other.py"
+    shutil.copytree(PROJECT.lib, lib)
+    losses = lib / "nn/losses.py"
+    before = losses.read_bytes()
+    losses.rename(other)
+    losses.symlink_to(other)
+    (lib / "nn/regression_losses.py").chmod(0o444)
+    made = grading.make_package(lib, tmp_path / "package")
+    assert other.read_bytes() == before and b"BEGIN SOLUTION" in before
+    for file in losses, lib / "nn/regression_losses.py":
+        copy = made / "tinytorch" / file.relative_to(lib)
+        assert "SOLUTION" not in copy.read_text() and copy.stat().st_mode & 0o777 == 0o644
+        assert not copy.is_symlink()
+
+
+@safe
+def test_marks_that_wait_are_kept(tmp_path):
+    (tmp_path / "in").mkdir()
+    hand_in(tmp_path / "in", "ann", "def helper(): raise NotImplementedError\n    return helper()")
+    hand_in(tmp_path / "in", "bob")
+    ann, _ = grade(PROJECT, MODULE, tmp_path / "in", tmp_path / "out", notebooks=["losses_dev"])
+    assert ann.verdicts["squared_error"].text == "waits for helper"
+    grade(PROJECT, MODULE, tmp_path / "in", tmp_path / "out", notebooks=["losses_dev"],
+          students=["bob"])
+    rows = csv.DictReader((tmp_path / "out/marks.csv").read_text(encoding="utf-8-sig").splitlines())
+    assert [row["student"] for row in rows] == ["ann", "bob"]
+
+
+def test_a_copy_of_kept_marks_is_no_other_student(tmp_path):
+    grading.save_marks(tmp_path / "ann.json", grading.Mark("ann", exercises=["huber"]))
+    shutil.copy(tmp_path / "ann.json", tmp_path / "ann (1).json")
+    assert [m.student for m in grading.earlier(tmp_path, set(), ["huber"])] == ["ann"]
 
 
 def test_wrong_folders_are_told(tmp_path, monkeypatch):

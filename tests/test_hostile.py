@@ -15,6 +15,7 @@ import stat
 import tracemalloc
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ import pytest
 from tinytorch.exercises.asking import read_answer
 from tinytorch.exercises.check import judge
 from tinytorch.grading.feedback import harmless, name_of
-from tinytorch.grading.grade import (fresh_check, gather, grade, lesson_of, make_package,
+from tinytorch.grading import grade as grading
+from tinytorch.grading.grade import (fresh_check, gather, grade, inside, lesson_of, make_package,
                                      printable, read_zip, submissions)
 from test_grade import LESSON, MODULE, PROJECT, REASON, ROOT, hand_in, right, safe
 
@@ -240,6 +242,9 @@ def test_no_name_can_take_the_file_or_the_row_of_another():
     for student in "Ann Lee", "a\x07b", "é" * 200:
         assert name_of(name_of(student)) != name_of(student)
         assert printable(printable(student)) != printable(student) or printable(student) == student
+    for device in "con", "aux.x", "nul", "com1", "lpt9.tar.gz":
+        assert name_of(device).startswith(f"{device}-")            # Windows would open it
+    assert name_of("conny") == "conny" and name_of("con-x") == "con-x"
     assert name_of("ann_lee") == "ann_lee" and printable("Ann (2)") == "Ann (2)"
 
 
@@ -318,6 +323,35 @@ def test_a_folder_a_hundred_deep_is_searched(tmp_path):
     (deep / "a.ipynb").write_text(WHOLE, encoding="utf-8")
     problems, [ann] = [], submissions(tmp_path)
     assert [notebook.name for notebook in gather(ann, problems)] == ["a.ipynb"] and not problems
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
+def test_a_folder_that_becomes_a_link_meanwhile_is_not_read(tmp_path, monkeypatch):
+    "Where students write to the folder themselves, one could swap it just after it was listed."
+    (tmp_path / "private").mkdir()
+    (tmp_path / "in/ann").mkdir(parents=True)
+    for name in "private", "in/ann":
+        (tmp_path / name / "losses_dev.ipynb").write_text(WHOLE, encoding="utf-8")
+
+    def listed_then_swapped(folder, problems):
+        found = inside(folder, problems)
+        folder.rename(tmp_path / "was")
+        folder.symlink_to(tmp_path / "private")
+        return found
+
+    [ann], problems = submissions(tmp_path / "in"), []
+    monkeypatch.setattr(grading, "inside", listed_then_swapped)
+    assert gather(ann, problems) == [] and "became a link" in problems[0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links")
+def test_a_folder_of_submissions_may_be_reached_by_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/ann.ipynb").write_text(WHOLE, encoding="utf-8")
+    (tmp_path / "link").symlink_to("real")
+    for path in tmp_path / "link", tmp_path / "link/ann.ipynb":
+        [ann], problems = submissions(path), []
+        assert ann.student == "ann" and len(gather(ann, problems)) == 1 and not problems
 
 
 @safe

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tinytorch.exercises import asking
 from tinytorch.exercises.asking import ask
 from tinytorch.notebooks import worker
 from tinytorch.notebooks.process import RUNNING, Child, ProtocolError, check_fields, end_all
-from tinytorch.notebooks.project import Project, new_notebook
+from tinytorch.notebooks.project import Project, TitoError, new_notebook
 from tinytorch.notebooks.running import refresh, run_notebook
 
 PROC = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
@@ -135,10 +136,13 @@ def test_standard_error_is_kept_to_its_end(run):
     assert said.endswith("(exit code 1): the last")
 
 
+READY = "print('{\"ready\": true}', flush=True)\n"
+
+
 def test_a_plan_that_is_not_read_stops_no_clock():
     "It is larger than a pipe holds."
     plan = {"cells": [], "calls": {"f": [[["x" * 10**6], {}]]}}
-    found = ask([sys.executable, "-c", "import time; time.sleep(600)"], plan, 1.0)
+    found = ask([sys.executable, "-c", READY + "import time; time.sleep(600)"], plan, 1.0)
     assert found[:2] == ({}, "?") and "still running" in found[2]
 
 
@@ -185,7 +189,8 @@ def test_a_daemon_ends_with_its_notebook(run, tmp_path, then, words, twice):
 @PROC
 def test_a_daemon_ends_with_its_answers(tmp_path):
     file = tmp_path / "daemon"
-    program = DAEMON.format(twice=True, file=str(file), then="print('{}', flush=True); time.sleep(9)")
+    program = READY + DAEMON.format(twice=True, file=str(file),
+                                    then="print('{}', flush=True); time.sleep(9)")
     plan = {"cells": [], "calls": {"f": [[[], {}]]}}
     assert ask([sys.executable, "-c", program], plan, 60.0)[2].endswith("no answer")
     wait_for_the_end(file)
@@ -198,9 +203,20 @@ def test_a_daemon_ends_with_its_answers(tmp_path):
     ("raise SystemExit", "it ended the Python process")])
 def test_what_is_no_answer_ends_the_asking(program, words):
     plan = {"cells": [], "calls": {"f": [[[], {}]]}}
-    found, current, why = ask([sys.executable, "-c", f"{program}\nimport time; time.sleep(600)"],
-                              plan, 60.0)
+    found, current, why = ask(
+        [sys.executable, "-c", f"{READY}{program}\nimport time; time.sleep(600)"], plan, 60.0)
     assert words in why and current in ("?", "f") and not found and not RUNNING
+
+
+@pytest.mark.parametrize("program, words", [
+    ("import sys; sys.exit('no room')", "no room"), ("", "it ended at once"), ("print('[' * 10**6)", "something else first"),
+    ("print('{\"start\": \"f\"}')", "something else first"), ("import time; time.sleep(600)", "not within 2 s")])
+def test_a_process_that_does_not_start_is_nobodys_wrong_answer(program, words, monkeypatch):
+    "Nothing of a student's has been run then: it is told as an error, not as an answer."
+    monkeypatch.setattr(asking, "STARTUP", 2.0 if "sleep" in program else 60.0)
+    with pytest.raises(TitoError, match=f"did not start: .*{words}"):
+        ask([sys.executable, "-c", program], {"cells": [], "calls": {"f": [[[], {}]]}}, 60.0)
+    assert not RUNNING
 
 
 def test_a_lesson_that_writes_to_every_file_cannot_end_the_command(notebook, tmp_path):

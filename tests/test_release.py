@@ -1,6 +1,7 @@
 """What `tito release` hands out: no solution, however it is marked; one lesson alone; nothing left
 behind when it is stopped.
 """
+import contextlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from test_exercises import edition  # noqa: F401
 
 from tinytorch.notebooks.project import Project, TitoError, new_notebook
+from tinytorch.grading import release as releasing
 from tinytorch.grading.release import blanked, leaks, release, solved
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +34,22 @@ def notebook(tmp_path, *cells):
 
 def sources(nb):
     return ["".join(cell["source"]) for cell in nb["cells"]]
+
+
+def test_a_folder_that_another_run_fills_meanwhile_is_refused(tmp_path, monkeypatch):
+    "It is looked at only once the project's lock is held."
+    project, dest = notebook(tmp_path / "project", SOLUTION)[0], tmp_path / "edition"
+
+    @contextlib.contextmanager
+    def after_another(project):
+        dest.mkdir()
+        (dest / "README.md").write_text("whole")
+        yield
+
+    monkeypatch.setattr(releasing, "locked", after_another)
+    with pytest.raises(TitoError, match="is not empty"):
+        release(project, dest)
+    assert sorted(os.listdir(tmp_path)) == ["edition", "project"]
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])

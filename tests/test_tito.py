@@ -112,6 +112,13 @@ def test_version():
     assert tito(ROOT, "--version").stdout == f"tito {tinytorch.__version__}\n"
 
 
+@pytest.mark.parametrize("columns", ["0", "1", "x", ""])
+def test_a_terminal_of_any_width_shows_something(project, columns):
+    "rich prints nothing where COLUMNS is 0, as some terminals say."
+    done = tito(project, "--version", COLUMNS=columns)
+    assert done.returncode == 0 and "".join(done.stdout.split()).startswith("tito")
+
+
 def test_help_imports_nothing_heavy():
     code = ("import sys, tinytorch.tito.cli; print(*sorted({m.partition('.')[0] for m in "
             "sys.modules}))")

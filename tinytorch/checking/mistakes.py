@@ -1477,8 +1477,9 @@ def interleaved(labels, blank):
 
 def transcripts(rng) -> list:
     "Return labels of one sample and of several, with repeats and without."
-    drawn = rng.integers(1, 100, (6, 3))
-    drawn[3] = drawn[2]
+    drawn, again = rng.integers(1, 100, (12, 3)), rng.random((12, 3)) < 0.4
+    for row in range(1, 12):
+        drawn[row, again[row]] = drawn[row - 1, again[row]]
     return [np.array([7, 8]), np.array([7, 8, 8, 1]), np.array([[1, 2], [1, 3], [2, 3]]),
             np.array([4]), drawn, drawn[:, 0]]
 

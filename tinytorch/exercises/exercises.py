@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BEGIN', 'END', 'MARKER', 'REGION', 'PARSING', 'misspelled', 'blank', 'solution_lines', 'Exercise', 'parse',
            'function_names', 'above', 'hints_in', 'points_in', 'find_exercises', 'solved_function', 'uses', 'annotate',
-           'test_of', 'reached', 'nbgrader', 'exercises', 'listed', 'read_exercise', 'exercise_named']
+           'test_of', 'reached', 'nbgrader', 'exercises', 'made_check', 'listed', 'read_exercise', 'exercise_named']
 
 # %% ../../nbs/exercises/exercises_dev.ipynb #40b540fe
 import ast
@@ -193,17 +193,25 @@ def exercises(project, module, rng=None) -> list:
 
     `rng`: draws the inputs, where they are made.
     """
-    from tinytorch.checking.exercise import check_of
     found = listed(project, module)
     for exercise in found:
         if exercise.check is None:
-            check = check_of(exercise.name, rng or np.random.default_rng(0))
-            if check is None:
-                raise TitoError(f"The exercise {exercise.name} has no function that draws its "
-                                "calls: write one with @exercise in "
-                                "nbs/checking/mistakes_dev.ipynb.")
-            exercise.check = to_data(check)
+            exercise.check = to_data(made_check(exercise.name, rng or np.random.default_rng(0)))
     return found
+
+
+def made_check(name: str, rng):
+    "Return the check of an exercise, made from its solution; raise TitoError if it cannot be."
+    from tinytorch.checking.exercise import check_of
+    try:
+        check = check_of(name, rng)
+    except NotImplementedError:
+        raise TitoError(f"In the package the solution of {name}, or one that it needs, is blank: write it, "
+                        "and export it.") from None
+    if check is None:
+        raise TitoError(f"The exercise {name} has no function that draws its calls: write one with "
+                        "@exercise in nbs/checking/mistakes_dev.ipynb.")
+    return check
 
 # %% ../../nbs/exercises/exercises_dev.ipynb #70c6c783
 def listed(project, module) -> list:

@@ -18,7 +18,8 @@ from pathlib import Path
 from ..checking.judge import RIGHT
 from .check import sources
 from .exercises import REGION, exercise_named, function_names, listed
-from ..notebooks.notebook import code_cells, locked, read_notebook, text_of, write_file
+from ..notebooks.notebook import code_cells, locked, read_notebook, regular_text
+from ..notebooks.notebook import text_of, write_file
 from ..notebooks.project import TitoError
 
 # %% ../../nbs/exercises/progress_dev.ipynb #384cb0a8
@@ -29,7 +30,7 @@ def marks_file(project) -> Path:
 def kept(file) -> dict:
     "Return a file of ours, empty if there is none or it is damaged."
     with contextlib.suppress(OSError, ValueError, RecursionError):
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(regular_text(file))
         return found if isinstance(found, dict) else {}
     return {}
 
@@ -125,7 +126,7 @@ def reset(project, module, name: str) -> Path:
     exercise = exercise_named(listed(project, module), module, name)
     path = module.folder / exercise.notebook
     with locked(project):
-        before = path.read_bytes() if path.exists() else b""
+        before = path.read_bytes() if path.is_file() else b""
         nb = read_notebook(project, path)
         cell = cell_of(project, module, nb, exercise)
         stamp = f"{time.strftime('%Y-%m-%d-%H%M%S')}-{hashlib.sha256(before).hexdigest()[:6]}"

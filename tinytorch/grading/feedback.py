@@ -26,7 +26,9 @@ from ..notebooks.project import TitoError
 def name_of(student: str) -> str:
     "Return a file name for a student's name."
     plain = re.sub(r"[^\w.-]", "_", student, flags=re.ASCII)[:80]
-    if plain == student == plain.lower() and not re.search("-[0-9a-f]{16}$", plain):
+    # devices of Windows, whatever follows the dot, and names that this function gives
+    taken = r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*-[0-9a-f]{16}"
+    if plain == student == plain.lower() and not re.fullmatch(taken, plain):
         return plain
     return f"{plain}-{hashlib.sha256(student.encode('utf-8', 'replace')).hexdigest()[:16]}"
 
@@ -275,5 +277,5 @@ def write_marks(out, title: str, todo: list, marks: list) -> None:
 def write_text(file, text: str) -> None:
     "Write a file, unless it says the same already."
     data = text.encode("utf-8", "replace")
-    if not file.exists() or file.read_bytes() != data:
+    if not file.is_file() or file.read_bytes() != data:
         write_file(file, data)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DOWNLOAD_NAMES', 'SIZE', 'FILES', 'CODE', 'CELLS', 'BUILT_ON', 'SHOWN', 'Submission', 'stem_of', 'printable',
-           'read_names', 'submissions', 'Handed', 'read_regular', 'read_zip', 'wanted', 'inside', 'gather', 'lesson_of',
-           'choose', 'without_solutions', 'make_package', 'needs', 'built_on', 'solutions_of', 'module_of',
+           'read_names', 'submissions', 'Handed', 'true_path', 'read_regular', 'read_zip', 'wanted', 'inside', 'gather',
+           'lesson_of', 'choose', 'without_solutions', 'make_package', 'needs', 'built_on', 'solutions_of', 'module_of',
            'fresh_check', 'Course', 'mark_notebook', 'ask_for', 'built_on_wrong', 'mark_again', 'without_their_texts',
            'Mark', 'mark', 'mark_lessons', 'told', 'grade', 'write_out', 'write_copies', 'check_place',
            'chosen_students', 'chosen_exercises', 'stamp_of', 'marked_or_kept', 'mark_all', 'started', 'basis_of',
@@ -45,13 +45,13 @@ from ..notebooks.process import end_all
 from ..checking.checks import FILE
 from ..exercises.check import collect, judge, plan_for
 from ..exercises.exercises import (BEGIN, END, REGION, blank, function_names, listed,
-                                           parse, reached)
+                                           made_check, parse, reached)
 
 # %% ../../nbs/grading/grade_dev.ipynb #ae5ac142
 from .feedback import as_csv, harmless, misnamed
 from .feedback import name_of, read_comments, write_marks, write_text
-from ..checking.judge import BLANK, RIGHT, WRONG, Verdict
-from ..notebooks.notebook import EXPORTS, code_cells, read_notebook, write_file
+from ..checking.judge import BLANK, RIGHT, WAITING, WRONG, Verdict
+from ..notebooks.notebook import EXPORTS, code_cells, read_notebook, regular_text, write_file
 from ..notebooks.project import TitoError
 
 # %% ../../nbs/grading/grade_dev.ipynb #93d08416
@@ -109,7 +109,9 @@ def submissions(folder, pattern: str = "") -> list:
     folder, found = Path(folder), {}
     if not folder.exists():
         raise TitoError(f"There is no file or folder {folder}.", 2)
-    paths = sorted(folder.iterdir()) if folder.is_dir() else [folder]
+    # no link is left above what is handed in
+    paths = (sorted(folder.resolve().iterdir()) if folder.is_dir()
+             else [folder.parent.resolve() / folder.name])
     paths = [path for path in paths if not path.name.startswith(".") and path.name != "__MACOSX"]
     for path, said in read_names(paths, pattern).items():
         id = said.get("id", "")
@@ -137,6 +139,14 @@ class Handed:
     data: bytes
 
 
+def true_path(file: int, path: Path) -> str:
+    "Return the path of an open file, where the system tells; else the one that it was opened by."
+    try:
+        return os.readlink(f"/proc/self/fd/{file}")
+    except OSError:
+        return str(path)
+
+
 def read_regular(path: Path) -> Handed:
     "Return a file with its content. Raise ValueError, with the reason, if it is not read."
     try:
@@ -152,6 +162,8 @@ def read_regular(path: Path) -> Handed:
             raise ValueError("is no regular file")
         if about.st_size > SIZE:
             raise ValueError(f"is larger than {SIZE >> 20} MB")
+        if true_path(file, path) != str(path):
+            raise ValueError("was moved, or a folder above it became a link, while it was read")
         return Handed(path.name, about.st_mtime, opened.read(SIZE))
 
 # %% ../../nbs/grading/grade_dev.ipynb #424d1fdd
@@ -275,10 +287,14 @@ def make_package(lib: Path, folder: Path, kept=()) -> Path:
         return [name for name in names if name == "__pycache__"
                 or Path(inside) == lib and name not in BUILT_ON]
 
-    shutil.copytree(lib, folder / "tinytorch", ignore=left_out, symlinks=True)
-    for file in (folder / "tinytorch").rglob("*.py"):
-        file.write_text(without_solutions(file.read_text(encoding="utf-8"), kept), encoding="utf-8")
-    shutil.copy(worker.__file__, folder / "answers.py")
+    def copied(source, target):
+        if not source.endswith(".py"):
+            return shutil.copyfile(source, target)
+        text = without_solutions(Path(source).read_text(encoding="utf-8"), kept)
+        return Path(target).write_text(text, encoding="utf-8")
+
+    shutil.copytree(lib, folder / "tinytorch", ignore=left_out, copy_function=copied)
+    shutil.copyfile(worker.__file__, folder / "answers.py")
     compileall.compile_dir(folder, quiet=2,
                            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     for path in [folder, *folder.rglob("*")]:
@@ -328,12 +344,7 @@ def fresh_check(name: str, seed: int):
 
     Raise TitoError if it has none.
     """
-    from tinytorch.checking.exercise import check_of
-    check = check_of(name, np.random.default_rng([seed, 1, zlib.crc32(name.encode())]))
-    if check is None:
-        raise TitoError(f"The exercise {name} has no function that draws its calls: write one with "
-                        "@exercise in nbs/checking/mistakes_dev.ipynb.")
-    return check
+    return made_check(name, np.random.default_rng([seed, 1, zlib.crc32(name.encode())]))
 
 # %% ../../nbs/grading/grade_dev.ipynb #192e7946
 @dataclass
@@ -380,7 +391,10 @@ class Course:
         "Return the folder of the package that has the solutions of these exercises only."
         folder = self.folder / ("-".join(sorted(kept)) or "package")
         with self.making:
-            return folder if folder.exists() else make_package(self.lib, folder, kept)
+            if not folder.exists():        # whole, or not at all
+                begun = tempfile.mkdtemp(dir=self.folder)
+                make_package(self.lib, Path(begun), kept).rename(folder)
+        return folder
 
     def run(self, plan: dict, kept=()) -> tuple:
         "Return the answers of one process (`asking.ask`)."
@@ -477,16 +491,19 @@ class Mark:
     partial: bool = False      # whether parts of an answer count, not kept here
 
 # %% ../../nbs/grading/grade_dev.ipynb #8e2e6007
-def mark(submission: Submission, handed: list, problems: list, course: Course) -> Mark:
+def mark(submission: Submission, handed: list, problems: list, course: Course,
+         stamp: str) -> Mark:
     """Return the marks of a submission, whose notebooks are `handed`.
 
-    Whatever goes wrong is a problem of this submission only.
+    Whatever goes wrong is a problem of this submission only, and of this run: it leaves the marks
+    without their stamp, so that the next run tries again.
     """
     result, marked = Mark(submission.student, id=submission.id, platform=submission.platform,
                           late=submission.late), []
     try:
         with tempfile.TemporaryDirectory(prefix="tito-") as folder:
             mark_lessons(result, marked, handed, problems, course, Path(folder))
+        result.stamp = stamp
     except Exception as error:
         problems.append(f"could not be marked ({type(error).__name__}: {error})")
     if not handed and not problems:
@@ -644,10 +661,9 @@ def marked_or_kept(course: Course, submission, state: Path, basis: str, seed: in
     except Exception as error:
         handed, problems = [], [f"cannot be read ({error})"]
     stamp, kept = stamp_of(basis, problems, handed), load_marks(file)
-    if (kept is None or (kept.student, kept.stamp) != (submission.student, stamp)
-        or fixed and kept.seed != seed):
-        kept = mark(submission, handed, problems, course)
-        kept.stamp, kept.seed, kept.protected = stamp, seed, course.protected
+    if kept is None or kept.stamp != stamp or fixed and kept.seed != seed:
+        kept = mark(submission, handed, problems, course, stamp)
+        kept.seed, kept.protected = seed, course.protected
         kept.exercises = [exercise.name for exercise in course.todo]
         save_marks(file, kept)
     kept.id, kept.platform, kept.late = submission.id, submission.platform, submission.late
@@ -688,7 +704,7 @@ def mark_all(course: Course, handed_in: list, state: Path, seed: int, fixed: boo
 def started(state: Path) -> int:
     "Return the seed of an interrupted run, or a new one."
     try:
-        return abs(int((state / "seed").read_text(encoding="utf-8")))
+        return abs(int(regular_text(state / "seed")))
     except (OSError, ValueError):
         seed = secrets.randbits(63)
         write_file(state / "seed", str(seed).encode())
@@ -710,7 +726,7 @@ def save_marks(file: Path, marked: Mark) -> None:
 def load_marks(file: Path) -> Mark | None:
     "Return the marks in a file; None if there are none."
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(regular_text(file))
         marked = Mark(**data
                       | {"verdicts": {name: Verdict(**verdict)
                                       for name, verdict in data["verdicts"].items()}})
@@ -719,8 +735,8 @@ def load_marks(file: Path) -> Mark | None:
         for verdict in marked.verdicts.values():
             texts += asdict(verdict).values()
         sound = (all(isinstance(text, str) for text in texts) and type(marked.protected) is bool
-                 and {v.mark for v in marked.verdicts.values()} <= {BLANK, WRONG, RIGHT})
-        return marked if sound else None
+                 and {v.mark for v in marked.verdicts.values()} <= {BLANK, WRONG, WAITING, RIGHT})
+        return marked if sound and file.stem == name_of(marked.student) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

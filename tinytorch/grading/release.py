@@ -210,14 +210,14 @@ def release(project, dest, notebooks=()) -> list:
     Nothing is there until everything is: the tree is built beside it and renamed.
     """
     dest = Path(dest).resolve()
-    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
-        raise TitoError(f"{dest} is not empty. Name a new folder, or empty this one yourself.")
     if dest == project.root or project.root in dest.parents and not str(
         dest.relative_to(project.root)).startswith("_"):
         raise TitoError(f"{dest} is inside the project. Name a folder outside it.")
     dest.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{dest.name}-unfinished-"
     with locked(project), tempfile.TemporaryDirectory(prefix=prefix, dir=dest.parent) as temporary:
+        if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
+            raise TitoError(f"{dest} is not empty. Name a new folder, or empty this one yourself.")
         for left in dest.parent.iterdir():     # by a run that was killed
             if left.name.startswith(prefix) and left != Path(temporary):
                 shutil.rmtree(left, ignore_errors=True)

@@ -49,6 +49,7 @@ CALLS = {  # name: number on x86_64, on aarch64
     "setns": (308, 268),
     "mount": (165, 40),
     "open_tree": (428, 428),
+    "open_by_handle_at": (304, 265),
     "fsopen": (430, 430),
     "socket": (41, 198),
     "socketpair": (53, 199),
@@ -186,7 +187,7 @@ def sandboxed(folder, arguments: list, limits: dict = LIMITS) -> list:
     binds += ["--ro-bind", str(Path(folder).resolve()), COURSE, "--ro-bind",
               str(Path(__file__).resolve()), "/sandbox.py"]
     apart = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts",
-             "--unshare-cgroup-try"]
+             "--unshare-cgroup-try", "--hostname", "sandbox"]
     drop = [word for name in ("SETUID", "SETGID") for word in ("--cap-add", f"CAP_{name}")]
     # root's first process stays root's, which ends with its parent whatever the program does
     who = (["--cap-drop", "ALL", *drop] if os.geteuid() == 0

@@ -279,10 +279,11 @@ def log_probabilities(rng, shape):
 
 
 def label_lists(rng, shape: tuple) -> np.ndarray:
-    "Return lists of distinct class indices, ended by -1."
-    lists, length = (np.argsort(rng.random(shape), axis=-1),
-                     rng.integers(0, shape[-1] + 1, (*shape[:-1], 1)))
-    return np.where(np.arange(shape[-1]) < length, lists, -1)
+    "Return lists of distinct class indices, ended by -1: of one, two ... all classes, and of none."
+    lists = np.argsort(rng.random(shape), axis=-1)
+    lengths = np.arange(1, 1 + lists[..., 0].size) % (shape[-1] + 1)
+    lengths = rng.permutation(lengths).reshape(*shape[:-1], 1)
+    return np.where(np.arange(shape[-1]) < lengths, lists, -1)
 
 
 LOGS = dict(high=0, rounding=0.01, edges=(0, -1e4, -1e30), sample=log_probabilities)

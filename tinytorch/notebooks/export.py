@@ -127,7 +127,7 @@ def export(project, paths):
 
 
 def _put(project, file, data):
-    change = Change(project.show(file), file.read_bytes() if file.exists() else None, data)
+    change = Change(project.show(file), file.read_bytes() if file.is_file() else None, data)
     if change.old != change.new: write_file(file, data)
     return change
 

@@ -223,7 +223,7 @@ def refresh(project, path, slow=False, timeout=600.0, annotate=lambda nb: None, 
 
     If a cell fails, or the file was changed in the meantime, the file is left as it is.
     """
-    before = Path(path).read_bytes() if Path(path).exists() else b""
+    before = Path(path).read_bytes() if Path(path).is_file() else b""
     nb = read_notebook(project, path)
     run = run_notebook(project, path, slow, timeout, collect=True, **options)
     if run.problem is None and run.notes: run.problem = Failure(

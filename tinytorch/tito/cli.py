@@ -19,6 +19,7 @@ import importlib.util
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +48,7 @@ except ModuleNotFoundError as error:
 # %% ../../nbs/tito/cli_dev.ipynb #9a0fc1ce
 for name in ("stdout", "stderr"):                  # it is None where a program has closed it
     if getattr(sys, name) is None: setattr(sys, name, open(os.devnull, "w"))
+if os.environ.get("COLUMNS") == "0": del os.environ["COLUMNS"]     # a terminal of unknown width
 width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -523,12 +525,12 @@ def grade_command(
             "--notebook", metavar="NAME", show_default=False,
             help="Only the exercises of this notebook, e.g. losses_dev; may be repeated.")] = None,
         timeout: Annotated[float, typer.Option(
-            "--timeout", metavar="SECONDS", min=0.1,
+            "--timeout", metavar="SECONDS", min=0.1, max=86_400,
             help="Stop a student's functions after this time.")] = 10.0,
         jobs: Annotated[int, typer.Option(
             "--jobs", min=1, max=64, help="How many submissions are marked at a time.")] = 2,
         seed: Annotated[Optional[int], typer.Option(
-            "--seed", show_default=False,
+            "--seed", show_default=False, min=0,
             help="Of the hidden inputs; a new one in every run by default.")] = None,
         student: Annotated[Optional[list[str]], typer.Option(
             "--student", metavar="NAME", show_default=False,
@@ -896,6 +898,7 @@ def main():
         if hasattr(signal, name): signal.signal(getattr(signal, name), on_signal)
     try: app(prog_name="tito")
     except TitoError as error: fail(str(error), error.code)
+    except shutil.Error as error: fail(error.args[0][0][2], 1)    # the first of many files
     except OSError as error:
         fail(": ".join(map(str, filter(None, [error.filename, error.strerror or error]))), 1)
     except RecursionError: fail("something in a file is nested too deep to be read", 1)
