@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ELEMENTS', 'LOGIT_SHAPES', 'QUICK', 'THREADS', 'OPTAX', 'PEERS', 'INSTALL_PEERS', 'SAMPLE', 'MEMORY', 'IMPORTS',
-           'MARKERS', 'bench_arguments', 'step', 'Ours', 'Torch', 'Compiled', 'Jax', 'installed', 'engines',
+           'MARKERS', 'TITLES', 'bench_arguments', 'step', 'Ours', 'Torch', 'Compiled', 'Jax', 'installed', 'engines',
            'contenders', 'reference', 'as_numbers', 'mismatch', 'others_run', 'settle', 'seconds_per_call', 'calibrate',
            'race', 'rounded', 'contender_call', 'measure', 'traffic', 'copy_bandwidth', 'high_water', 'give_back',
            'peak_here', 'python', 'peak', 'measure_memory', 'import_times', 'instructions', 'machine', 'grid',
@@ -743,6 +743,7 @@ def load_results(path) -> dict:
 
 # %% ../nbs/bench/bench_dev.ipynb #f11f1ddf
 MARKERS = {"numpy": "s", "numba": "o", "auto": "P", "torch": "^", "compile": "v", "jax": "D"}
+TITLES = {"torch": "PyTorch", "compile": "torch.compile", "jax": "JAX"}
 
 
 def colour(name: str) -> str:
@@ -757,7 +758,7 @@ def plot_by_size(ax, values: dict):
     for name, points in values.items():
         places = sorted(points)
         ax.plot(places, [geometric_mean(points[x]) for x in places], MARKERS[name] + "-",
-                color=colour(name), label=name, markersize=6, linewidth=1.6)
+                color=colour(name), label=TITLES.get(name, name), markersize=6, linewidth=1.6)
         for x in places:
             ax.plot([x] * len(points[x]), points[x], ".", color=colour(name), markersize=4,
                     alpha=0.6)
@@ -785,7 +786,7 @@ def ratio_axes(ax, title: str, values: dict):
 # %% ../nbs/bench/bench_dev.ipynb #5116e3ab
 def draw(results: dict):
     """Return a figure of the results with a gradient: ratios by size, ratios by shape, the distance
-    to the limit; a row for each engine.
+    to the limit; a column for each engine, and one legend above.
     """
     from tinytorch.plotting import panels
     ours, peers = raced(results)
@@ -793,8 +794,8 @@ def draw(results: dict):
     vectors, batches = ([cell for cell in cells if (len(cell["shape"]) == 1) == flat]
                         for flat in (True, False))
     shapes = list(dict.fromkeys(size(cell["shape"]) for cell in batches))
-    axes = np.reshape(panels(3, len(ours), width=4.2, height=3.2), (-1, 3))
-    for name, (sizes, classes, limit) in zip(ours, axes):
+    axes = np.reshape(panels(len(ours), 3, height=2.8), (3, -1))
+    for name, (sizes, classes, limit) in zip(ours, axes.T):
         faster = lambda cell, peer: ratio(cell, name, peer)
         reached = (lambda cell, who: (bandwidth_share(results, cell, who) if who in cell["times"]
                                       else None))
@@ -804,12 +805,14 @@ def draw(results: dict):
         plot_by_size(limit, by_cell(vectors, elements, reached, [name, *peers]))
         sizes.set(xscale="log", xlabel="elements")
         classes.set_xticks(range(len(shapes)), shapes, rotation=30, ha="right", fontsize=8)
-        limit.set(title="share of copy bandwidth", xscale="log", yscale="log", xlabel="elements")
+        limit.set(title=f"{name}: share of copy bandwidth", xscale="log", yscale="log", xlabel="elements")
         limit.yaxis.set_major_formatter(lambda x, _: f"{100 * x:g}%")
-        for ax in sizes, classes, limit:
-            if ax.get_legend_handles_labels()[0]:
-                ax.legend(frameon=False, fontsize=8)
-    return axes[0, 0].figure
+    lines = {line.get_label(): line for ax in axes.flat for line in ax.lines
+             if line.get_label()[0] != "_"}
+    figure = axes[0, 0].figure
+    if lines:
+        figure.legend(lines.values(), lines, loc="outside upper center", ncols=3, frameon=False)
+    return figure
 
 # %% ../nbs/bench/bench_dev.ipynb #ef823d34
 def elements(cell: dict) -> int:
