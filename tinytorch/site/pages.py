@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['CHART', 'CLASS', 'EXPORTED_HEADER', 'UNIT_TEST', 'UNSAID', 'FIRST_LINE', 'HEADING', 'VEGA', 'KATEX', 'KATEX_SCRIPT',
            'FORMULA', 'SET', 'WEB_FONTS', 'NOT_COPIED', 'PICTURE', 'LESSON', 'TITLE', 'NEVER', 'ALONE', 'DIRECTIVES',
-           'LANDMARKS', 'SiteError', 'run_command', 'dress', 'folded', 'unmarked', 'markdown', 'start_of', 'gathered',
-           'document', 'signatures_in', 'wrapped', 'chart', 'outline', 'fetch', 'own_katex', 'typeset', 'own_vega',
-           'own_links', 'has_entries', 'public_links', 'own_pictures', 'launch', 'code_of', 'exercise_of', 'drawn',
-           'runs', 'finish_page', 'make_independent', 'write_checks', 'zip_package', 'rewrite']
+           'LANDMARKS', 'SiteError', 'run_command', 'dress', 'folded', 'unmarked', 'markdown', 'start_of', 'home_of',
+           'gathered', 'document', 'signatures_in', 'wrapped', 'chart', 'outline', 'fetch', 'own_katex', 'typeset',
+           'own_vega', 'own_links', 'has_entries', 'public_links', 'own_pictures', 'launch', 'code_of', 'exercise_of',
+           'drawn', 'runs', 'finish_page', 'make_independent', 'write_checks', 'zip_package', 'rewrite']
 
 # %% ../../nbs/site/pages_dev.ipynb #d086dae7
 import ast
@@ -108,19 +108,20 @@ def start_of(cell, code) -> int:
     return found.start() if found else -1
 
 
+def home_of(cells, i: int) -> int | None:
+    "Return the place of the nearest cell that defines the name shown in cell `i`, or None."
+    homes = [k for k, other in enumerate(cells) if other.cell_type == "code"
+             and not other.get("has_sd") and start_of(cells[i], other) >= 0]
+    return min(homes, key=lambda k: abs(k - i), default=None)
+
+
 def gathered(cells) -> list:
     "Return the cells with what nbdev shows of each name above the cell that defines it, in order."
-    placed, code = [], 0                       # `code`: the place of the author's last cell
-    for cell in cells:
-        start = start_of(cell, placed[code]) if placed else -1
-        if start >= 0:
-            at = code
-            while at and start_of(placed[at - 1], placed[code]) > start: at -= 1
-            placed.insert(at, cell)
-            code += 1
-        else:
-            placed.append(cell)
-            if not cell.get("has_sd"): code = len(placed) - 1
+    homes, placed = [home_of(cells, i) for i in range(len(cells))], []
+    for k, cell in enumerate(cells):
+        if homes[k] is None:
+            shown = [cells[i] for i, home in enumerate(homes) if home == k]
+            placed += [*sorted(shown, key=lambda other: start_of(other, cell)), cell]
     return placed
 
 
@@ -139,6 +140,7 @@ def document(notebook, source) -> None:
         code = next((other.source for other in notebook.cells[i:] if not other.get("has_sd")), "")
         for data in [output.data for output in cell.outputs if "text/markdown" in output.data]:
             text, data["text/plain"] = data["text/markdown"], ""
+            text = re.sub(r"^#+ __", lambda start: start[0].replace("__", r"\_\_"), text, 1, re.M)
             heading = re.search(r"^#+ .*$", text, re.M)
             if heading and re.search(rf"^(?:def|class) {name}\b", code, re.M):
                 data["text/markdown"] = text[:heading.end()] + "\n"
