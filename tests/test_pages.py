@@ -110,8 +110,9 @@ def test_docstrings_are_not_emphasised_in_part():
     assert text.endswith("Return `x`, or what\nfollows it, *always*.") and "f(x, *, y) -> int" in text
 
 
-@pytest.mark.parametrize("page", ["scale/evaluate_dev", "scale/partial_dev", "scale/dask_dev", "bench/bench_dev",
-                                  *(f"04_losses/{page}" for page in PAGES)])
+@pytest.mark.parametrize("page", [
+    "scale/evaluate_dev", "scale/partial_dev", "scale/dask_dev", "bench/bench_dev",
+    "checking/mistakes_dev", *(f"04_losses/{page}" for page in PAGES)])
 def test_results_are_no_raw_dictionaries(page):
     cells = json.loads((ROOT / f"nbs/{page}.ipynb").read_text(encoding="utf-8"))["cells"]
     shown = ["".join(output["data"]["text/plain"]) for cell in cells
