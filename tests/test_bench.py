@@ -297,7 +297,10 @@ def test_import_times_are_of_new_processes():
 def test_pictures_of_few_rows():
     code = ("import matplotlib; matplotlib.use('Agg'); from tinytorch import bench; import "
             "sys, json; "
-            "[bench.draw(r).canvas.draw() for r in json.load(sys.stdin)]; print('drawn')")
+            "figures = [bench.draw(r) for r in json.load(sys.stdin)]; "
+            "[figure.canvas.draw() for figure in figures]; "
+            "assert not any(ax.get_legend() for figure in figures for ax in figure.axes); "
+            "assert [len(figure.legends) for figure in figures] == [1] * 3; print('drawn')")
     many = [results(cell({"numpy": 1.0})),
             results(cell({"numpy": 1.0, "torch": 2.0}, shape=(3, 4))),
             results(cell({"numpy": 1.0, "numba": 0.5, "torch": 2.0}),

@@ -2,6 +2,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the choice of the backend)
+from nbformat.v4 import new_code_cell, new_output  # noqa: E402
 
 from tinytorch.interactive import Quiz, matches  # noqa: E402
 from tinytorch.nn import losses  # noqa: E402
 from tinytorch.notebooks.notebook import read_notebook  # noqa: E402
 from tinytorch.notebooks.project import Project  # noqa: E402
 from tinytorch.notebooks.running import cells_to_run  # noqa: E402
+from tinytorch.site.pages import document  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "nbs/04_losses"
@@ -94,3 +97,26 @@ def test_the_best_constant_of_msle():
     assert cost[1] == min(cost)
     text = (FOLDER / "regression_losses_dev.ipynb").read_text(encoding="utf-8")
     assert "| `exp(mean(log(1 + t))) - 1` |" in text
+
+
+def test_docstrings_are_not_emphasised_in_part():
+    "nbdev emphasises the first line of a docstring, even where its sentence goes on."
+    shown = ("#### f\n\n```python\n\ndef f(\n    x, *, y\n)->int:\n\n```\n\n"
+             "*Return `x`, or what*\nfollows it, *always*.")
+    cell = new_code_cell("show_doc(f)", outputs=[
+        new_output("display_data", {"text/markdown": shown})])
+    cell["has_sd"] = True
+    document(SimpleNamespace(cells=[cell]), SimpleNamespace(
+        cells=[new_code_cell("def f(x, *, y) -> int:\n    pass")]))
+    text = cell.outputs[0].data["text/markdown"]
+    assert text.endswith("Return `x`, or what\nfollows it, *always*.") and "f(x, *, y) -> int" in text
+
+
+@pytest.mark.parametrize("page", [
+    "scale/evaluate_dev", "scale/partial_dev", "scale/dask_dev", "bench/bench_dev",
+    "checking/mistakes_dev", *(f"04_losses/{page}" for page in PAGES)])
+def test_results_are_no_raw_dictionaries(page):
+    cells = json.loads((ROOT / f"nbs/{page}.ipynb").read_text(encoding="utf-8"))["cells"]
+    shown = ["".join(output["data"]["text/plain"]) for cell in cells
+             for output in cell.get("outputs", []) if "text/plain" in output.get("data", {})]
+    assert shown and [text for text in shown if text.startswith(("{", "[{"))] == []

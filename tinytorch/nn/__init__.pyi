@@ -134,6 +134,7 @@ class CompiledCall():
     divisor: Any
     dtype: Any
     flat: Any
+    formula: Any
     loop: Any
     made: Any
     result: Any
@@ -334,6 +335,7 @@ class Loss(Module):
     constant: Any
     stretch: Any
     per_row: Any
+    picks: Any
     reductions: Any
     variants: Any
     task: Any
