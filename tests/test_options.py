@@ -128,3 +128,9 @@ def test_a_compiled_call_is_not_kept_for_arguments_that_are_checked():
             loss(input, target)
         with pytest.raises(IndexError, match="between the levels 0..3"):
             loss(input, np.float32([0, 4]))
+
+
+@pytest.mark.parametrize("options", [(), {"delta": 1.0}, None])
+def test_options_are_declared_as_options(options):
+    with pytest.raises(TypeError, match="MyLoss: options is .* must be a dictionary of names and Options"):
+        type("MyLoss", (Loss,), {"options": options})

@@ -806,7 +806,8 @@ def draw(results: dict):
         plot_by_size(limit, by_cell(vectors, elements, reached, [name, *peers]))
         sizes.set(xscale="log", xlabel="elements")
         classes.set_xticks(range(len(shapes)), shapes, rotation=30, ha="right", fontsize=8)
-        limit.set(title=f"{name}: share of copy bandwidth", xscale="log", yscale="log", xlabel="elements")
+        limit.set(title=f"{name}: share of copy bandwidth", xscale="log", yscale="log",
+                  xlabel="elements")
         limit.yaxis.set_major_formatter(lambda x, _: f"{100 * x:g}%")
     lines = {line.get_label(): line for ax in axes.flat for line in ax.lines
              if line.get_label()[0] != "_"}

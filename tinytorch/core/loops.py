@@ -151,8 +151,8 @@ def find(problem: Problem, wanted: tuple, values: bool, tiles: str = ""):
     kinds = tuple([(name, kind_of(x)) for name, x in options.items()]) if options else ()
     shapes = (tuple([(x.ndim, x.dtype.kind) for x in problem.operands]) if problem.rows
               else len(problem.operands))
-    key = (problem.dtype.char, problem.bounds, problem.picks, shapes, problem.weight is None, wanted, values,
-           kinds, tiles)
+    key = (problem.dtype.char, problem.bounds, problem.picks, shapes, problem.weight is None,
+           wanted, values, kinds, tiles)
     found = LOOPS.setdefault(problem.formula, {}).setdefault(key, [])
     for recording, loop in found:
         if recording.holds(problem.formula, options, width):

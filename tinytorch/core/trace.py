@@ -231,7 +231,7 @@ class Unknown(NamedTuple):
 @lru_cache(maxsize=1000)
 def global_names(code) -> frozenset:
     "Return the names of the globals that a function reads, with those of functions inside it."
-    names = {x.argval for x in dis.get_instructions(code) if x.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    names = {x.argval for x in dis.get_instructions(code) if x.opname == "LOAD_GLOBAL"}
     return names.union(*[global_names(x) for x in code.co_consts if isinstance(x, CodeType)])
 
 # %% ../../nbs/core/trace_dev.ipynb #a1b2c3d2

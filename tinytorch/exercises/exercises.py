@@ -206,8 +206,8 @@ def made_check(name: str, rng):
     try:
         check = check_of(name, rng)
     except NotImplementedError:
-        raise TitoError(f"In the package the solution of {name}, or one that it needs, is blank: write it, "
-                        "and export it.") from None
+        raise TitoError(f"In the package the solution of {name}, or one that it needs, is blank: "
+                        "write it, and export it.") from None
     if check is None:
         raise TitoError(f"The exercise {name} has no function that draws its calls: write one with "
                         "@exercise in nbs/checking/mistakes_dev.ipynb.")

@@ -51,7 +51,8 @@ from ..exercises.exercises import (BEGIN, END, REGION, blank, function_names, li
 from .feedback import as_csv, harmless, misnamed
 from .feedback import name_of, read_comments, write_marks, write_text
 from ..checking.judge import BLANK, RIGHT, WAITING, WRONG, Verdict
-from ..notebooks.notebook import EXPORTS, code_cells, read_notebook, regular_text, write_file
+from ..notebooks.notebook import (EXPORTS, code_cells, read_notebook, regular_text,
+                                          write_file)
 from ..notebooks.project import TitoError
 
 # %% ../../nbs/grading/grade_dev.ipynb #93d08416

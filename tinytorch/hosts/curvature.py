@@ -376,7 +376,8 @@ class Second:
         if v.shape != self.shape:
             raise ValueError(f"{type(self.loss).__name__}: v has shape {v.shape}, but the input "
                              f"has {self.shape}. Pass one number for each of the input's.")
-        v = self.loss.samples_first(v.reshape(self.call.arrays[0].shape)).reshape(problem.operands[0].shape)
+        v = self.loss.samples_first(v.reshape(self.call.arrays[0].shape))
+        v = v.reshape(problem.operands[0].shape)
         return self.run(product(problem.formula, 1, problem.rows), v, 0)[0]
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #e7038093

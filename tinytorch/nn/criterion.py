@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'STATING', 'keyword_options', 'array_parameters', 'by_shapes', 'states_by_shapes', 'bounds_of',
-           'option_setter', 'Signature', 'lazily', 'combining', 'Loss', 'turned', 'split_dim', 'differentiable',
-           'ClassLoss', 'RowLoss']
+           'check_options', 'option_setter', 'Signature', 'lazily', 'combining', 'Loss', 'turned', 'split_dim',
+           'differentiable', 'ClassLoss', 'RowLoss']
 
 # %% ../../nbs/nn/criterion_dev.ipynb #9de68d82
 import functools
@@ -18,10 +18,10 @@ from ..core.problem import Problem
 from ..core.tensor import Tensor, is_float, narrow, wide
 from ..core.trace import Traced
 from .arguments import (ARRAY, CLASS_INDEX, CLASS_PROBABILITIES, IGNORE_INDEX, REAL,
-                                    REDUCTION, REDUCTIONS, real_array, check_class_weight,
-                                    check_classes, check_domain,
-                                    check_not_called, check_same_shape, class_indices, float_dtype,
-                                    fit_shape)
+                                    REDUCTION, REDUCTIONS, Option, check_class_weight,
+                                    check_classes, check_domain, check_not_called,
+                                    check_same_shape, class_indices, fit_shape, float_dtype,
+                                    real_array)
 from .evaluation import Evaluation
 from .layers import Module
 
@@ -67,6 +67,14 @@ def bounds_of(domain):
     return None if isinstance(domain, tuple) else domain.bounds
 
 # %% ../../nbs/nn/criterion_dev.ipynb #a232f6bc
+def check_options(name: str, options) -> None:
+    "Raise TypeError unless a class declares its options by a dictionary."
+    if not (isinstance(options, dict) and all(isinstance(x, Option) for x in options.values())):
+        raise TypeError(f"{name}: options is {options!r}, but it must be a dictionary of names and "
+                        'Options. Write for example {"delta": number(1.0, low=0)}, with number of '
+                        "tinytorch.nn.arguments.")
+
+
 def option_setter(options: dict, keyword_only: bool):
     "Return the `__init__` of a loss, which checks and keeps the options that its class declares."
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -160,6 +168,7 @@ class Loss(Module):
             cls.formula_options, cls.spreads = (keyword_options(cls.formula),
                                                 array_parameters(cls.formula, cls.domain))
         if "options" in vars(cls):
+            check_options(cls.__name__, cls.options)
             cls.options = cls.options | {"reduction": cls.options.get("reduction", REDUCTION)}
             if "__init__" not in vars(cls):
                 cls.__init__ = option_setter(cls.options, cls.keyword_only)

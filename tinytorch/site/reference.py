@@ -353,6 +353,7 @@ VARIANTS = {
     "LinearCrossEntropyLoss":
         r"\ell(h, t) = \operatorname{logsumexp}(x) - x_t \qquad x = W h + b",
     "RankingSoftmaxLoss": r"\ell(x, t) = -\sum_i t_i \log \operatorname{softmax}(x)_i",
+    "DiceLoss": r"\ell = 1 - \frac{2 \sum_i p_i t_i + s}{\sum_i p_i + \sum_i t_i + s}",
     "FocalLoss": r"\ell = -w_t\,(1 - p_t)^\gamma \log p_t",
     "CTCLoss": r"\ell = -\log \sum_{\pi \in B^{-1}(y)} \prod_k p_k(\pi_k)"}
 
