@@ -1,5 +1,5 @@
 """What each known mistake gives is what it gave when its sentence was written. After a change on
-purpose: `python tests/test_known_mistakes.py` writes the numbers anew.
+purpose: `python tests/test_mistakes.py` writes the numbers anew.
 """
 import json
 from pathlib import Path
