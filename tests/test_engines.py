@@ -270,3 +270,11 @@ def test_a_formula_that_reads_a_dictionary_is_not_compiled():
         names["settings"]["factor"] = 2.0
         with tinytorch.engine("numba"):
             assert MyLoss()(x, y).item() == 6
+
+
+def test_a_loss_too_large_for_its_dtype_is_infinite_without_a_warning():
+    x = np.full(3, 300, np.float16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = MSELoss(reduction="sum")(x, 0 * x)
+    assert result.dtype == np.float16 and result.item() == np.inf
