@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -308,6 +309,27 @@ def test_a_worker_that_is_killed_changes_nothing(data, cluster):
                     scheduler=cluster.scheduler_address, on_chunk=kill)
     assert killed
     same(told, evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "t.npy", rows=1))
+
+
+def test_a_scheduler_that_goes_away_is_told(data, tmp_path):
+    pytest.importorskip("distributed")
+    folder, address = data[0], tmp_path / "address.json"
+    dask = [sys.executable, "-m", "dask"]
+    scheduler = subprocess.Popen([*dask, "scheduler", "--port", "0", "--no-dashboard",
+                                  "--scheduler-file", str(address)], stderr=subprocess.DEVNULL)
+    worker = subprocess.Popen([*dask, "worker", "--scheduler-file", str(address),
+                               "--nthreads", "1"], stderr=subprocess.DEVNULL)
+    try:
+        while not address.exists():
+            time.sleep(0.1)
+        where = json.loads(address.read_text())["address"]
+        with pytest.raises(DataError, match=f"{where} went away. What was done is kept"):
+            evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "t.npy", rows=1,
+                           scheduler=where, on_chunk=lambda done, count: scheduler.kill())
+    finally:
+        for process in (worker, scheduler):
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nowhere", "tcp://127.0.0.1"])

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OPENERS', 'CHUNK_BYTES', 'DataError', 'open_npy', 'open_zarr', 'check_stored', 'table_matrix', 'Parquet',
            'open_source', 'Chunk', 'chunks_of', 'read_chunk', 'run_chunk', 'fingerprint', 'to_json', 'from_json',
-           'read_progress', 'executor_of', 'run_chunks', 'check_sources', 'option_of', 'make_loss', 'evaluate_files',
+           'read_progress', 'workers_of', 'run_chunks', 'check_sources', 'option_of', 'make_loss', 'evaluate_files',
            'plain']
 
 # %% ../../nbs/scale/evaluate_dev.ipynb #d2aeca7d
@@ -14,6 +14,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from math import inf
 from pathlib import Path
@@ -192,29 +193,35 @@ def read_progress(path: Path, key: str) -> dict:
 
 # %% ../../nbs/scale/evaluate_dev.ipynb #158b621e
 @contextmanager
-def executor_of(scheduler: str | None):
-    "Yield an executor: threads of this machine, or the workers of a Dask scheduler."
+def workers_of(scheduler: str | None):
+    "Yield `submit` and `as_completed` of threads of this machine, or of a scheduler's workers."
     if scheduler is None:
-        with ThreadPoolExecutor(cores()) as executor:
-            yield executor
+        with ThreadPoolExecutor(cores()) as threads:
+            yield threads.submit, as_completed
         return
     try:
-        from distributed import Client
+        from distributed import CancelledError, Client, as_completed as dask_completed
+        from distributed.comm import CommClosedError
         client = Client(scheduler, timeout=10)
     except ImportError as error:
         raise DataError("A scheduler needs Dask. Install it with: pip install "
                         "'tinytorch-losses[scale]'") from error
     except (OSError, ValueError) as error:                  # nobody there, or no address
         raise DataError(f"There is no scheduler at {scheduler}: {error}") from error
-    with client:
-        yield client.get_executor()
+    try:
+        with client:
+            yield partial(client.submit, pure=False), dask_completed
+    except (CancelledError, CommClosedError) as error:
+        raise DataError(f"The scheduler at {scheduler} went away. What was done is kept: run it "
+                        "again to go on.") from error
 
 # %% ../../nbs/scale/evaluate_dev.ipynb #da765c7d
-def run_chunks(executor, work, todo, on_done) -> None:
+def run_chunks(workers, work, todo, on_done) -> None:
     "Run the chunks, and call `on_done(chunk, summary)` for each. Raise the first error at the end."
-    futures, failed = {executor.submit(run_chunk, *work, chunk): chunk for chunk in todo}, []
+    submit, completed = workers
+    futures, failed = {submit(run_chunk, *work, chunk): chunk for chunk in todo}, []
     try:
-        for future in as_completed(futures):
+        for future in completed(list(futures)):
             if (error := future.exception()) is not None:
                 failed.append((futures[future].number, error))
                 continue
@@ -292,10 +299,10 @@ def evaluate_files(loss, input, target, *, scheduler: str | None = None, rows: i
         if on_chunk is not None:
             on_chunk(len(done), len(chunks))
 
-    with executor_of(scheduler) as executor:
+    with workers_of(scheduler) as workers:
         todo = [chunk for chunk in chunks if chunk.number not in done]
-        run_chunks(executor, (loss, str(Path(input).absolute()), str(Path(target).absolute()),
-                              keep, fill), todo, note)
+        run_chunks(workers, (loss, str(Path(input).absolute()), str(Path(target).absolute()),
+                             keep, fill), todo, note)
     if progress is not None:
         progress.unlink()
     return report(loss, sum([done[chunk.number] for chunk in chunks], Summary()))
