@@ -442,8 +442,9 @@ class NTXentLoss(BatchLoss):
 class Option():
     kind: Any
     check: Any
+    limits: Any
     def parameter(self, name: str, kind: Any = ...) -> Any: ...
-    def __init__(self, default: Any, kind: Any, check: Any = ...) -> None: ...
+    def __init__(self, default: Any, kind: Any, check: Any = ..., limits: str = '') -> None: ...
 
 class PairwiseDistance(Module):
     eps: Any

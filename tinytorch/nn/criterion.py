@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'STATING', 'keyword_options', 'array_parameters', 'by_shapes', 'states_by_shapes', 'bounds_of',
-           'check_options', 'option_setter', 'Signature', 'lazily', 'combining', 'Loss', 'turned', 'split_dim',
-           'differentiable', 'ClassLoss', 'RowLoss']
+           'check_options', 'with_limits', 'option_setter', 'Signature', 'lazily', 'combining', 'Loss', 'turned',
+           'split_dim', 'differentiable', 'ClassLoss', 'RowLoss']
 
 # %% ../../nbs/nn/criterion_dev.ipynb #9de68d82
 import functools
 import inspect
+import re
 from math import prod
+from textwrap import fill
 
 import numpy as np
 
@@ -73,6 +75,21 @@ def check_options(name: str, options) -> None:
         raise TypeError(f"{name}: options is {options!r}, but it must be a dictionary of names and "
                         'Options. Write for example {"delta": number(1.0, low=0)}, with number of '
                         "tinytorch.nn.arguments.")
+
+
+def with_limits(docstring: str, options: dict) -> str:
+    "Return the docstring of a loss with the limits of its options, and what is raised beyond them."
+    def complete(bullet):
+        text = " ".join(bullet[0].split())
+        for name, option in options.items():
+            if option.limits:
+                text = text.replace(f"`{name}`: ", f"`{name}` ({option.limits}): ")
+        if text.startswith("- Errors: "):
+            text += " A wrong option raises ValueError or TypeError."
+        return fill(text, 100, initial_indent=bullet[1], subsequent_indent=f"{bullet[1]}  ",
+                    break_long_words=False, break_on_hyphens=False)
+
+    return re.sub(r"(?m)^( *)- .*(?:\n\1  \S.*)*", complete, docstring)
 
 
 def option_setter(options: dict, keyword_only: bool):
@@ -172,6 +189,8 @@ class Loss(Module):
             cls.options = cls.options | {"reduction": cls.options.get("reduction", REDUCTION)}
             if "__init__" not in vars(cls):
                 cls.__init__ = option_setter(cls.options, cls.keyword_only)
+        if vars(cls).get("__doc__"):
+            cls.__doc__ = with_limits(cls.__doc__, cls.options)
         cls.bounds = tuple(map(bounds_of, cls.domain.values()))
         cls.fitted = bool(cls.stretch) or cls.fit is not Loss.fit
         cls.prepared = cls.prepare is not Loss.prepare

@@ -38,7 +38,7 @@ class MSELoss(Loss):
     - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
       `reduction="none"`.
     - Range: 0 (equal) to infinity, in the square of the target's unit.
-    - Errors: ValueError if the shapes differ (they are never broadcast) or `reduction` is unknown.
+    - Errors: ValueError if the shapes differ (they are never broadcast).
     - Source: Legendre (1805); Gauss (1809).
 
     Example:
@@ -69,7 +69,7 @@ class L1Loss(Loss):
     - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
       `reduction="none"`.
     - Range: 0 (equal) to infinity, in the target's unit. The slope at 0 is 0.
-    - Errors: ValueError if the shapes differ or `reduction` is unknown.
+    - Errors: ValueError if the shapes differ.
     - Source: Boscovich (1757); Laplace (1793).
 
     Example:
@@ -99,11 +99,11 @@ def huber(input, target, *, delta):
 class HuberLoss(Loss):
     """Huber's loss: half the square of errors up to `delta`, and a line of slope `delta` beyond.
 
-    - `delta`: the error at which the square turns into the line, above 0.
+    - `delta`: the error at which the square turns into the line.
     - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
       `reduction="none"`.
     - Range: 0 (equal) to infinity; the slope stays within `-delta` and `delta`.
-    - Errors: ValueError if the shapes differ, `delta` is not positive or `reduction` is unknown.
+    - Errors: ValueError if the shapes differ.
     - Source: Huber (1964), doi:10.1214/aoms/1177703732.
 
     Example:
@@ -138,11 +138,11 @@ class SmoothL1Loss(Loss):
 
     Equal to `HuberLoss(delta=beta) / beta`, and to `L1Loss` for `beta=0`.
 
-    - `beta`: the error at which the square turns into the line, 0 or more.
+    - `beta`: the error at which the square turns into the line.
     - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
       `reduction="none"`.
     - Range: 0 (equal) to infinity; the slope stays within -1 and 1.
-    - Errors: ValueError if the shapes differ, `beta` is negative or `reduction` is unknown.
+    - Errors: ValueError if the shapes differ.
     - Source: Girshick (2015), doi:10.1109/ICCV.2015.169.
 
     Example:

@@ -162,8 +162,7 @@ class MarginRankingLoss(Loss):
     - Shapes: `input1`, `input2`, `target` equal, any shape; one number as target stands for all
       pairs.
     - Range: `target` 1 (the first should be larger) or -1; the loss from 0 to infinity.
-    - Errors: ValueError if the shapes differ or a target is neither -1 nor 1, TypeError if `margin`
-      is no number.
+    - Errors: ValueError if the shapes differ or a target is neither -1 nor 1.
     - Source: Herbrich, Graepel and Obermayer (2000); Joachims (2002), doi:10.1145/775047.775067.
 
     Example:
@@ -202,7 +201,7 @@ class HingeEmbeddingLoss(HingeLoss):
     - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
       `reduction="none"`.
     - Range: `target` 1 (similar) or -1; distances are not negative, but that is not checked.
-    - Errors: as for `HingeLoss`; TypeError if `margin` is no number.
+    - Errors: as for `HingeLoss`.
     - Source: Hadsell, Chopra and LeCun (2006), doi:10.1109/CVPR.2006.100.
 
     Example:

@@ -40,8 +40,7 @@ class QuantileLoss(Loss):
       `reduction="none"`.
     - Range: 0 (equal) to infinity, in the target's unit. The slope lies between `-quantile` and `1
       - quantile`.
-    - Errors: ValueError if the shapes differ, `quantile` is not in [0, 1] or `reduction` is
-      unknown.
+    - Errors: ValueError if the shapes differ.
     - Source: Koenker and Bassett (1978), doi:10.2307/1913643.
 
     Example:
@@ -78,7 +77,7 @@ class LogCoshLoss(Loss):
       `reduction="none"`.
     - Range: 0 (equal) to infinity; the slope stays within -1 and 1. Errors are in units of 1, as in
       `HuberLoss(delta=1)`.
-    - Errors: ValueError if the shapes differ or `reduction` is unknown.
+    - Errors: ValueError if the shapes differ.
     - Source: Green (1990), doi:10.1109/42.52985; Saleh and Saleh (2022), arXiv:2208.04564.
 
     Example:
@@ -111,7 +110,7 @@ class MSLELoss(Loss):
     - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
       `reduction="none"`.
     - Range: amounts are not negative. The loss is 0 (equal) to infinity, and without unit.
-    - Errors: ValueError if the shapes differ, an amount is negative or `reduction` is unknown.
+    - Errors: ValueError if the shapes differ or an amount is negative.
     - Source: Tofallis (2015), doi:10.1057/jors.2014.103.
 
     Example:
@@ -146,7 +145,7 @@ class MAPELoss(Loss):
     - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
       `reduction="none"`.
     - Range: 0 (equal) to infinity, in per cent. The slope at the target is 0.
-    - Errors: ValueError if the shapes differ, `eps` is not positive or `reduction` is unknown.
+    - Errors: ValueError if the shapes differ.
     - Source: de Myttenaere and others (2016), doi:10.1016/j.neucom.2015.12.114.
 
     Example:
