@@ -36,10 +36,7 @@ class PolyLoss(ClassLoss):
 
     - `epsilon`: the weight of the first term; 0 is `CrossEntropyLoss`. `weight`, `ignore_index`,
       `reduction`: as for `CrossEntropyLoss`.
-    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1,
-      ...).
     - Range: the loss from 0 to infinity.
-    - Errors: as for `CrossEntropyLoss`.
     - Source: Leng and others (2022), arXiv:2204.12511.
 
     Example:
@@ -76,10 +73,7 @@ class GeneralizedCrossEntropyLoss(ClassLoss):
     - `q`: the power of the probability; near 0 the loss is `CrossEntropyLoss`, 1 the absolute
       error.
     - `weight`, `ignore_index`, `reduction`: as for `CrossEntropyLoss`.
-    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1,
-      ...).
     - Range: 0 to 1 / q.
-    - Errors: as for `CrossEntropyLoss`.
     - Source: Zhang and Sabuncu (2018), arXiv:1805.07836.
 
     Example:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'STATING', 'keyword_options', 'array_parameters', 'by_shapes', 'states_by_shapes', 'bounds_of',
-           'check_options', 'with_limits', 'option_setter', 'Signature', 'lazily', 'combining', 'Loss', 'turned',
+           'check_options', 'full_docstring', 'option_setter', 'Signature', 'lazily', 'combining', 'Loss', 'turned',
            'split_dim', 'differentiable', 'ClassLoss', 'RowLoss']
 
 # %% ../../nbs/nn/criterion_dev.ipynb #9de68d82
@@ -77,8 +77,14 @@ def check_options(name: str, options) -> None:
                         "tinytorch.nn.arguments.")
 
 
-def with_limits(docstring: str, options: dict) -> str:
-    "Return the docstring of a loss with the limits of its options, and what is raised beyond them."
+def full_docstring(docstring: str, options: dict, usual: dict) -> str:
+    """Return the docstring of a loss with what follows from its declaration: the limits of its
+    options, and what is `usual` before the bullets of these keys.
+    """
+    for following, bullet in usual.items():
+        if bullet.partition(":")[0] not in docstring:
+            docstring = re.sub(rf"(?m)^( *)(- {following}: )", rf"\1{bullet}\n\1\2", docstring)
+
     def complete(bullet):
         text = " ".join(bullet[0].split())
         for name, option in options.items():
@@ -190,13 +196,25 @@ class Loss(Module):
             if "__init__" not in vars(cls):
                 cls.__init__ = option_setter(cls.options, cls.keyword_only)
         if vars(cls).get("__doc__"):
-            cls.__doc__ = with_limits(cls.__doc__, cls.options)
+            cls.__doc__ = full_docstring(cls.__doc__, cls.options, cls.usual_bullets())
         cls.bounds = tuple(map(bounds_of, cls.domain.values()))
         cls.fitted = bool(cls.stretch) or cls.fit is not Loss.fit
         cls.prepared = cls.prepare is not Loss.prepare
         cls.by_shapes = states_by_shapes(cls)
         if cls.__module__.split(".")[0] == "tinytorch" and not vars(cls).get("family"):
             LOSSES[cls.__name__] = cls
+
+    @classmethod
+    def usual_bullets(cls) -> dict:
+        "Return bullets of the docstring of such a loss, by the keys of those that they precede."
+        if cls.rows or cls.formula is None:
+            return {}
+        rules = [f" `{name}` must {domain.rule}." for name, domain in cls.domain.items()
+                 if domain.bounds]
+        return {"Range": f"- Shapes: {' and '.join(f'`{name}`' for name in cls.domain)} equal, any "
+                         "shape; the loss is a number, or has their shape with "
+                         '`reduction="none"`.',
+                "Source": f"- Errors: ValueError if the shapes differ.{''.join(rules)}"}
 
     def __new__(cls, *options, **named):
         check_not_called(cls.__name__, list(cls.domain), options)
@@ -485,6 +503,12 @@ class ClassLoss(Loss):
     # a formula for targets that are probabilities of the classes, or smoothed
     soft = None
     label_smoothing = 0.0
+
+    @classmethod
+    def usual_bullets(cls):
+        return {"Range": "- Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class "
+                         "indices (), (N,) or (N, d1, ...).",
+                "Source": "- Errors: as for `CrossEntropyLoss`."}
 
     def samples_first(self, array, wide=True):
         if array.ndim == 2:

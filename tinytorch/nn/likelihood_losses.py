@@ -58,8 +58,6 @@ class PoissonNLLLoss(Loss):
     - `full`: add Stirling's approximation of the logarithm of `target` factorial, for targets above
       1.
     - `eps`: added to rates before the logarithm, if `log_input` is False.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: targets and rates are not negative; they need not be whole. The loss may be negative.
       It is lowest at the mean of the targets.
     - Errors: ValueError if the shapes differ or a target or rate is negative.
@@ -181,8 +179,6 @@ class KLDivLoss(Loss):
       axis; `"mean"`, the default as in PyTorch, divides by the number of all elements; `"sum"`;
       `"none"` for the loss of each.
     - `log_target`: the target holds log-probabilities.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: targets are not negative; where one is 0, the loss and its slopes are 0. The sum over a
       distribution is at least 0.
     - Errors: ValueError if the shapes differ, or a target is negative (unless `log_target`).
@@ -236,8 +232,6 @@ class TweedieDevianceLoss(Loss):
     - `power`: the variance grows with this power of the mean: 1 is Poisson (counts), 2 gamma (no
       zeros).
     - `log_input`: `input` is the logarithm of the mean; otherwise the mean.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: 0 (equal) to infinity; lowest at the mean of the targets. Targets are observations:
       they get no gradient.
     - Errors: ValueError if the shapes differ, a target is negative (or 0 with `power=2`), or a mean

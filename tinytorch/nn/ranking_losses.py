@@ -37,8 +37,6 @@ def bpr(positive, negative):
 class BPRLoss(Loss):
     """Bayesian personalised ranking: the mean of `-log(sigmoid(positive - negative))`.
 
-    - Shapes: `positive` and `negative` equal, any shape; the loss is a number, or has their shape
-      with `reduction="none"`.
     - Range: any scores; the loss from 0 (a long lead) to infinity, log 2 for equal scores.
     - Errors: ValueError if the shapes differ: repeat the positive's score for each of its
       negatives.

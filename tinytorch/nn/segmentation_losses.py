@@ -41,10 +41,7 @@ class BinaryFocalLoss(Loss):
 
     - `alpha`: the weight of targets of 1; those of 0 get `1 - alpha`. None for none.
     - `gamma`: how much less easy samples count; 0 is `BCEWithLogitsLoss`.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: `target` 0 or 1; the loss from 0 to infinity, in nats.
-    - Errors: ValueError if shapes differ, or a target is neither 0 nor 1.
     - Source: Lin and others (2017), doi:10.1109/ICCV.2017.324.
 
     Example:
@@ -86,10 +83,7 @@ class FocalLoss(ClassLoss):
     - `gamma`: how much less easy samples count; 0 is `CrossEntropyLoss`. `weight`: a factor for
       each class; the mean divides by the sum of the targets' weights.
     - `ignore_index`: a target that marks samples to skip.
-    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1,
-      ...).
     - Range: `target` 0 to C - 1; the loss from 0 to infinity, in nats.
-    - Errors: as for `CrossEntropyLoss`.
     - Source: Lin and others (2017), doi:10.1109/ICCV.2017.324.
 
     Example:
