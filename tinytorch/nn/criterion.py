@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'STATING', 'keyword_options', 'array_parameters', 'by_shapes', 'states_by_shapes', 'bounds_of',
-           'check_options', 'full_docstring', 'option_setter', 'Signature', 'lazily', 'combining', 'Loss', 'turned',
+           'full_docstring', 'check_options', 'option_setter', 'Signature', 'lazily', 'combining', 'Loss', 'turned',
            'split_dim', 'differentiable', 'ClassLoss', 'RowLoss']
 
 # %% ../../nbs/nn/criterion_dev.ipynb #9de68d82
@@ -68,15 +68,7 @@ def bounds_of(domain):
     "Return the bounds of a domain; None for an argument that has two."
     return None if isinstance(domain, tuple) else domain.bounds
 
-# %% ../../nbs/nn/criterion_dev.ipynb #a232f6bc
-def check_options(name: str, options) -> None:
-    "Raise TypeError unless a class declares its options by a dictionary."
-    if not (isinstance(options, dict) and all(isinstance(x, Option) for x in options.values())):
-        raise TypeError(f"{name}: options is {options!r}, but it must be a dictionary of names and "
-                        'Options. Write for example {"delta": number(1.0, low=0)}, with number of '
-                        "tinytorch.nn.arguments.")
-
-
+# %% ../../nbs/nn/criterion_dev.ipynb #f0110c57
 def full_docstring(docstring: str, options: dict, usual: dict) -> str:
     """Return the docstring of a loss with what follows from its declaration: the limits of its
     options, and what is `usual` before the bullets of these keys.
@@ -96,6 +88,14 @@ def full_docstring(docstring: str, options: dict, usual: dict) -> str:
                     break_long_words=False, break_on_hyphens=False)
 
     return re.sub(r"(?m)^( *)- .*(?:\n\1  \S.*)*", complete, docstring)
+
+# %% ../../nbs/nn/criterion_dev.ipynb #a232f6bc
+def check_options(name: str, options) -> None:
+    "Raise TypeError unless a class declares its options by a dictionary."
+    if not (isinstance(options, dict) and all(isinstance(x, Option) for x in options.values())):
+        raise TypeError(f"{name}: options is {options!r}, but it must be a dictionary of names and "
+                        'Options. Write for example {"delta": number(1.0, low=0)}, with number of '
+                        "tinytorch.nn.arguments.")
 
 
 def option_setter(options: dict, keyword_only: bool):
@@ -320,7 +320,7 @@ class Loss(Module):
         - Errors: TypeError for a loss whose formula's graph is not known.
         """
         from tinytorch import hosts
-        return hosts.curvature.curvature(self, *inputs, sample_weight=sample_weight, bound=bound)
+        return hosts.curvature.Second(self, inputs, sample_weight).curvature(bound)[0]
 
     def hessian_product(self, *inputs, sample_weight=None) -> np.ndarray:
         """Return the product of the Hessian for the first argument with a vector of its shape.
@@ -329,7 +329,8 @@ class Loss(Module):
         - Errors: TypeError for a loss whose formula's graph is not known.
         """
         from tinytorch import hosts
-        return hosts.curvature.hessian_product(self, *inputs, sample_weight=sample_weight)
+        *inputs, v = inputs
+        return hosts.curvature.Second(self, tuple(inputs), sample_weight).product(v)
 
     def samples_first(self, array: np.ndarray, wide: bool = True) -> np.ndarray:
         """Return a view of an argument with its sample axes first, at least one.
