@@ -328,11 +328,11 @@ def traffic(arrays: list, gradient: bool) -> int:
     return sum(x.nbytes for x in arrays) + gradient * arrays[0].nbytes
 
 
-def copy_bandwidth(numbers: int = 2**26) -> float:
+def copy_bandwidth() -> float:
     """Return bytes per second, read and written, of a copy of a float32 array by two threads: the
     median of nine.
     """
-    source, copy, seconds = np.ones(numbers, np.float32), np.zeros(numbers, np.float32), []
+    source, copy, seconds = np.ones(2**26, np.float32), np.zeros(2**26, np.float32), []
     halves = list(zip(np.array_split(copy, THREADS), np.array_split(source, THREADS)))
     with ThreadPoolExecutor(THREADS) as pool:
         for _ in range(10):

@@ -164,10 +164,10 @@ def explore(loss, target=0.0, at=(-3, 3), x_label="prediction", height=240, **op
                   "config": CONFIG})
 
 # %% ../nbs/site/interactive_dev.ipynb #ade94ee2
-def best_line(formula, x, y, steps=100) -> np.ndarray:
+def best_line(formula, x, y) -> np.ndarray:
     "Return the height at 0 and the rise of the straight line with the least sum of losses."
     columns, weight = np.stack([np.ones_like(x), x], axis=1), np.ones_like(x)
-    for _ in range(steps):
+    for _ in range(100):
         root = np.sqrt(weight)
         found = np.linalg.lstsq(columns * root[:, None], y * root, rcond=None)[0]
         error = columns @ found - y

@@ -1798,10 +1798,10 @@ def _(positive, negative):
     return np.log(1 + np.exp(negative - positive))
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #cfe1ecf1
-def pairs(input, target, below=np.greater):
+def pairs(input, target):
     "Return the lead of each item over each other, and whether the pair counts."
     rows = np.isfinite(input)
-    counts = below(target[:, :, None], target[:, None]) & rows[:, :, None] & rows[:, None]
+    counts = (target[:, :, None] > target[:, None]) & rows[:, :, None] & rows[:, None]
     return input[:, :, None] - input[:, None], counts
 
 
