@@ -81,11 +81,11 @@ def distance(difference, p):
     if np.abs(p) == np.inf:
         chosen = np.where((size == extreme) & (size > 0), 1, 0 * size)
         return extreme, sign * chosen / np.maximum(chosen.sum(axis=-1, keepdims=True), 1)
-    ratio = size / np.where(extreme == 0, 1, extreme)
+    ratio = size / np.where((extreme == 0) | (extreme == np.inf), 1, extreme)
     powers = ratio * ratio if p == 2 else ratio**p            # for a compiler a power is slow
     total = powers.sum(axis=-1, keepdims=True) ** (1 / p)
     share = ratio / np.where(total == 0, 1, total)
-    slope = share if p == 2 else np.where(size == 0, 0, share ** (p - 1))
+    slope = share if p == 2 else np.where((size == 0) | (extreme == 0), 0, share ** (p - 1))
     return extreme * total, sign * slope
 
 
