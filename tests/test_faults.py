@@ -21,6 +21,7 @@ from tinytorch.nn import functional as F
 from tinytorch.nn.arguments import check_number
 from tinytorch.nn.criterion import LOSSES, Loss, RowLoss
 from tinytorch.nn.evaluation import KEPT
+from tinytorch.nn.linear_cross_entropy import LinearCrossEntropy
 
 nan = np.nan
 nn.__all__                      # imports every module that registers losses
@@ -600,3 +601,24 @@ def test_the_number_that_is_named_is_one_that_counts():
         nn.BCELoss()(np.array([3.25, 7.5]), np.array([0.0, 1.0]),
                      sample_weight=np.array([0.0, 1.0]))
     assert "3.25" not in str(seen.value)
+
+
+@engines
+@pytest.mark.parametrize("before, after", [("none", "mean"), ("mean", "none"), ("sum", "none")])
+def test_backward_belongs_to_the_call_and_not_to_what_the_loss_became(before, after, name):
+    x, t = np.arange(9.0).reshape(3, 3), np.eye(3)
+    hidden, layer = np.eye(3), np.ones((3, 3))
+    for loss, arguments in ((nn.CosineDistanceLoss(), (x, t)), (nn.MSELoss(), (x, t)),
+                            (nn.CrossEntropyLoss(), (x, np.array([0, 1, 2]))),
+                            (LinearCrossEntropy(), (hidden, layer, None, np.array([0, 1, 2])))):
+        loss.reduction, slopes = before, []
+        for later in before, after:
+            loss.reduction = before
+            leaf = Tensor(arguments[0], requires_grad=True)
+            with tinytorch.engine(name):
+                loss(leaf, *arguments[1:])
+                result = loss(leaf, *arguments[1:])
+                loss.reduction = later
+                result.backward(np.arange(1.0, 1 + result.size).reshape(result.shape))
+            slopes.append(leaf.grad)
+        np.testing.assert_array_equal(*slopes)

@@ -4,7 +4,9 @@ fix.
 import numpy as np
 import pytest
 
-from tinytorch.nn import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, MSELoss, NLLLoss
+from tinytorch.core.tensor import Tensor
+from tinytorch.nn import (BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, MSELoss, NLLLoss,
+                          TweedieDevianceLoss)
 
 logits = np.zeros((3, 10))
 
@@ -46,7 +48,14 @@ MISTAKES = {
     "index of a fraction": (lambda: CrossEntropyLoss(ignore_index=0.5), TypeError,
                             ["ignore_index is 0.5"]),
     "complex numbers": (lambda: MSELoss()([1j], [1]), TypeError, ["input has dtype complex128"]),
-    "None": (lambda: MSELoss()([1.0], None), TypeError, ["target has dtype object"]),}
+    "None": (lambda: MSELoss()([1.0], None), TypeError, ["target has dtype object"]),
+    "a 0 of float16": (lambda: TweedieDevianceLoss(power=2)(np.float16([1]), np.float16([0])),
+                       ValueError, ["target[0] is 0", "a power below 2"]),
+    "weights to be learned": (lambda: BCELoss(weight=Tensor([1.0], requires_grad=True)), TypeError,
+                              ["BCELoss: weight", "gets no gradient", "reduction='none'"]),
+    "weights of samples to be learned": (
+        lambda: MSELoss()([1.0], [2.0], sample_weight=Tensor([1.0], requires_grad=True)), TypeError,
+        ["MSELoss: sample_weight", "gets no gradient"]),}
 
 
 @pytest.mark.parametrize("call, error, texts", MISTAKES.values(), ids=MISTAKES)

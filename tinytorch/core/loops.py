@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['UNUSED', 'LOOPS', 'WORK', 'TILE', 'warned', 'user_folder', 'private', 'cache_folder', 'files_of', 'digest', 'discard',
-           'prune', 'load_loop', 'write_whole', 'execute', 'Loop', 'Refusal', 'find', 'kind_of', 'build_loop',
-           'check_loop', 'like', 'flat', 'tiled', 'in_pieces', 'run_tiles', 'run_loop', 'run_copied', 'small_loop',
-           'tile_order', 'run_compiled']
+           'prune', 'load_loop', 'write_whole', 'execute', 'Loop', 'Refusal', 'find', 'build_loop', 'check_loop',
+           'like', 'flat', 'tiled', 'in_pieces', 'run_tiles', 'run_loop', 'run_copied', 'small_loop', 'tile_order',
+           'run_compiled']
 
 # %% ../../nbs/core/loops_dev.ipynb #55b4a66e
 import atexit
@@ -28,7 +28,7 @@ import numpy as np
 from . import fastmath, trace
 from .numpy_runner import FEW, run_numpy
 from .problem import Part, Problem, cores, share
-from .trace import CLASSES, ROWS, Untraceable, record_graph
+from .trace import CLASSES, ROWS, Untraceable, kind_of, record_graph
 from .writer import CHUNK_NUMBERS, Shape, costs, write_loop
 
 # %% ../../nbs/core/loops_dev.ipynb #cc401716
@@ -160,12 +160,6 @@ def find(problem: Problem, wanted: tuple, values: bool, tiles: str = ""):
     found.append(build_loop(problem, wanted, values, tiles))
     return found[-1][1]
 
-
-def kind_of(option):
-    """Return what a recording depends on: the type of an option that is a symbol in it, the value
-    of any other.
-    """
-    return type(option) if trace.is_symbol(option) else repr(option)
 
 # %% ../../nbs/core/loops_dev.ipynb #46a171a3
 def build_loop(problem, wanted, values, tiles) -> tuple:
