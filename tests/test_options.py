@@ -180,3 +180,14 @@ def test_weights_may_lie_in_memory_as_they_like(lay, name):
         with tinytorch.engine(name):
             expected = make(weight)(input, target).item()
             assert make(lay(weight))(input, target).item() == expected
+
+
+@pytest.mark.parametrize("function, option, right, wrong", [
+    ("huber_loss", "delta", 1.0, True), ("cross_entropy", "ignore_index", 1, 1.0),
+    ("multi_margin_loss", "p", 1, True), ("cross_entropy", "ignore_index", 0, False)])
+def test_a_function_refuses_what_is_only_equal_to_an_option(function, option, right, wrong):
+    target = [0] if function in ("cross_entropy", "multi_margin_loss") else [[1.0, 2.0]]
+    call = getattr(nn.functional, function)
+    call([[1.0, 2.0]], target, **{option: right})
+    with pytest.raises(TypeError, match=f"{option} is {wrong}, but it must be"):
+        call([[1.0, 2.0]], target, **{option: wrong})

@@ -579,3 +579,12 @@ def test_what_records_no_gradient_is_named(function, name):
 def test_parts_of_different_lengths():
     one, two = np.split(Tensor([1.0, 2.0, 3.0]), [1])
     assert one.tolist() == [1] and two.tolist() == [2, 3]
+
+
+def test_powers_of_0_have_torchs_slopes():
+    torch = pytest.importorskip("torch")
+    base, exponent = np.zeros(4), np.array([-1.0, 0.0, 0.5, 2.0])
+    x, y = Tensor(exponent, requires_grad=True), torch.tensor(exponent, requires_grad=True)
+    (base ** x).backward(np.ones(4))
+    (torch.tensor(base) ** y).backward(torch.ones(4))
+    np.testing.assert_array_equal(x.grad, y.grad.numpy())

@@ -290,7 +290,7 @@ def raise_to(base, exponent):
     result = a ** b
     return record(result,
                   (base, lambda g: g * b * a ** (b - (b != 0))),
-                  (exponent, lambda g: g * result * np.log(np.where(a == 0, 1, a))))
+                  (exponent, lambda g: g * result * np.log(np.where((a == 0) & (b >= 0), 1, a))))
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #a5cdd27b
 @quiet

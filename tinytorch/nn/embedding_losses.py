@@ -6,7 +6,7 @@
 __all__ = ['rescaled', 'normalize_backward', 'normalize', 'cosine_of', 'unit', 'distance', 'norm_backward', 'norm', 'together',
            'vectors', 'pairwise_distance', 'cosine_similarity', 'PairwiseDistance', 'CosineSimilarity',
            'cosine_embedding', 'CosineEmbeddingLoss', 'cosine_distance', 'CosineDistanceLoss', 'triplet_margin',
-           'TripletMarginLoss', 'smaller_of', 'check_distance', 'measured', 'TripletMarginWithDistanceLoss',
+           'TripletMarginLoss', 'smaller_of', 'check_distance', 'measured', 'without', 'TripletMarginWithDistanceLoss',
            'direction_backward', 'unit_rows', 'similarities', 'cast_tensor', 'contrast', 'placed', 'BatchLoss',
            'info_nce', 'InfoNCELoss', 'nt_xent', 'NTXentLoss', 'supervised_contrast', 'has_partner', 'SupConLoss',
            'circle', 'CircleLoss', 'arcface', 'ArcFaceLoss']
@@ -355,6 +355,17 @@ def measured(loss, a, b) -> Tensor:
                         f"Compute with the Tensors themselves, not with their `.data`.")
     return result
 
+
+def without(tensor, skipped):
+    """Return a Tensor with zeros in the `skipped` samples, whatever they held; no gradient reaches
+    them.
+    """
+    if skipped.shape != tensor.shape[:skipped.ndim]:         # which the loss refuses
+        return tensor
+    places = skipped.reshape(skipped.shape + (1,) * (tensor.ndim - skipped.ndim))
+    return Tensor.from_op(np.where(places, 0, tensor.data), (tensor,),
+                          lambda gradient: (np.where(places, 0, gradient),))
+
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #3b640fef
 class TripletMarginWithDistanceLoss(Loss):
     """Triplets with a distance of your own: the mean of `max(0, d(anchor, positive) - d(anchor,
@@ -384,9 +395,15 @@ class TripletMarginWithDistanceLoss(Loss):
     task = "embeddings"
 
     def forward(self, anchor, positive, negative, sample_weight=None):
-        anchor, positive, negative = map(as_tensor, (anchor, positive, negative))
-        for name, other in ("positive", positive), ("negative", negative):
-            check_same_shape(type(self).__name__, anchor.data, other.data, ("anchor", name))
+        name, given = type(self).__name__, (anchor, positive, negative)
+        anchor, positive, negative = triplet = [
+            x if isinstance(x, Tensor) else Tensor(real_array(name, argument, x))
+            for argument, x in zip(self.domain, given)]
+        for argument, other in ("positive", positive), ("negative", negative):
+            check_same_shape(name, anchor.data, other.data, ("anchor", argument))
+        if sample_weight is not None:
+            skipped = real_array(name, "sample_weight", sample_weight) == 0
+            anchor, positive, negative = [without(x, skipped) for x in triplet]
         near, far = measured(self, anchor, positive), measured(self, anchor, negative)
         if self.swap:
             far = smaller_of(far, measured(self, positive, negative))
