@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from tinytorch.core.tensor import Tensor
-from tinytorch.nn import (BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, MSELoss, NLLLoss,
-                          TweedieDevianceLoss)
+from tinytorch.nn import (BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss,
+                          MSELoss, NLLLoss, PoissonNLLLoss, SupConLoss, TripletMarginLoss,
+                          TripletMarginWithDistanceLoss, TweedieDevianceLoss)
 
 logits = np.zeros((3, 10))
 
@@ -55,7 +56,18 @@ MISTAKES = {
                               ["BCELoss: weight", "gets no gradient", "reduction='none'"]),
     "weights of samples to be learned": (
         lambda: MSELoss()([1.0], [2.0], sample_weight=Tensor([1.0], requires_grad=True)), TypeError,
-        ["MSELoss: sample_weight", "gets no gradient"]),}
+        ["MSELoss: sample_weight", "gets no gradient"]),
+    "a word as a flag": (lambda: PoissonNLLLoss(full="False"), TypeError,
+                         ["PoissonNLLLoss: full is 'False'", "True or False"]),
+    "an array as a flag": (lambda: KLDivLoss(log_target=np.ones(2)), TypeError,
+                           ["KLDivLoss: log_target is array", "True or False"]),
+    "a reduction in the place of a flag": (lambda: TripletMarginLoss(1.0, 2.0, 1e-6, "sum"),
+                                           TypeError, ["TripletMarginLoss: swap is 'sum'"]),
+    "weights of a composed loss": (
+        lambda: TripletMarginWithDistanceLoss()(*[np.eye(2)] * 3, sample_weight=[1, -1]),
+        ValueError, ["TripletMarginWithDistanceLoss: sample_weight[1] is -1"]),
+    "labels of different lengths": (lambda: SupConLoss()(np.eye(2), [[1], [1, 2]]), ValueError,
+                                    ["SupConLoss", "target", "one label for each row"]),}
 
 
 @pytest.mark.parametrize("call, error, texts", MISTAKES.values(), ids=MISTAKES)

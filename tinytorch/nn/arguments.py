@@ -372,8 +372,13 @@ def number(default, low=-inf, high=inf, open=False, kind: type = float) -> Optio
 
 
 def flag(default: bool) -> Option:
-    "Return an option that is true or false."
-    return Option(default, bool, lambda loss, option, value: bool(value))
+    "Return an option that is True or False; 1 and 0 are taken for them."
+    def check(loss, option, value):
+        if not isinstance(value, (bool, np.bool_, int, np.integer)) or value not in (0, 1):
+            raise TypeError(f"{type(loss).__name__}: {option} is {value!r}, but it must be True or "
+                            "False.")
+        return bool(value)
+    return Option(default, bool, check)
 
 # %% ../../nbs/nn/arguments_dev.ipynb #7d20b9e4
 def check_index(loss, option: str, value):

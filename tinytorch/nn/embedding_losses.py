@@ -7,9 +7,9 @@ __all__ = ['rescaled', 'normalize_backward', 'normalize', 'cosine_of', 'unit', '
            'vectors', 'pairwise_distance', 'cosine_similarity', 'PairwiseDistance', 'CosineSimilarity',
            'cosine_embedding', 'CosineEmbeddingLoss', 'cosine_distance', 'CosineDistanceLoss', 'triplet_margin',
            'TripletMarginLoss', 'smaller_of', 'check_distance', 'measured', 'without', 'TripletMarginWithDistanceLoss',
-           'direction_backward', 'unit_rows', 'similarities', 'cast_tensor', 'contrast', 'placed', 'BatchLoss',
-           'info_nce', 'InfoNCELoss', 'nt_xent', 'NTXentLoss', 'supervised_contrast', 'has_partner', 'SupConLoss',
-           'circle', 'CircleLoss', 'arcface', 'ArcFaceLoss']
+           'direction_backward', 'unit_rows', 'similarities', 'cast_tensor', 'contrast', 'labels_of', 'placed',
+           'BatchLoss', 'info_nce', 'InfoNCELoss', 'nt_xent', 'NTXentLoss', 'supervised_contrast', 'has_partner',
+           'SupConLoss', 'circle', 'CircleLoss', 'arcface', 'ArcFaceLoss']
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #2494a510
 import numpy as np
@@ -407,8 +407,10 @@ class TripletMarginWithDistanceLoss(Loss):
         near, far = measured(self, anchor, positive), measured(self, anchor, negative)
         if self.swap:
             far = smaller_of(far, measured(self, positive, negative))
+        weight = (None if sample_weight is None
+                  else sample_weights(name, sample_weight, near.shape))
         return MarginRankingLoss(self.margin, self.reduction)(
-            far, near, 1.0, sample_weight=sample_weight)
+            far, near, 1.0, sample_weight=weight)
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #7ae99362
 def direction_backward(gradient, input, result):
@@ -441,6 +443,15 @@ def contrast(logits, target):
     return loss(logits, target)
 
 
+def labels_of(name: str, target) -> np.ndarray:
+    "Return labels, numbers or words, as an array. Raise ValueError for lists of other lengths."
+    try:
+        return np.asarray(target.data if isinstance(target, Tensor) else target)
+    except ValueError:
+        raise ValueError(f"{name}: the rows of target have different lengths, but it needs one "
+                         "label for each row of input.") from None
+
+
 def placed(values, places, length: int):
     "Return a Tensor of `length` zeros with `values` at `places`."
     data = np.zeros(length, values.dtype)
@@ -464,7 +475,7 @@ class BatchLoss(Loss):
                       [argument for argument, domain in self.domain.items() if domain is REAL])
         embeddings = [x if isinstance(x, Tensor) else Tensor(real_array(name, argument, x))
                       for argument, x in zip(real, inputs)]
-        labels = [np.asarray(x.data if isinstance(x, Tensor) else x) for x in inputs[len(real):]]
+        labels = [labels_of(name, x) for x in inputs[len(real):]]
         self.check_shapes(real, embeddings, labels)
         count = len(embeddings[0].data)
         weight = (np.ones(count) if sample_weight is None

@@ -304,7 +304,7 @@ def dpo(policy_chosen, policy_rejected, reference_chosen, reference_rejected, *,
       slopes -0.045 and 0.045.
     """
     ### BEGIN SOLUTION
-    z = beta * ((policy_chosen - policy_rejected) - (reference_chosen - reference_rejected))
+    z = beta * ((policy_chosen - reference_chosen) - (policy_rejected - reference_rejected))
     value, doubt = softplus(-z)
     if label_smoothing > 0:
         value, doubt = value + label_smoothing * z, doubt - label_smoothing
