@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tinytorch.core.problem import Problem
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn.criterion import Loss
 from tinytorch.nn.evaluation import in_dtype
-from tinytorch.nn import BCELoss, CrossEntropyLoss, HuberLoss, MSELoss, NLLLoss, SmoothL1Loss
+from tinytorch.nn import BCELoss, CrossEntropyLoss, HingeLoss, HuberLoss, MSELoss, NLLLoss, SmoothL1Loss
 
 needs_numba = pytest.mark.skipif(not engine.has_numba(),
                                  reason="needs Numba: pip install 'tinytorch-losses[fast]'")
@@ -134,6 +135,23 @@ def test_a_formula_whose_loop_would_differ_stays_with_numpy():
     with tinytorch.engine("numba"), pytest.warns(RuntimeWarning,
                                                  match="gives other numbers when compiled"):
         assert engine.run(Problem(by_length, (x,), x.shape, x.dtype)).total == 4.5
+
+
+@needs_numba
+@pytest.mark.parametrize("loss, input, target", [
+    (BCELoss(), [0.5, 0.25], [7.0, 1.0]), (BCELoss(), [-3.0, 0.25], [0.0, 1.0]),
+    (HingeLoss(), [0.5, 0.25], [0.5, 1.0]),
+    (CrossEntropyLoss(), [[1.0, 2.0]], [[1.5, 0.5]]), (NLLLoss(), [[1.0, -2.0]], [0])])
+def test_a_first_call_out_of_bounds_does_not_keep_a_formula_from_being_compiled(
+        monkeypatch, loss, input, target):
+    from tinytorch.core import loops
+    monkeypatch.setattr(loops, "LOOPS", weakref.WeakKeyDictionary())
+    with tinytorch.engine("numba"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="but it must"):
+            loss(Tensor(input, requires_grad=True), np.array(target))
+    kept = [loop for found in loops.LOOPS.values() for pairs in found.values() for _, loop in pairs]
+    assert kept and all(isinstance(loop, loops.Loop) for loop in kept)
 
 
 SMALL = ("import tinytorch, numpy as np; from tinytorch.nn import MSELoss; "
