@@ -10,8 +10,9 @@ __all__ = ['TO_LABELS', 'IS_CLASS', 'IS_BYTES', 'IS_PER_CENT', 'LOGITS', 'REAL',
            'real_array', 'float_dtype', 'widest', 'check_same_shape', 'option_array', 'fit_shape', 'sample_weights',
            'Domain', 'among', 'up_to', 'are_class_indices', 'ClassIndexError', 'refuse', 'check_levels',
            'check_label_lists', 'log_probabilities', 'label_lists', 'check_domain', 'first', 'check_reduction',
-           'check_number', 'Option', 'number', 'flag', 'check_index', 'check_not_called', 'check_classes',
-           'check_class_weight', 'check_whole', 'check_index_shape', 'outside_classes', 'class_indices']
+           'limits_text', 'check_number', 'Option', 'number', 'flag', 'check_index', 'check_not_called',
+           'check_classes', 'check_class_weight', 'check_whole', 'check_index_shape', 'outside_classes',
+           'class_indices']
 
 # %% ../../nbs/nn/arguments_dev.ipynb #32233352
 import functools
@@ -337,15 +338,20 @@ def check_reduction(name: str, reduction: str, allowed=REDUCTIONS) -> str:
     return reduction
 
 
-def check_number(name: str, option: str, value, low: float, high: float = np.inf,
+def limits_text(low: float, high: float = inf, open: bool = False) -> str:
+    "Return what a number from `low` (excluded if `open`) to `high` is: `at least 0`."
+    return (f"{'greater than' if open else 'at least'} {low:g}"
+            + (f" and at most {high:g}" if high < inf else ""))
+
+
+def check_number(name: str, option: str, value, low: float, high: float = inf,
                  open: bool = False) -> None:
     "Raise ValueError unless `value` is a number from `low` (excluded if `open`) to `high`."
     if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
         raise TypeError(f"{name}: {option} is {value!r}, but it must be a number.")
     if not (low < value if open else low <= value) or not value <= high:
-        limits = (f"{'greater than' if open else 'at least'} {low:g}"
-                  + (f" and at most {high:g}" if high < np.inf else ""))
-        raise ValueError(f"{name}: {option} is {value}, but it must be {limits}.")
+        raise ValueError(f"{name}: {option} is {value}, but it must be "
+                         f"{limits_text(low, high, open)}.")
 
 # %% ../../nbs/nn/arguments_dev.ipynb #5a0f3c11
 @dataclass(frozen=True, eq=False)
@@ -355,6 +361,7 @@ class Option:
     kind: object = inspect.Parameter.empty     # the type that the signature shows
     # (loss, name of the option, value) -> what is kept of it; raises an error for a wrong one
     check: Callable = lambda loss, option, value: value
+    limits: str = ""           # the values that it takes, as the docstring of a loss names them
 
     def parameter(self, name: str, kind=inspect.Parameter.POSITIONAL_OR_KEYWORD):
         "Return the parameter of a signature."
@@ -368,7 +375,8 @@ def number(default, low=-inf, high=inf, open=False, kind: type = float) -> Optio
             return None
         check_number(type(loss).__name__, option, value, low, high, open)
         return float(value) if kind is float else value
-    return Option(default, kind if default is not None else kind | None, check)
+    return Option(default, kind if default is not None else kind | None, check,
+                  limits_text(low, high, open) if low > -inf else "")
 
 
 def flag(default: bool) -> Option:

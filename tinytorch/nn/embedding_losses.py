@@ -221,11 +221,10 @@ class CosineEmbeddingLoss(RowLoss):
     """The angle of pairs of embeddings: `1 - cos` for similar pairs, `max(0, cos - margin)` for
     others.
 
-    - `margin`: the cosine that others may have, from -1 to 1; 0 to 0.5 is usual.
+    - `margin`: the cosine that others may have; 0 to 0.5 is usual.
     - Shapes: `input1`, `input2` (D,) or (N, D); `target` () or (N,), or one number for all.
     - Range: `target` 1 or -1; the loss from 0 to 2. A vector of zeros has cosine 0 and slope 0.
-    - Errors: ValueError if shapes differ, a target is neither -1 nor 1, or `margin` is outside [-1,
-      1].
+    - Errors: ValueError if shapes differ or a target is neither -1 nor 1.
     - Source: Chopra, Hadsell and LeCun (2005), doi:10.1109/CVPR.2005.202, for pairs; the cosine as
       in PyTorch.
 
@@ -303,14 +302,14 @@ def triplet_margin(anchor, positive, negative, *, margin, p, eps, swap):
 class TripletMarginLoss(RowLoss):
     """Triplets: the mean of `max(0, d(anchor, positive) - d(anchor, negative) + margin)`.
 
-    - `margin`: the lead that is asked for, above 0. `p`: the norm, above 0 or infinite. `eps`:
-      added to differences.
+    - `margin`: the lead that is asked for. `p`: the norm, which may be infinite. `eps`: added to
+      differences.
     - `swap`: whether the distance from positive to negative counts if it is smaller than the
       anchor's.
     - Shapes: `anchor`, `positive`, `negative` equal: (D,), (N, D) or more axes with the features
       last.
     - Range: 0 to infinity. Where two embeddings coincide the slope of their distance is 0.
-    - Errors: ValueError if shapes differ or an option is out of its range.
+    - Errors: ValueError if shapes differ.
     - Source: Weinberger and Saul (2009); Schroff, Kalenichenko and Philbin (2015),
       doi:10.1109/CVPR.2015.7298682.
 
@@ -373,11 +372,10 @@ class TripletMarginWithDistanceLoss(Loss):
 
     - `distance_function`: takes two Tensors, returns a Tensor with one number for each sample;
       `pairwise_distance` if None.
-    - `margin`: the lead that is asked for, above 0. `swap`: as for `TripletMarginLoss`.
+    - `margin`: the lead that is asked for. `swap`: as for `TripletMarginLoss`.
     - Shapes: what `distance_function` takes; the three equal.
     - Range: 0 to infinity.
-    - Errors: ValueError if shapes differ or `margin` is not above 0, TypeError if
-      `distance_function` cannot be called or returns no Tensor.
+    - Errors: ValueError if shapes differ, TypeError if `distance_function` returns no Tensor.
     - Source: as for `TripletMarginLoss`.
 
     Example:
@@ -541,12 +539,11 @@ def info_nce(query, key, *, temperature, symmetric):
 class InfoNCELoss(BatchLoss):
     """Contrast of two batches: row i of `query` belongs to row i of `key`, and to no other.
 
-    - `temperature`: cosines are divided by it; small ones look at the hardest negatives only. Above
-      0.
+    - `temperature`: cosines are divided by it; small ones look at the hardest negatives only.
     - `symmetric`: whether to ask in both directions and take the mean, as CLIP does.
     - Shapes: `query`, `key` (N, D); the loss is a number, or (N,) with `reduction="none"`.
     - Range: 0 to infinity, in nats; log(N) for embeddings that say nothing.
-    - Errors: ValueError if shapes differ or are not (N, D), or `temperature` is not above 0.
+    - Errors: ValueError if shapes differ or are not (N, D).
     - Source: van den Oord, Li and Vinyals (2018), arXiv:1807.03748.
 
     Example:
@@ -574,7 +571,7 @@ class NTXentLoss(BatchLoss):
     """Contrast of two views of the same samples: each looks for its other view among all 2N - 1
     others.
 
-    - `temperature`: cosines are divided by it, above 0.
+    - `temperature`: cosines are divided by it.
     - Shapes: `input1`, `input2` (N, D), two views of the same N samples; the loss is a number, or
       (2N,) with `reduction="none"`.
     - Range: 0 to infinity, in nats; log(2N - 1) for embeddings that say nothing.
@@ -611,12 +608,12 @@ def has_partner(labels) -> np.ndarray:
 class SupConLoss(BatchLoss):
     """Contrast with labels: every sample of the same class is a partner, all others are not.
 
-    - `temperature`: cosines are divided by it, above 0.
+    - `temperature`: cosines are divided by it.
     - Shapes: `input` (N, D), `target` class labels (N,), numbers or words; the loss is a number, or
       (N,) with `reduction="none"`.
     - Range: 0 to infinity, in nats. A sample without a partner in the batch costs 0, and the mean
       leaves it out.
-    - Errors: ValueError for shapes that do not fit, or a `temperature` that is not above 0.
+    - Errors: ValueError for shapes that do not fit.
     - Source: Khosla and others (2020), arXiv:2004.11362.
 
     Example:
@@ -647,12 +644,11 @@ class CircleLoss(BatchLoss):
     """The circle loss of a batch with labels: similarities far from where they should be are pulled
     harder.
 
-    - `gamma`: the scale, above 0. `margin`: how near 1 and 0 the similarities should come, from 0
-      to 1.
+    - `gamma`: the scale. `margin`: how near 1 and 0 the similarities should come.
     - Shapes: `input` (N, D), `target` class labels (N,); the loss is a number, or (N,) with
       `reduction="none"`.
     - Range: 0 to infinity. A sample without a partner, or without others, in the batch costs 0.
-    - Errors: ValueError for shapes or options that do not fit.
+    - Errors: ValueError for shapes that do not fit.
     - Source: Sun and others (2020), doi:10.1109/CVPR42600.2020.00643.
 
     Example:
@@ -692,13 +688,13 @@ def arcface(input, target, *, margin, scale):
 class ArcFaceLoss(RowLoss):
     """Cross-entropy of cosines with an angular margin for the target's class.
 
-    - `margin`: the angle by which the target's class must lead, in radians, 0 to pi / 2. `scale`:
-      cosines are multiplied by it, above 0.
+    - `margin`: the angle by which the target's class must lead, in radians. `scale`: cosines are
+      multiplied by it.
     - Shapes: `input` (C,) or (N, C): the cosines of each embedding with the direction of each
       class; `target` class indices () or (N,).
     - Range: `input` in [-1, 1], rounding errors beyond are cut off; the loss from 0 to infinity, in
       nats.
-    - Errors: ValueError for shapes or options that do not fit, IndexError for indices out of range.
+    - Errors: ValueError for shapes that do not fit, IndexError for indices out of range.
     - Source: Deng, Guo, Xue and Zafeiriou (2019), doi:10.1109/CVPR.2019.00482.
 
     Example:
