@@ -10,7 +10,6 @@ __all__ = ['HALF', 'criteria', 'numbers', 'uncompiled', 'torch_names', 'along_sl
 
 # %% ../../nbs/hosts/torch_host_dev.ipynb #6a5a0d59
 import copy
-from functools import partial
 from itertools import count
 from weakref import WeakValueDictionary
 
@@ -27,25 +26,24 @@ from ..nn.criterion import Loss
 from ..nn.evaluation import Evaluation
 from .arrange import array_options, bind_terms, by_graph
 from .curvature import check_carried, terms_of
-from .graph import names_of, stretch
+from .graph import names_of
 
 # %% ../../nbs/hosts/torch_host_dev.ipynb #dc517804
 def torch_names() -> dict:
     "Return the names that a graph's function finds in PyTorch."
-    reductions = {"sum_last": lambda x, keep: x.sum(-1, keepdim=keep),
-                  "max_last": lambda x, keep: x.amax(-1, keepdim=keep),
-                  "min_last": lambda x, keep: x.amin(-1, keepdim=keep)}
+    reductions = {"sum_along": torch.sum, "max_along": torch.amax, "min_along": torch.amin}
     return names_of(
         torch, {"power": "pow", "equal": "eq"}, **reductions,
         number=lambda x, like: torch.full((), x, dtype=like.dtype, device=like.device),
-        as_number=lambda x, like: x.to(like.dtype), fill=partial(stretch, torch),
+        as_number=lambda x, like: x.to(like.dtype),
+        count=lambda n, like: torch.arange(n, device=like.device),
         pick=lambda x, t: torch.gather(x, -1, t[..., None])[..., 0],
         at=lambda t, like: t[..., None] == torch.arange(like.shape[-1], device=like.device))
 
 # %% ../../nbs/hosts/torch_host_dev.ipynb #2133dcd1
 def along_slope(change, slope):
-    "Return a change of each sample along its slope, whose classes come last."
-    return change[..., None] * slope if slope.ndim > change.ndim else change * slope
+    "Return a change of each sample along its slope, whose features come last."
+    return change.reshape(*change.shape, *[1] * (slope.ndim - change.ndim)) * slope
 
 
 def direction(changes, operands) -> tuple:
@@ -324,7 +322,8 @@ uncompiled = torch.compiler.disable(TorchLoss.run)
 
 def shape_is_known(loss) -> bool:
     "Return whether the shape of a loss follows from that of its input."
-    return isinstance(loss, Loss) and (loss.reduction != "none" or loss.formula is not None)
+    return isinstance(loss, Loss) and (loss.reduction != "none" or loss.formula is not None
+                                       or type(loss).sample_shape is not Loss.sample_shape)
 
 
 def by_operation(criterion, inputs, sample_weight):
