@@ -60,7 +60,6 @@ def letters(loss, shapes: list) -> tuple:
     short = first[:axis] + first[axis + 1:]
     samples = first[:len(loss.sample_shape(stand_in(shapes[0], float)))]
     samples = short if isinstance(loss, ClassLoss) else samples
-    samples = samples[:-1] if loss.formula is None else samples
     return tuple([first if len(shape) == len(first) else short for shape in shapes]), samples
 
 # %% ../../nbs/scale/dask_dev.ipynb #8ee5075c
