@@ -29,7 +29,7 @@ from ..nn.criterion import ClassLoss
 from ..nn.evaluation import Evaluation, in_dtype
 from ..nn.linear_cross_entropy import LinearCrossEntropy
 from ..nn.losses import CrossEntropyLoss, cross_entropy, times
-from ..nn.segmentation_losses import TverskyLoss
+from ..nn.segmentation_losses import RegionLoss
 from .merging import merge_pieces
 from .partial import (Summary, check_reduced, divisor_of, wrt_names, report,
                                      runner_of, stand_in, summarize, summary_of)
@@ -55,10 +55,10 @@ def letters(loss, shapes: list) -> tuple:
         steps = "tnc" if len(shapes[0]) == 3 else "tc"
         return (steps, "ns"[-len(shapes[1]):], *["n"[:len(x)] for x in shapes[2:]]), "n"
     first = "nabcdefg"[:len(shapes[0])]
-    by_class = isinstance(loss, (ClassLoss, TverskyLoss))
+    by_class = isinstance(loss, (ClassLoss, RegionLoss))
     axis = min(1, len(first) - 1) if by_class else len(first) - 1
     short = first[:axis] + first[axis + 1:]
-    samples = first[:len(loss.sample_shape(stand_in(shapes[0], float)))]
+    samples = first[:len(loss.sample_shape(stand_in((1,) * len(first), float)))]
     samples = short if isinstance(loss, ClassLoss) else samples
     return tuple([first if len(shape) == len(first) else short for shape in shapes]), samples
 
