@@ -298,6 +298,20 @@ def test_forward_mode_and_linearize():
     assert torch.allclose(torch.func.linearize(lambda x: criterion(x, t), x)[1](t), true)
 
 
+def test_forward_mode_twice_is_no_silent_zero():
+    x, criterion = torch.randn(4, 3), to_torch(HuberLoss())
+
+    def along(f):
+        return lambda x: torch.func.jvp(f, (x,), (torch.ones_like(x),))[1]
+
+    def value(x):
+        return criterion(x, torch.zeros(4, 3))
+    check_raises(NotImplementedError, lambda: along(along(value))(x), "torch.func.hessian")
+    second = torch.func.grad(lambda x: along(value)(x))(x)             # the other way around
+    assert torch.allclose(torch.func.jvp(torch.func.grad(value), (x,), (torch.ones_like(x),))[1],
+                          second)
+
+
 def test_buffers_are_arguments_of_a_functional_call():
     "Their gradient, a batch of them, and one that is a parameter."
     x, t, criterion = torch.randn(6, 3), INDICES, to_torch(CrossEntropyLoss(weight=[1.0, 2, 3]))

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HALF', 'criteria', 'numbers', 'uncompiled', 'torch_names', 'along_slope', 'direction', 'OfProgram', 'SlopesFunction',
            'ValueFunction', 'TorchHost', 'tensor_of', 'views', 'evaluate', 'evaluate_operations', 'EngineFunction',
-           'autocasts', 'common', 'is_transformed', 'TorchLoss', 'loss_operation', 'keep_for_gradients',
-           'gradients_of_operation', 'shape_is_known', 'by_operation', 'to_torch']
+           'autocasts', 'common', 'is_transformed', 'check_forward_mode', 'TorchLoss', 'loss_operation',
+           'keep_for_gradients', 'gradients_of_operation', 'shape_is_known', 'by_operation', 'to_torch']
 
 # %% ../../nbs/hosts/torch_host_dev.ipynb #6a5a0d59
 import copy
@@ -209,6 +209,15 @@ def is_transformed() -> bool:
     return (torch._C._functorch.get_dynamic_layer_stack_depth() > 0
             or torch.autograd.forward_ad._current_level >= 0)
 
+
+def check_forward_mode() -> None:
+    "Raise NotImplementedError for forward mode inside forward mode, where PyTorch would give 0."
+    levels = torch._C._functorch.get_interpreter_stack() or ()
+    if sum([level.key() == torch._C._functorch.TransformType.Jvp for level in levels]) > 1:
+        raise NotImplementedError("PyTorch knows no forward mode inside the forward mode of a "
+                                  "function of Python. Use torch.func.hessian, or jacrev for "
+                                  "one of the two derivatives.")
+
 # %% ../../nbs/hosts/torch_host_dev.ipynb #3773efd4
 class TorchLoss(torch.nn.Module):
     "A loss of TinyTorch as a module of PyTorch; made by `to_torch`."
@@ -264,6 +273,7 @@ class TorchLoss(torch.nn.Module):
 
     def by_graph(self, inputs, sample_weight=None):
         "Return the loss by the graph of its formula, in PyTorch's operations."
+        check_forward_mode()
         result = by_graph(self.loss, self.known, inputs, self._buffers, sample_weight, TorchHost)
         return result.to(common(inputs))
 
