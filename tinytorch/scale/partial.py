@@ -23,6 +23,7 @@ from ..nn.criterion import Loss
 from ..nn.embedding_losses import BatchLoss
 from ..nn.evaluation import Evaluation, in_dtype
 from ..nn.linear_cross_entropy import LinearCrossEntropy, LinearEvaluation
+from ..nn.losses import CrossEntropyLoss, NLLLoss
 from .merging import mean_of_parts
 
 # %% ../../nbs/scale/partial_dev.ipynb #92e458f1
@@ -308,8 +309,9 @@ def report(loss, summary: Summary) -> dict:
     value = (Part(summary.total, summary.divisor).mean() if loss.averages else summary.total)
     told = {"loss": value, "samples": summary.samples, "divisor": summary.divisor}
     if len(summary.classes):
-        with np.errstate(all="ignore"):
-            told["perplexity"] = float(np.exp(Part(summary.total, summary.divisor).mean()))
+        if isinstance(loss, (CrossEntropyLoss, NLLLoss)):
+            with np.errstate(all="ignore"):
+                told["perplexity"] = float(np.exp(Part(summary.total, summary.divisor).mean()))
         told["by_class"] = [Part(*row).mean() if row[1] else None
                             for row in summary.classes.tolist()]
     return told | {"worst": [{"index": index, "loss": value} for value, index in summary.worst]}

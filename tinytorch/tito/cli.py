@@ -736,7 +736,7 @@ def evaluate_command(
         typer.Option("--fill",
                      help="Take the chunks that a Zarr array lacks for its fill value.")] = False,
     out: Annotated[Path,
-                   typer.Option("--out", metavar="FILE",
+                   typer.Option("--out", metavar="FILE", dir_okay=False,
                                 help="Where the result goes.")] = Path("evaluation.json")):
     """Print the loss of a data set on disk, chunk by chunk, as JSON.
 
