@@ -226,6 +226,28 @@ def test_regions_of_classes(name, shape, chunks):
     close(each(*lazy).compute(), each(x, t).numpy())
 
 
+def test_class_weights_in_float32_and_smoothing_by_class():
+    "Logits that are cut along the classes, with weights of a list, are as exact as others."
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(12, 5)), rng.integers(0, 5, 12)
+    loss = CrossEntropyLoss(weight=[1.1, 2.2, 3.3, 4.4, 5.5], label_smoothing=0.1)
+    assert loss.weight.dtype == np.float32
+    lazy = loss.value_and_gradient(da.from_array(x, chunks=(5, 2)), da.from_array(t, chunks=5))
+    for found, expected in zip(lazy, loss.value_and_gradient(x, t)):
+        close(found.compute(), expected)
+
+
+def test_a_gradient_of_whole_numbers_and_none_of_class_indices():
+    x, t = np.arange(6).reshape(3, 2), np.array([0, 1, 1])
+    lazy = da.from_array(x, chunks=2), da.from_array(t, chunks=2)
+    own = MSELoss().value_and_gradient(x, x[::-1], wrt=("input", "target"))[1]
+    found = MSELoss().value_and_gradient(lazy[0], x[::-1], wrt=("input", "target"))[1]
+    for ours, theirs in zip(found, own):
+        close(ours.compute(), theirs)
+    with pytest.raises(ValueError, match="class indices, which have no gradient"):
+        CrossEntropyLoss().value_and_gradient(*lazy, wrt="target")
+
+
 def test_the_divisor_reads_targets_and_weights_alone():
     "Of numbers that are logits or predictions nothing is read, whatever else is given."
     x = da.from_delayed(dask.delayed(pytest.fail)("the input was read"), (6, 3), float).rechunk((2, 3))

@@ -31,7 +31,7 @@ from ..nn.linear_cross_entropy import LinearCrossEntropy
 from ..nn.losses import CrossEntropyLoss, cross_entropy, times
 from ..nn.segmentation_losses import RegionLoss
 from .merging import merge_pieces
-from .partial import (Summary, check_reduced, divisor_of, wrt_names, report,
+from .partial import (Summary, check_reduced, check_slopes, divisor_of, wrt_names, report,
                                      runner_of, stand_in, summarize, summary_of)
 
 # %% ../../nbs/scale/dask_dev.ipynb #429594f7
@@ -325,6 +325,7 @@ def lazy_value_and_gradient(loss, inputs, sample_weight=None, wrt=None) -> tuple
 # %% ../../nbs/scale/dask_dev.ipynb #7c5740f0
 def whole_rows(call: Lazy, names) -> tuple:
     "Return the lazy loss and gradients of a call whose chunks hold whole rows."
+    check_slopes(call.loss, names, stand_ins(call.arrays[:call.count]))
     divisor, known = lazy_divisor(call), None
     if isinstance(divisor, float):
         known = divisor
@@ -414,9 +415,9 @@ def row_numbers(loss, stats, target) -> tuple:
     most = np.where(np.isfinite(most), most, 0)
     mass = mass[0] if mass else 1.0
     if target is not None and loss.label_smoothing:
-        weight = np.ones(1) if loss.weight is None else loss.weight
+        weight = np.ones(1) if loss.weight is None else loss.weight.astype(float)
         own = weight[np.clip(target.astype(np.intp), 0, len(weight) - 1)]
-        mass = (1 - loss.label_smoothing) * own + loss.label_smoothing * weight.mean(dtype=float)
+        mass = (1 - loss.label_smoothing) * own + loss.label_smoothing * weight.mean()
     with np.errstate(all="ignore"):
         log = np.log(total)
         return most + log, mass * log - (picked - mass * most), mass
