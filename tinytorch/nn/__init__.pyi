@@ -55,7 +55,6 @@ class ArcFaceLoss(RowLoss):
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class BCELoss(Loss):
-    by_shapes: Any
     def __init__(self, weight: ArrayLike | None = None, reduction: str = 'mean') -> None: ...
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
@@ -65,20 +64,17 @@ class BCEWithLogitsLoss(BCELoss):
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class BPRLoss(Loss):
-    by_shapes: Any
     def __call__(self, positive: ArrayLike, negative: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class BatchLoss(Loss):
     compare: Any
     counted: Any
-    by_shapes: Any
     def compared(self, *arguments: Any) -> Any: ...
     def reduce(self, each: Any, weight: ArrayLike, used: Any, counted: Any) -> Any: ...
     def check_shapes(self, names: Any, embeddings: Any, labels: Any) -> Any: ...
     def __call__(self, *inputs: Any, **named: Any) -> Tensor: ...
 
 class BinaryFocalLoss(Loss):
-    by_shapes: Any
     alpha: float | None
     gamma: float
     def __init__(self, alpha: float | None = None, gamma: float = 2.0, reduction: str = 'mean') -> None: ...
@@ -99,7 +95,6 @@ class CTCEvaluation():
     def backward(self, upstream: Any) -> None: ...
 
 class CTCLoss(Loss):
-    by_shapes: Any
     blank: int
     zero_infinity: bool
     def __init__(self, blank: int = 0, reduction: str = 'mean', zero_infinity: bool = False) -> None: ...
@@ -120,7 +115,6 @@ class ClassIndexError(IndexError, ValueError):
 class ClassLoss(Loss):
     soft: Any
     label_smoothing: Any
-    by_shapes: Any
     ignore_index: int
     def check_probabilities(self, input: ArrayLike, target: ArrayLike) -> Any: ...
     @staticmethod
@@ -172,7 +166,6 @@ class CrossEntropyLoss(ClassLoss):
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class DPOLoss(Loss):
-    by_shapes: Any
     beta: float
     label_smoothing: float
     def __init__(self, beta: float = 0.1, label_smoothing: float = 0.0, reduction: str = 'mean') -> None: ...
@@ -235,7 +228,6 @@ class GELU(Activation):
     def __init__(self, approximate: str = 'none') -> None: ...
 
 class GaussianNLLLoss(Loss):
-    by_shapes: Any
     eps: float
     full: bool
     def __init__(self, *, full: bool = False, eps: float = 1e-06, reduction: str = 'mean') -> None: ...
@@ -252,11 +244,9 @@ class HingeEmbeddingLoss(HingeLoss):
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class HingeLoss(Loss):
-    by_shapes: Any
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class HuberLoss(Loss):
-    by_shapes: Any
     delta: float
     def __init__(self, reduction: str = 'mean', delta: float = 1.0) -> None: ...
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
@@ -268,13 +258,11 @@ class InfoNCELoss(BatchLoss):
     def __call__(self, query: ArrayLike, key: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class KLDivLoss(Loss):
-    by_shapes: Any
     log_target: bool
     def __init__(self, reduction: str = 'mean', log_target: bool = False) -> None: ...
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class L1Loss(Loss):
-    by_shapes: Any
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class Linear(Module):
@@ -328,7 +316,6 @@ class ListNetLoss(RowLoss):
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class LogCoshLoss(Loss):
-    by_shapes: Any
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class LogSoftmax(Softmax):
@@ -367,6 +354,7 @@ class Loss(Module):
     @classmethod
     def usual_bullets(cls: Any) -> dict: ...
     def __init__(self, reduction: str = 'mean') -> None: ...
+    def states_by_shapes(self) -> bool: ...
     def keep(self, situation: Any, call: Any) -> None: ...
     @property
     def averages(self) -> Any: ...
@@ -396,21 +384,17 @@ class LovaszHingeLoss(RegionLoss):
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class MAPELoss(Loss):
-    by_shapes: Any
     eps: float
     def __init__(self, eps: float = 1e-07, reduction: str = 'mean') -> None: ...
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class MSELoss(Loss):
-    by_shapes: Any
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class MSLELoss(Loss):
-    by_shapes: Any
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class MarginRankingLoss(Loss):
-    by_shapes: Any
     margin: float
     def __init__(self, margin: float = 0.0, reduction: str = 'mean') -> None: ...
     def __call__(self, input1: ArrayLike, input2: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
@@ -478,7 +462,6 @@ class PerceptronLoss(HingeLoss):
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class PoissonNLLLoss(Loss):
-    by_shapes: Any
     eps: float
     full: bool
     log_input: bool
@@ -491,7 +474,6 @@ class PolyLoss(ClassLoss):
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class QuantileLoss(Loss):
-    by_shapes: Any
     quantile: float
     def __init__(self, quantile: float = 0.5, reduction: str = 'mean') -> None: ...
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
@@ -507,14 +489,12 @@ class ReLU(Activation):
     def formula(x: Any) -> Any: ...
 
 class RegionLoss(RowLoss):
-    classes: Any
     ignore_index: int
     def class_problem(self, input: ArrayLike, target: ArrayLike) -> Any: ...
     def __init__(self, reduction: str = 'mean', ignore_index: int = -100) -> None: ...
 
 class RowLoss(Loss):
     dimensions: Any
-    by_shapes: Any
     def check_rows(self, argument: Any, input: ArrayLike) -> Any: ...
     def operand(self, argument: Any, array: Any, first: Any, input: ArrayLike, dtype: Any) -> Any: ...
 
@@ -533,7 +513,6 @@ class Signature():
     ...
 
 class SmoothL1Loss(Loss):
-    by_shapes: Any
     beta: float
     def __init__(self, reduction: str = 'mean', beta: float = 1.0) -> None: ...
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
@@ -575,7 +554,6 @@ class TripletMarginLoss(RowLoss):
     def __call__(self, anchor: ArrayLike, positive: ArrayLike, negative: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class TripletMarginWithDistanceLoss(Loss):
-    by_shapes: Any
     distance_function: Any
     margin: float
     swap: bool
@@ -591,7 +569,6 @@ class TverskyLoss(RegionLoss):
     def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Tensor: ...
 
 class TweedieDevianceLoss(Loss):
-    by_shapes: Any
     log_input: bool
     power: float
     def __init__(self, power: float = 1.5, log_input: bool = True, reduction: str = 'mean') -> None: ...

@@ -392,6 +392,10 @@ class TripletMarginWithDistanceLoss(Loss):
     keyword_only = True
     task = "embeddings"
 
+    def sample_shape(self, input):
+        zeros = Tensor(np.zeros([int(length) for length in input.shape]))
+        return measured(self, zeros, zeros).shape
+
     def forward(self, anchor, positive, negative, sample_weight=None):
         name, given = type(self).__name__, (anchor, positive, negative)
         anchor, positive, negative = triplet = [
@@ -466,6 +470,9 @@ class BatchLoss(Loss):
     compare = None
     counted = None             # function of the labels: which samples the mean counts; None: all
     task = "embeddings"
+
+    def sample_shape(self, input):
+        return input.shape[:1]
 
     def forward(self, *inputs, sample_weight=None, **named):
         inputs = self.bind(inputs, named)
@@ -586,6 +593,9 @@ class NTXentLoss(BatchLoss):
     compare = staticmethod(nt_xent)
     domain = {"input1": REAL, "input2": REAL}
     options = {"temperature": number(0.1, low=0, open=True)}
+
+    def sample_shape(self, input):
+        return (2 * input.shape[0],)
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #f93c6d27
 def supervised_contrast(input, labels, *, temperature):

@@ -34,7 +34,7 @@ import tinytorch
 from .. import nn
 from ..checking.samples import domains, draw_options, examples
 from ..core.tensor import Tensor
-from ..core.trace import CLASSES, ROWS, Untraceable, record_graph
+from ..core.trace import Untraceable, axes_of, record_graph
 from ..nn import functional
 from ..nn.arguments import CLASS_INDEX, GROUP, REAL
 from ..nn.criterion import LOSSES
@@ -275,9 +275,9 @@ def is_compiled(loss_class) -> str:
                        for loss, given in examples(loss_class, {}, np.random.default_rng(0),
                                                    reductions=["sum"]) if given[0].ndim)
     problem = loss.problem(*loss.fit(*given))
-    axes = [(ROWS, CLASSES)[:1 + (problem.rows and x.ndim > len(problem.samples))]
-            for x in problem.operands]
-    try: record_graph(problem.formula, axes, problem.dtype, problem.options, problem.width)
+    try:
+        record_graph(problem.formula, axes_of(problem), problem.dtype, problem.options,
+                     problem.width)
     except Untraceable as error: return f"no: the formula {error}"
     return "yes"
 

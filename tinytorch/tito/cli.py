@@ -706,7 +706,8 @@ def evaluate_command(
     fill: Annotated[bool, typer.Option(
         "--fill", help="Take the chunks that a Zarr array lacks for its fill value.")] = False,
     out: Annotated[Path, typer.Option(
-        "--out", metavar="FILE", help="Where the result goes.")] = Path("evaluation.json")):
+        "--out", metavar="FILE", dir_okay=False,
+        help="Where the result goes.")] = Path("evaluation.json")):
     """Print the loss of a data set on disk, chunk by chunk, as JSON.
 
     A run that broke off goes on where it stood, from the file FILE.partial.
