@@ -53,6 +53,9 @@ def test_page_is_whole(opened):
     if page.viewport_size["width"] == 1280: assert page.evaluate(
         "[...document.querySelectorAll('.sd-table')].every((box) => box.scrollWidth <= "
         "box.clientWidth + 1)"), "a table is cut off"
+    assert page.evaluate("[...document.querySelectorAll('.katex-display, .filter .sd-table, .cards "
+                         ".sd-table')].every((box) => box.scrollWidth <= box.clientWidth + 1)"), (
+        "a formula or a table that becomes cards is cut off")
     formulas = page.evaluate("['.math', '.math .katex', '.katex-error', '.chart', '.chart "
                              "svg'].map((kind) => document.querySelectorAll(kind).length)")
     assert formulas[0] == formulas[1] and formulas[2] == 0, "formulas, formulas set, errors"
@@ -244,6 +247,22 @@ def test_filter_boxes(watch, place, words):
     assert not any(table.is_visible() for table in page.locator(".filter").first.locator("table").all())
     box.fill("")
     assert all(row.is_visible() for row in rows.all())
+
+
+@pytest.mark.parametrize("place, name", [
+    ("04_losses/chooser_dev.html", "MSELoss"), ("reference/losses.html", "reduction")])
+def test_rows_are_cards_on_a_telephone(watch, place, name):
+    "Every cell in sight, with the name of its column."
+    page = watch(390).open(place)
+    row = page.locator(":is(.filter, .cards) tr", has_text=name).first
+    heads = row.locator("xpath=ancestor::table").locator("thead th").all_text_contents()
+    cells = [cell for cell in row.locator("td").all() if cell.text_content()]
+    assert len(cells) > 3
+    for cell, head in list(zip(row.locator("td").all(), heads))[1:]:
+        said = cell.evaluate("(cell) => getComputedStyle(cell, '::before').content")
+        assert head in said
+    edges = [cell.bounding_box() for cell in cells]
+    assert all(0 <= edge["x"] and edge["x"] + edge["width"] <= 390 for edge in edges)
 
 
 def chart_of(page, words) -> int:
