@@ -89,6 +89,22 @@ def test_page_is_accessible(opened):
             if v["impact"] in ("serious", "critical")] == []
 
 
+# What a click at the middle of a link or a button would hit instead of it.
+COVERED = """(box) => {
+    box.scrollIntoView({block: 'center', behavior: 'instant'});
+    const hits = [...box.getClientRects()].map((r) => document.elementFromPoint(
+        r.left + r.width / 2, r.top + r.height / 2));
+    return hits.some((hit) => box.contains(hit)) ? '' : `${hits[0]?.outerHTML}`.slice(0, 80);
+}"""
+
+
+def test_links_and_buttons_can_be_clicked(opened):
+    "Nothing lies on them."
+    covered = opened.page.evaluate(f"""() => [...document.querySelectorAll('main :is(a, button, summary)')]
+        .filter((box) => box.checkVisibility()).map((box) => [box.outerHTML.slice(0, 80), ({COVERED})(box)])""")
+    assert [pair for pair in covered if pair[1]] == []
+
+
 # ---- links
 
 class Links(HTMLParser):
@@ -364,6 +380,33 @@ def test_dark_mode_is_kept(watch):
     page.click(".nav-page-next a")
     page.wait_for_load_state()
     assert ground() == dark
+
+
+@pytest.mark.parametrize("width, dark", [(1280, False), (1280, True), (390, True)])
+def test_the_keyboard_reaches_everything(watch, width, dark):
+    "Tab leads through the lesson without a trap; the place is in sight, with a ring around it."
+    page = watch(width, dark).open(LESSON)
+    page.wait_for_selector(".run-button", state="attached")
+    page.add_style_tag(content="* { scroll-behavior: auto !important }")
+    count = page.evaluate("""() => {
+        window.controls = new Set([...document.querySelectorAll('a[href], button, input, textarea, select, summary, [tabindex]')]
+            .filter((box) => box.checkVisibility({visibilityProperty: true}) && !box.disabled && box.tabIndex >= 0));
+        window.unclear = [];
+        document.addEventListener('focusin', ({target}) => {
+            controls.delete(target);
+            const style = getComputedStyle(target), box = target.getClientRects()[0];
+            const ring = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2;
+            const inside = box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
+            if (!ring || !inside) unclear.push(target.outerHTML.slice(0, 80));
+        });
+        return controls.size;
+    }""")
+    assert count > 300
+    for _ in range(2 * count):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement === document.body"): break
+    assert page.evaluate("[...controls].map((box) => box.outerHTML.slice(0, 80))") == []
+    assert page.evaluate("unclear") == []
 
 
 def test_copy_button(watch):
