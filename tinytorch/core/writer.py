@@ -66,6 +66,8 @@ class Writer:
     def leaf(self, node, index) -> str:
         if node.op == "number":
             return f"number({node.value})"
+        if node.op == "index":
+            return f"number({index})"
         if node.op == "option":
             self.options[node.value] = node.wide
         if node.op == "operand":

@@ -14,7 +14,9 @@ from functools import lru_cache
 import numpy as np
 
 from ..core import engine
-from ..core.trace import CLASSES, REDUCING_UFUNCS, ROWS, TRUTHS, Traced, Untraceable
+from ..core.writer import nodes
+from ..core.trace import (CLASSES, REDUCING_UFUNCS, ROWS, TRUTHS, Traced, Untraceable,
+                                  axes_of)
 from .graph import call_numpy, graph_of
 from ..nn.combined_losses import WeightedSum
 from ..nn.evaluation import Evaluation
@@ -94,10 +96,10 @@ def but_target(x: Traced, target: Traced) -> Traced:
     return x
 
 
-def share_of_extreme(y: Traced, x: Traced) -> Traced:
-    "Return the share of each entry of a row in its largest or smallest, `y`."
-    equal = where_traced(x == column(y), 1, 0)
-    return equal / equal.sum(axis=-1, keepdims=True)
+def share_of_extreme(y: Traced, x: Traced, axis: int) -> Traced:
+    "Return the share of each entry along an axis in the largest or smallest, `y`."
+    equal = where_traced(x == (y if y.ndim == x.ndim else np.expand_dims(y, axis)), 1, 0)
+    return equal / equal.sum(axis=axis, keepdims=True)
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #c7781b05
 class Direction:
@@ -119,16 +121,17 @@ class Direction:
         change, arguments = self.of(node.args[i]), [traced(x, self.like) for x in node.args]
         result = traced(node, self.like)
         if node.op in REDUCING_UFUNCS.values():
-            change, keep = on_all_axes(change, arguments[0]), (ROWS, 1) == node.axes
-            share = 1 if node.op == "sum" else share_of_extreme(result, arguments[0])
-            return (share * change).sum(axis=-1, keepdims=keep)
+            change, axis = on_all_axes(change, arguments[0]), node.value
+            share = 1 if node.op == "sum" else share_of_extreme(result, arguments[0], axis)
+            return (share * change).sum(axis=axis, keepdims=result.ndim == change.ndim)
         if node.op == "pick":
             return on_all_axes(change, arguments[0])[np.arange(len(arguments[1])), arguments[1]]
         if node.op == "put":
             target = arguments[1]
             return (but_target(on_all_axes(change, arguments[0]), target) if i == 0
                     else where_traced(hot(target, arguments[0]) > 0, column(change), 0))
-        if node.op == "same" and change.node.axes == node.args[0].axes:
+        if node.op == "same":
+            change = on_all_axes(change, arguments[0])
             return result.note("same", change.node, axes=node.axes)
         return RULES[node.op][i](change, result, *arguments)
 
@@ -158,7 +161,8 @@ class Beside:
         if op in ORDER:
             return self.compare(op, *arguments)
         nodes = tuple([argument.node for argument in arguments])
-        return x if nodes == x.node.args else x.note(op, *nodes, axes=x.node.axes)
+        return x if nodes == x.node.args else x.note(op, *nodes, axes=x.node.axes,
+                                                     value=x.node.value)
 
     def compare(self, op: str, *pair) -> Traced:
         "Return a comparison that ties do not decide."
@@ -267,7 +271,8 @@ class Diagonal:
             rows = np.arange(len(arguments[1]))
             return self.along(own if own is None else where_traced(at > 0, own, 0), by,
                               lambda factor: on_all_axes(factor, arguments[0])[rows, arguments[1]])
-        share = 1 if node.op == "sum" else share_of_extreme(self.traced(node), arguments[0])
+        share = 1 if node.op == "sum" else share_of_extreme(
+            self.traced(node), arguments[0], -1)
         return self.along(own if own is None else share * own, by,
                           lambda factor: (share * on_all_axes(factor, arguments[0])).sum(axis=-1))
 
@@ -292,6 +297,8 @@ def curved(formula, rows=False, bound=False):
 def diagonal_of(slope: Traced, first: Traced, rows: bool, bound: bool) -> Traced:
     "Return the diagonal of a slope's changes with the first operand, or its bound."
     slope, sums = Beside(first).of(slope), Direction({first.node: np.ones_like(first)})
+    if any(len(x.axes) > 2 for x in nodes([slope.node])):
+        raise Untraceable("works along more than one axis of a sample")
     diagonal = (Diagonal(first) if rows else sums).of(slope.node)
     diagonal = np.zeros_like(first) if diagonal is None else on_all_axes(diagonal, first)
     if not bound:
@@ -369,9 +376,15 @@ class Second:
 
     def curvature(self, bound: bool, *which: int) -> list:
         "Return the slopes `which`, and the diagonal or its bound, in one sweep."
-        problem = self.problem
-        return self.run(curved(problem.formula, problem.rows, bound), problem.operands[0],
-                        *which, len(problem.operands))
+        problem, axes = self.problem, axes_of(self.problem)
+        formula = curved(problem.formula, problem.rows, bound)
+        try:
+            graph_of(problem, formula, axes + axes[:1])
+        except Untraceable as error:
+            raise TypeError(f"{type(self.loss).__name__}: its curvature is not known, because its "
+                            f"formula {error}. hessian_product gives the product of its Hessian "
+                            "with a vector.") from None
+        return self.run(formula, problem.operands[0], *which, len(problem.operands))
 
     def product(self, v) -> np.ndarray:
         problem = self.problem

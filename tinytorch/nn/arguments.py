@@ -23,7 +23,7 @@ from math import inf
 
 import numpy as np
 
-from ..core.tensor import Tensor, is_float, lost_from, numbers_from
+from ..core.tensor import Tensor, is_float, lost_from, numbers_from, wide
 
 # %% ../../nbs/nn/arguments_dev.ipynb #3c16e328
 def real_array(name: str, argument: str, value) -> np.ndarray:
@@ -97,6 +97,10 @@ def option_array(name: str, option: str, value):
     "Return an option that is an array as a float array; None stays None."
     if value is None:
         return None
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise TypeError(f"{name}: {option} is a Tensor with requires_grad=True, but it gets no "
+                        f"gradient. Pass {option}.data, or multiply the losses that "
+                        "reduction='none' gives.")
     array = real_array(name, option, value)
     return array if is_float(array.dtype) else array.astype(np.float32)
 
@@ -155,8 +159,9 @@ class Domain:
         return None if low == -inf and high == inf else (low, high, self.ends)
 
     def outside(self, array: np.ndarray) -> np.ndarray:
-        "Return which numbers are outside."
+        "Return which numbers are outside, in the precision to compute with."
         low, high, ends = self.bounds or (-inf, inf, False)
+        array = wide(array) if is_float(array.dtype) else array
         return (array < low) | (array > high) | (ends & (array > low) & (array < high))
 
     def advise(self, array: np.ndarray) -> str:
@@ -375,8 +380,13 @@ def number(default, low=-inf, high=inf, open=False, kind: type = float) -> Optio
 
 
 def flag(default: bool) -> Option:
-    "Return an option that is true or false."
-    return Option(default, bool, lambda loss, option, value: bool(value))
+    "Return an option that is True or False; 1 and 0 are taken for them."
+    def check(loss, option, value):
+        if not isinstance(value, (bool, np.bool_, int, np.integer)) or value not in (0, 1):
+            raise TypeError(f"{type(loss).__name__}: {option} is {value!r}, but it must be True or "
+                            "False.")
+        return bool(value)
+    return Option(default, bool, check)
 
 # %% ../../nbs/nn/arguments_dev.ipynb #7d20b9e4
 def check_index(loss, option: str, value):

@@ -6,10 +6,10 @@
 __all__ = ['rescaled', 'normalize_backward', 'normalize', 'cosine_of', 'unit', 'distance', 'norm_backward', 'norm', 'together',
            'vectors', 'pairwise_distance', 'cosine_similarity', 'PairwiseDistance', 'CosineSimilarity',
            'cosine_embedding', 'CosineEmbeddingLoss', 'cosine_distance', 'CosineDistanceLoss', 'triplet_margin',
-           'TripletMarginLoss', 'smaller_of', 'check_distance', 'measured', 'TripletMarginWithDistanceLoss',
-           'direction_backward', 'unit_rows', 'similarities', 'cast_tensor', 'contrast', 'placed', 'BatchLoss',
-           'info_nce', 'InfoNCELoss', 'nt_xent', 'NTXentLoss', 'supervised_contrast', 'has_partner', 'SupConLoss',
-           'circle', 'CircleLoss', 'arcface', 'ArcFaceLoss']
+           'TripletMarginLoss', 'smaller_of', 'check_distance', 'measured', 'without', 'TripletMarginWithDistanceLoss',
+           'direction_backward', 'unit_rows', 'similarities', 'cast_tensor', 'contrast', 'labels_of', 'placed',
+           'BatchLoss', 'info_nce', 'InfoNCELoss', 'nt_xent', 'NTXentLoss', 'supervised_contrast', 'has_partner',
+           'SupConLoss', 'circle', 'CircleLoss', 'arcface', 'ArcFaceLoss']
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #2494a510
 import numpy as np
@@ -81,11 +81,11 @@ def distance(difference, p):
     if np.abs(p) == np.inf:
         chosen = np.where((size == extreme) & (size > 0), 1, 0 * size)
         return extreme, sign * chosen / np.maximum(chosen.sum(axis=-1, keepdims=True), 1)
-    ratio = size / np.where(extreme == 0, 1, extreme)
+    ratio = size / np.where((extreme == 0) | (extreme == np.inf), 1, extreme)
     powers = ratio * ratio if p == 2 else ratio**p            # for a compiler a power is slow
     total = powers.sum(axis=-1, keepdims=True) ** (1 / p)
     share = ratio / np.where(total == 0, 1, total)
-    slope = share if p == 2 else np.where(size == 0, 0, share ** (p - 1))
+    slope = share if p == 2 else np.where((size == 0) | (extreme == 0), 0, share ** (p - 1))
     return extreme * total, sign * slope
 
 
@@ -276,7 +276,7 @@ class CosineDistanceLoss(RowLoss):
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #58cd99d7
 def triplet_margin(anchor, positive, negative, *, margin, p, eps, swap):
-    """Return what the negative's distance lacks to the positive's plus a margin, and its slopes.
+    """Return how far the negative falls short of the positive's distance plus a margin, and slopes.
 
     - `anchor`, `positive`, `negative`: arrays (rows, features).
     - `margin`: the lead that is asked for. `p`: of the norm. `eps`: added to differences.
@@ -354,6 +354,17 @@ def measured(loss, a, b) -> Tensor:
                         f"Compute with the Tensors themselves, not with their `.data`.")
     return result
 
+
+def without(tensor, skipped):
+    """Return a Tensor with zeros in the `skipped` samples, whatever they held; no gradient reaches
+    them.
+    """
+    if skipped.shape != tensor.shape[:skipped.ndim]:         # which the loss refuses
+        return tensor
+    places = skipped.reshape(skipped.shape + (1,) * (tensor.ndim - skipped.ndim))
+    return Tensor.from_op(np.where(places, 0, tensor.data), (tensor,),
+                          lambda gradient: (np.where(places, 0, gradient),))
+
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #3b640fef
 class TripletMarginWithDistanceLoss(Loss):
     """Triplets with a distance of your own: the mean of `max(0, d(anchor, positive) - d(anchor,
@@ -381,15 +392,27 @@ class TripletMarginWithDistanceLoss(Loss):
     keyword_only = True
     task = "embeddings"
 
+    def sample_shape(self, input):
+        zeros = Tensor(np.zeros([int(length) for length in input.shape]))
+        return measured(self, zeros, zeros).shape
+
     def forward(self, anchor, positive, negative, sample_weight=None):
-        anchor, positive, negative = map(as_tensor, (anchor, positive, negative))
-        for name, other in ("positive", positive), ("negative", negative):
-            check_same_shape(type(self).__name__, anchor.data, other.data, ("anchor", name))
+        name, given = type(self).__name__, (anchor, positive, negative)
+        anchor, positive, negative = triplet = [
+            x if isinstance(x, Tensor) else Tensor(real_array(name, argument, x))
+            for argument, x in zip(self.domain, given)]
+        for argument, other in ("positive", positive), ("negative", negative):
+            check_same_shape(name, anchor.data, other.data, ("anchor", argument))
+        if sample_weight is not None:
+            skipped = real_array(name, "sample_weight", sample_weight) == 0
+            anchor, positive, negative = [without(x, skipped) for x in triplet]
         near, far = measured(self, anchor, positive), measured(self, anchor, negative)
         if self.swap:
             far = smaller_of(far, measured(self, positive, negative))
+        weight = (None if sample_weight is None
+                  else sample_weights(name, sample_weight, near.shape))
         return MarginRankingLoss(self.margin, self.reduction)(
-            far, near, 1.0, sample_weight=sample_weight)
+            far, near, 1.0, sample_weight=weight)
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #7ae99362
 def direction_backward(gradient, input, result):
@@ -422,6 +445,15 @@ def contrast(logits, target):
     return loss(logits, target)
 
 
+def labels_of(name: str, target) -> np.ndarray:
+    "Return labels, numbers or words, as an array. Raise ValueError for lists of other lengths."
+    try:
+        return np.asarray(target.data if isinstance(target, Tensor) else target)
+    except ValueError:
+        raise ValueError(f"{name}: the rows of target have different lengths, but it needs one "
+                         "label for each row of input.") from None
+
+
 def placed(values, places, length: int):
     "Return a Tensor of `length` zeros with `values` at `places`."
     data = np.zeros(length, values.dtype)
@@ -439,13 +471,16 @@ class BatchLoss(Loss):
     counted = None             # function of the labels: which samples the mean counts; None: all
     task = "embeddings"
 
+    def sample_shape(self, input):
+        return input.shape[:1]
+
     def forward(self, *inputs, sample_weight=None, **named):
         inputs = self.bind(inputs, named)
         name, real = (type(self).__name__,
                       [argument for argument, domain in self.domain.items() if domain is REAL])
         embeddings = [x if isinstance(x, Tensor) else Tensor(real_array(name, argument, x))
                       for argument, x in zip(real, inputs)]
-        labels = [np.asarray(x.data if isinstance(x, Tensor) else x) for x in inputs[len(real):]]
+        labels = [labels_of(name, x) for x in inputs[len(real):]]
         self.check_shapes(real, embeddings, labels)
         count = len(embeddings[0].data)
         weight = (np.ones(count) if sample_weight is None
@@ -558,6 +593,9 @@ class NTXentLoss(BatchLoss):
     compare = staticmethod(nt_xent)
     domain = {"input1": REAL, "input2": REAL}
     options = {"temperature": number(0.1, low=0, open=True)}
+
+    def sample_shape(self, input):
+        return (2 * input.shape[0],)
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #f93c6d27
 def supervised_contrast(input, labels, *, temperature):

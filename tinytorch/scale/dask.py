@@ -29,9 +29,9 @@ from ..nn.criterion import ClassLoss
 from ..nn.evaluation import Evaluation, in_dtype
 from ..nn.linear_cross_entropy import LinearCrossEntropy
 from ..nn.losses import CrossEntropyLoss, cross_entropy, times
-from ..nn.segmentation_losses import TverskyLoss
+from ..nn.segmentation_losses import RegionLoss
 from .merging import merge_pieces
-from .partial import (Summary, check_reduced, divisor_of, wrt_names, report,
+from .partial import (Summary, check_reduced, check_slopes, divisor_of, wrt_names, report,
                                      runner_of, stand_in, summarize, summary_of)
 
 # %% ../../nbs/scale/dask_dev.ipynb #429594f7
@@ -55,12 +55,11 @@ def letters(loss, shapes: list) -> tuple:
         steps = "tnc" if len(shapes[0]) == 3 else "tc"
         return (steps, "ns"[-len(shapes[1]):], *["n"[:len(x)] for x in shapes[2:]]), "n"
     first = "nabcdefg"[:len(shapes[0])]
-    by_class = isinstance(loss, (ClassLoss, TverskyLoss))
+    by_class = isinstance(loss, (ClassLoss, RegionLoss))
     axis = min(1, len(first) - 1) if by_class else len(first) - 1
     short = first[:axis] + first[axis + 1:]
-    samples = first[:len(loss.sample_shape(stand_in(shapes[0], float)))]
+    samples = first[:len(loss.sample_shape(stand_in((1,) * len(first), float)))]
     samples = short if isinstance(loss, ClassLoss) else samples
-    samples = samples[:-1] if loss.formula is None else samples
     return tuple([first if len(shape) == len(first) else short for shape in shapes]), samples
 
 # %% ../../nbs/scale/dask_dev.ipynb #8ee5075c
@@ -242,6 +241,7 @@ class Lazy:
 
     def value_and_gradient(self, names) -> tuple:
         "Return the lazy loss and the lazy gradients of `names`, of chunks that hold whole rows."
+        check_slopes(self.loss, names, stand_ins(self.arrays[:self.count]))
         divisor = lazy_divisor(self)
         known = divisor if isinstance(divisor, float) else None
         pairs = list(zip(self.arrays, self.marks))
@@ -418,9 +418,9 @@ def row_numbers(loss, stats, target) -> tuple:
     most = np.where(np.isfinite(most), most, 0)
     mass = mass[0] if mass else 1.0
     if target is not None and loss.label_smoothing:
-        weight = np.ones(1) if loss.weight is None else loss.weight
+        weight = np.ones(1) if loss.weight is None else loss.weight.astype(float)
         own = weight[np.clip(target.astype(np.intp), 0, len(weight) - 1)]
-        mass = (1 - loss.label_smoothing) * own + loss.label_smoothing * weight.mean(dtype=float)
+        mass = (1 - loss.label_smoothing) * own + loss.label_smoothing * weight.mean()
     with np.errstate(all="ignore"):
         log = np.log(total)
         return most + log, mass * log - (picked - mass * most), mass

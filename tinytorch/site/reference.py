@@ -34,7 +34,7 @@ import tinytorch
 from .. import nn
 from ..checking.samples import domains, draw_options, examples
 from ..core.tensor import Tensor
-from ..core.trace import CLASSES, ROWS, Untraceable, record_graph
+from ..core.trace import Untraceable, axes_of, record_graph
 from ..nn import functional
 from ..nn.arguments import CLASS_INDEX, GROUP, REAL
 from ..nn.criterion import LOSSES
@@ -275,9 +275,9 @@ def is_compiled(loss_class) -> str:
                        for loss, given in examples(loss_class, {}, np.random.default_rng(0),
                                                    reductions=["sum"]) if given[0].ndim)
     problem = loss.problem(*loss.fit(*given))
-    axes = [(ROWS, CLASSES)[:1 + (problem.rows and x.ndim > len(problem.samples))]
-            for x in problem.operands]
-    try: record_graph(problem.formula, axes, problem.dtype, problem.options, problem.width)
+    try:
+        record_graph(problem.formula, axes_of(problem), problem.dtype, problem.options,
+                     problem.width)
     except Untraceable as error: return f"no: the formula {error}"
     return "yes"
 
@@ -612,7 +612,7 @@ def parameters(thing, itself: str) -> str:
             *((f"`{p.name}`", kind(thing, p), defaults[p.name],
                linked(meaning(thing, p.name), itself)) for p in found)]
     if not any(row[1] for row in rows[1:]): rows = [(row[0], *row[2:]) for row in rows]
-    return table(rows[0], rows[1:]) if found else ""
+    return f"::: {{.cards}}\n\n{table(rows[0], rows[1:])}\n:::\n" if found else ""
 
 # %% ../../nbs/site/reference_dev.ipynb #2fbbc42f
 def facts(thing) -> str:
@@ -638,8 +638,10 @@ def described(root: Path, thing, name: str, module: str) -> str:
               for key in ("Shapes", "Range", "Errors", "Source") if (text := said(thing, key))]
     text = "\n".join(filter(None, lines)) + (picture(thing) if loss else "")
     text += shown(run_example(name, doc.example, module))
-    return text + (f"\nWith each option:\n{shown(option_examples(thing))}\n"
-                   f"**See also:** {relatives(thing)}.\n" if loss else "")
+    if not loss: return text
+    options = shown(option_examples(thing))
+    return (text + (f"\nWith each option:\n{options}" if options else "")
+            + f"\n**See also:** {relatives(thing)}.\n")
 
 # %% ../../nbs/site/reference_dev.ipynb #0630603f
 def entry(root: Path, name: str, thing, module: str) -> str:
