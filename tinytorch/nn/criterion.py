@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOSSES', 'STATING', 'keyword_options', 'array_parameters', 'by_shapes', 'states_by_shapes', 'bounds_of',
            'check_options', 'option_setter', 'Signature', 'lazily', 'combining', 'Loss', 'turned', 'split_dim',
-           'differentiable', 'ClassLoss', 'RowLoss']
+           'along_axes', 'differentiable', 'ClassLoss', 'RowLoss']
 
 # %% ../../nbs/nn/criterion_dev.ipynb #9de68d82
 import functools
@@ -415,20 +415,43 @@ def split_dim(array, args, options) -> tuple:
     return (-1 if dim == array.ndim - 1 else dim), args[1:], named
 
 # %% ../../nbs/nn/criterion_dev.ipynb #d66a1449
+def along_axes(function, input, dim, keepdim: bool):
+    "Return a function along several axes, which become one, the last."
+    array = (input if isinstance(input, Tensor)
+             else real_array(function.__name__, "input", input))
+    try:
+        dims = [range(array.ndim)[axis] for axis in dim]
+    except (IndexError, TypeError):
+        raise ValueError(f"{function.__name__}: dim is {dim}, but an input of shape {array.shape} "
+                          f"has axes {-array.ndim} to {array.ndim - 1}.") from None
+    if len({*dims}) < len(dims):
+        raise ValueError(f"{function.__name__}: dim is {dim}, which names an axis twice.")
+    rest = [axis for axis in range(array.ndim) if axis not in dims]
+    left = [array.shape[axis] for axis in rest]
+    whole = array.transpose(*rest, *dims).reshape(*left, prod([array.shape[i] for i in dims]))
+    kept = [1 if axis in dims else length for axis, length in enumerate(array.shape)]
+    return function(whole, -1).reshape(tuple(kept if keepdim else left))
+
+
 def differentiable(backward):
     """Return a decorator for a function of one array: given a Tensor it returns a Tensor. 16-bit
     numbers are computed in float32.
 
     `backward(gradient, input, result, **options)` is the gradient of the input. A function whose
-    first option is `dim` works along that axis.
+    first option is `dim` works along that axis; one with `keepdim`, also along several.
     """
     def decorate(function):
-        has_dim = [*inspect.signature(function).parameters][1:2] == ["dim"]
+        signature = inspect.signature(function)
+        has_dim = [*signature.parameters][1:2] == ["dim"]
+        reduces = has_dim and "keepdim" in signature.parameters
 
         @functools.wraps(function)
         def call(input, *args, **options):
             if isinstance(input, Traced):
                 return function(input, *args, **options)
+            if reduces and isinstance(args[0] if args else options.get("dim"), (tuple, list)):
+                bound = signature.bind(input, *args, **options).arguments
+                return along_axes(call, input, bound["dim"], bound.get("keepdim", False))
             given = (input.data if isinstance(input, Tensor)
                      else real_array(function.__name__, "input", input))
             array, dim = wide(given), -1
