@@ -74,7 +74,7 @@ class Problem(NamedTuple):
     def weighted(self, weight: np.ndarray) -> "Problem":
         "Return the problem in which each sample counts as often as `weight` says."
         each = self.divisor / max(prod(self.samples), 1) if self.counts is None else self.counts
-        counts = each * weight
+        counts = np.multiply(each, weight, dtype=np.float64)
         both = weight if self.weight is None else weight * self.weight
         return self.but(weight=both, counts=counts, divisor=float(counts.sum(dtype=np.float64)))
 

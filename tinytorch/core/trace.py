@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['ROWS', 'GROUPS', 'CLASSES', 'NUMBERS', 'TRUTHS', 'ALIASES', 'SOME', 'REDUCING_UFUNCS', 'FUNCTIONS', 'NEVER_CHANGED',
-           'Untraceable', 'Node', 'broadcast', 'Recorder', 'Traced', 'target_node', 'reduced_node', 'filled',
-           'adds_axes', 'expanded', 'expand_dims', 'squeeze', 'arange', 'traced_where', 'Unknown', 'global_names',
-           'surroundings', 'Recording', 'number_of', 'axes_of', 'record_graph', 'is_symbol', 'symbol', 'text']
+           'LASTING', 'ANYTHING', 'Untraceable', 'Node', 'broadcast', 'Recorder', 'Traced', 'target_node',
+           'reduced_node', 'filled', 'adds_axes', 'expanded', 'expand_dims', 'squeeze', 'arange', 'traced_where',
+           'Unknown', 'global_names', 'lasts', 'found_by', 'surroundings', 'Recording', 'number_of', 'axes_of',
+           'record_graph', 'is_symbol', 'kind_of', 'symbol', 'text']
 
 # %% ../../nbs/core/trace_dev.ipynb #3ce7ad7c
 import dis
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
@@ -259,31 +261,56 @@ class Unknown(NamedTuple):
 
 @lru_cache(maxsize=1000)
 def global_names(code) -> frozenset:
-    "Return the names of the globals that a function reads, with those of functions inside it."
-    names = {x.argval for x in dis.get_instructions(code) if x.opname == "LOAD_GLOBAL"}
+    "Return the names of the globals and modules that a function reads, and functions inside it."
+    names = {x.argval for x in dis.get_instructions(code)
+             if x.opname in ("LOAD_GLOBAL", "IMPORT_NAME")}
     return names.union(*[global_names(x) for x in code.co_consts if isinstance(x, CodeType)])
 
 # %% ../../nbs/core/trace_dev.ipynb #a1b2c3d2
-NEVER_CHANGED = ModuleType, BuiltinFunctionType, type, np.ufunc, type(np.sum)
+NEVER_CHANGED = BuiltinFunctionType, np.ufunc, type(np.sum)
+LASTING = {"builtins", "math", "numpy", "tinytorch"}      # modules that hold what does not change
+ANYTHING = {"__import__", "eval", "exec", "globals", "vars"}     # is read by these
+
+
+def lasts(value) -> bool:
+    "Return whether nothing that a formula reads in `value` changes."
+    home = getattr(value, "__module__" if isinstance(value, type) else "__name__", "")
+    return (isinstance(value, NEVER_CHANGED)
+            or isinstance(value, (type, ModuleType)) and home.partition(".")[0] in LASTING)
+
+
+def found_by(function, own: bool) -> list:
+    """Return pairs (name, value): the closure of a function, and unless it is the package's `own`
+    its globals, modules, defaults and attributes.
+    """
+    code, defaults = function.__code__, function.__defaults__ or ()
+    found = [*zip(code.co_freevars, [x.cell_contents for x in function.__closure__ or ()])]
+    if own:
+        return found
+    arguments = code.co_varnames[:code.co_argcount][-len(defaults):] if defaults else ()
+    around = function.__globals__
+    return [*found, *zip(arguments, defaults), *(function.__kwdefaults__ or {}).items(),
+            *vars(function).items(),
+            *[(name, around.get(name, sys.modules.get(name))) for name in global_names(code)]]
 
 
 def surroundings(function, seen=()) -> tuple:
-    """Return the numbers and functions that a function finds in its closure and its globals, and
-    what these functions find in theirs.
+    """Return the code of a function and the numbers and functions that it finds around it, and
+    what these functions find.
     """
-    if not isinstance(function, FunctionType) or function in seen:
+    if not isinstance(function, FunctionType):
+        return () if lasts(function) else (Unknown("attributes of its own"),)
+    if function in seen:
         return ()
-    own, code = str(function.__module__).startswith("tinytorch."), function.__code__
-    found = dict(zip(code.co_freevars, [x.cell_contents for x in function.__closure__ or ()]))
-    if not own:
-        found |= {name: function.__globals__.get(name) for name in global_names(code)}
-    result = []
-    for name, value in found.items():
+    own = lasts(sys.modules.get(function.__globals__.get("__name__")))
+    result = [] if own else [function.__code__]
+    for name, value in found_by(function, own):
         if isinstance(value, FunctionType):
             result += [value, *surroundings(value, (*seen, function))]
-        elif not own and not isinstance(value, NEVER_CHANGED):
-            known = value is None or isinstance(value, (int, float, complex, str, np.generic))
-            result.append((name, type(value), value) if known else Unknown(name))
+        elif not own and not lasts(value):
+            known = isinstance(value, (type(None), int, float, complex, str, np.generic))
+            result.append((name, type(value), value) if known and name not in ANYTHING
+                          else Unknown(name))
     return tuple(result)
 
 # %% ../../nbs/core/trace_dev.ipynb #6924f6da
@@ -340,6 +367,13 @@ def is_symbol(value) -> bool:
     each class.
     """
     return isinstance(value, (int, float, np.number, np.ndarray)) and not isinstance(value, bool)
+
+
+def kind_of(option):
+    """Return what a recording depends on: the type of an option that is a symbol in it, the value
+    of any other.
+    """
+    return type(option) if is_symbol(option) else repr(option)
 
 # %% ../../nbs/core/trace_dev.ipynb #0babac3d
 def symbol(recorder, name, value):

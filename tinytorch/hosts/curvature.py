@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RULES', 'PIECES', 'ORDER', 'STEP_OPERATIONS', 'where_traced', 'power_slope', 'traced', 'as_traced', 'column',
-           'on_all_axes', 'hot', 'but_target', 'share_of_extreme', 'Direction', 'Beside', 'with_both_slopes', 'product',
-           'Diagonal', 'curved', 'diagonal_of', 'check_carried', 'terms_of', 'check_traceable', 'compile_soon',
-           'Second', 'curvature', 'gradient_and_curvature', 'hessian_product']
+           'on_all_axes', 'summed', 'hot', 'but_target', 'share_of_extreme', 'Direction', 'Beside', 'with_both_slopes',
+           'product', 'Diagonal', 'curved', 'diagonal_of', 'check_carried', 'terms_of', 'check_traceable',
+           'compile_soon', 'Second']
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #3bc4174b
 from functools import lru_cache
@@ -77,6 +77,11 @@ def on_all_axes(change, x: Traced) -> Traced:
     return change if same else change * np.ones_like(x)
 
 
+def summed(parts: list):
+    "Return the sum of nodes; None where there are none."
+    return sum(parts[1:], parts[0]) if parts else None
+
+
 def hot(target: Traced, like: Traced) -> Traced:
     "Return rows with 1 at the class of the target, and 0 elsewhere."
     rows = np.zeros_like(like)
@@ -108,7 +113,7 @@ class Direction:
         if node not in self.changes:
             parts = [self.part(node, i) for i, x in enumerate(node.args)
                      if self.of(x) is not None] if node.op not in STEP_OPERATIONS else []
-            self.changes[node] = sum(parts[1:], parts[0]) if parts else None
+            self.changes[node] = summed(parts)
         return self.changes[node]
 
     def part(self, node, i: int):
@@ -213,8 +218,7 @@ class Diagonal:
     def along(self, own, by: dict, weigh=lambda x: x):
         "Return `own`, and what numbers of the row add to it: factor times their change."
         parts = [column(weigh(factor)) * self.row(z) for z, factor in by.items()]
-        parts += [own] if own is not None else []
-        return sum(parts[1:], parts[0]) if parts else None
+        return summed(parts + [own] * (own is not None))
 
     def entry(self, node) -> tuple:
         "Return how the entries of a row change: `own` and `by`."
@@ -251,8 +255,7 @@ class Diagonal:
         if node not in self.row_changes:
             parts = [self.row_part(node, i) for i in range(len(node.args))] \
                 if node.op not in STEP_OPERATIONS else []
-            parts = [part for part in parts if part is not None]
-            self.row_changes[node] = sum(parts[1:], parts[0]) if parts else None
+            self.row_changes[node] = summed([part for part in parts if part is not None])
         return self.row_changes[node]
 
     def row_part(self, node, i: int):
@@ -392,19 +395,3 @@ class Second:
         v = self.loss.samples_first(v.reshape(self.call.arrays[0].shape))
         v = v.reshape(problem.operands[0].shape)
         return self.run(product(problem.formula, 1, problem.rows), v, 0)[0]
-
-# %% ../../nbs/hosts/curvature_dev.ipynb #e7038093
-def curvature(loss, *inputs, sample_weight=None, bound=False) -> np.ndarray:
-    "Return the diagonal of the Hessian of a loss; see the method of that name."
-    return Second(loss, inputs, sample_weight).curvature(bound)[0]
-
-
-def gradient_and_curvature(loss, *inputs, sample_weight=None, bound=False) -> list:
-    "Return the gradient of a loss for its first argument and its curvature, in one sweep."
-    return Second(loss, inputs, sample_weight).curvature(bound, 0)
-
-
-def hessian_product(loss, *inputs, sample_weight=None) -> np.ndarray:
-    "Return the product of the Hessian of a loss with a vector; see the method of that name."
-    *inputs, v = inputs
-    return Second(loss, tuple(inputs), sample_weight).product(v)

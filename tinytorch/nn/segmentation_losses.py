@@ -39,13 +39,9 @@ def binary_focal(input, target, *, alpha, gamma):
 class BinaryFocalLoss(Loss):
     """The focal loss of logits: binary cross-entropy times `(1 - p_t)**gamma`.
 
-    - `alpha`: the weight of targets of 1, from 0 to 1; those of 0 get `1 - alpha`. None for none.
-    - `gamma`: how much less easy samples count, 0 or more; 0 is `BCEWithLogitsLoss`.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
+    - `alpha`: the weight of targets of 1; those of 0 get `1 - alpha`. None for none.
+    - `gamma`: how much less easy samples count; 0 is `BCEWithLogitsLoss`.
     - Range: `target` 0 or 1; the loss from 0 to infinity, in nats.
-    - Errors: ValueError if shapes differ, a target is neither 0 nor 1, or an option is out of its
-      range.
     - Source: Lin and others (2017), doi:10.1109/ICCV.2017.324.
 
     Example:
@@ -84,13 +80,10 @@ def focal(logits, target, *, gamma):
 class FocalLoss(ClassLoss):
     """The focal loss of several classes: cross-entropy times `(1 - p_t)**gamma`.
 
-    - `gamma`: how much less easy samples count, 0 or more; 0 is `CrossEntropyLoss`. `weight`: a
-      factor for each class; the mean divides by the sum of the targets' weights.
+    - `gamma`: how much less easy samples count; 0 is `CrossEntropyLoss`. `weight`: a factor for
+      each class; the mean divides by the sum of the targets' weights.
     - `ignore_index`: a target that marks samples to skip.
-    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1,
-      ...).
     - Range: `target` 0 to C - 1; the loss from 0 to infinity, in nats.
-    - Errors: as for `CrossEntropyLoss`; ValueError for a negative `gamma`.
     - Source: Lin and others (2017), doi:10.1109/ICCV.2017.324.
 
     Example:
@@ -214,8 +207,8 @@ class TverskyLoss(RegionLoss):
     - Range: `target` in [0, 1], or indices 0 to C - 1; the loss from 0 to 1. An empty region
       predicted as empty costs 0; with `smooth=0` any other prediction of it costs 1 and has slope
       0.
-    - Errors: ValueError if shapes do not fit, a target lies outside [0, 1], or an option is
-      negative; IndexError for indices out of range.
+    - Errors: ValueError if shapes do not fit, or a target lies outside [0, 1]; IndexError for
+      indices out of range.
     - Source: Salehi, Erdogmus and Gholipour (2017), doi:10.1007/978-3-319-67389-9_44.
 
     Example:
