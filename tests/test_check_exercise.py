@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinytorch import checking
-from tinytorch.checking import check_exercise, check_of
+from tinytorch.checking import check_exercise, check_of, exercise
 from tinytorch.nn.losses import huber
 from tinytorch.checking.checks import FILE, to_data
 from tinytorch.checking.judge import judged
@@ -45,6 +45,16 @@ def test_the_authors_notebook_asks_the_judge(capsys):
             check_exercise(without_factor)
         assert str(seen.value) == "\n".join([f"huber: {said.told(again)}", said.parts,
                                              said.example])
+
+
+@pytest.mark.parametrize("count, said", [(0, ""), (1, ", 1 known mistake ruled out"),
+                                         (2, ", 2 known mistakes ruled out")])
+def test_mistakes_are_counted_in_words(monkeypatch, capsys, count, said):
+    check = check_of("huber", np.random.default_rng(0))
+    check.mistakes = check.mistakes[:count]
+    monkeypatch.setattr(exercise, "check_of", lambda name, rng: check)
+    check_exercise(huber)
+    assert capsys.readouterr().out == f"✅ huber: right in {len(check.calls)} calls{said}\n"
 
 
 def test_the_students_edition_has_its_checks_beside_the_notebook(tmp_path, monkeypatch, capsys):

@@ -17,11 +17,12 @@ from tinytorch.nn import losses  # noqa: E402
 from tinytorch.notebooks.notebook import read_notebook  # noqa: E402
 from tinytorch.notebooks.project import Project  # noqa: E402
 from tinytorch.notebooks.running import cells_to_run  # noqa: E402
-from tinytorch.site.pages import document  # noqa: E402
+from tinytorch.site.pages import document, dress, signatures_in  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "nbs/04_losses"
 PAGES = ["losses_dev", "losses_use_dev"]
+FAMILIES = sorted(path.stem for path in FOLDER.glob("*_dev.ipynb"))
 QUESTIONS = json.loads((ROOT / "tinytorch/data/quiz.json").read_text(encoding="utf-8"))
 each_page = pytest.mark.parametrize("page", PAGES)
 
@@ -69,12 +70,25 @@ def test_a_figure_without_names_is_found():
     plt.close(figure)
 
 
-@each_page
-def test_traps_have_names_and_questions_answers(page):
-    text = "\n".join(sources(page, "markdown"))
-    assert not re.search(r"^### The (trap|fix)$", text, re.M)
-    if page == "losses_dev":
-        assert text.count("**Question.**") == text.count("<summary>Answer</summary>") > 8
+@pytest.mark.parametrize("page", FAMILIES)
+def test_traps_have_names(page):
+    assert not re.search(r"^#+ The (trap|fix)$", "\n".join(sources(page, "markdown")), re.M)
+
+
+def test_questions_have_answers():
+    text = "\n".join(sources("losses_dev", "markdown"))
+    assert text.count("**Question.**") == text.count("<summary>Answer</summary>") > 8
+
+
+@pytest.mark.parametrize("page", FAMILIES)
+def test_a_question_that_a_cell_answers_has_a_folded_answer(page):
+    cells = json.loads((FOLDER / f"{page}.ipynb").read_text(encoding="utf-8"))["cells"]
+    for cell, below in zip(cells, cells[1:]):
+        text = "".join(cell["source"])
+        last = text.rpartition("**Question.**")[2]
+        asked = cell["cell_type"] == "markdown" and last != text and "\n\n" not in last.strip()
+        shown = below["cell_type"] == "code" and not "".join(below["source"]).startswith("#| hide")
+        assert not (asked and shown), text
 
 
 @pytest.mark.parametrize("part, number", [(part, number) for part in QUESTIONS
@@ -110,6 +124,35 @@ def test_docstrings_are_not_emphasised_in_part():
         cells=[new_code_cell("def f(x, *, y) -> int:\n    pass")]))
     text = cell.outputs[0].data["text/markdown"]
     assert text.endswith("Return `x`, or what\nfollows it, *always*.") and "f(x, *, y) -> int" in text
+
+
+def test_signatures_are_without_what_only_a_command_line_reads():
+    code = ("def f(a: Annotated[Optional[list[str]], Option('-a', help='A.')] = None, *,\n"
+            "      b: dict[str, Annotated[int, 'B']] = {}) -> Annotated[bool, 'C']: pass")
+    (_, shown), = signatures_in(code)
+    assert shown.split("\n")[1] == ("def f(a: Optional[list[str]]=None, *, b: dict[str, int]={}) "
+                                    "-> bool")
+
+
+def test_options_in_docstrings_keep_their_hyphens():
+    shown = ("### f\n\n```python\n\ndef f(\n    x\n)\n\n```\n\n*Return all.*\n\n"
+             "With --all, (--no-run), `a --b` and ---, that is x--y, everything.")
+    cell = new_code_cell("show_doc(f)", outputs=[
+        new_output("display_data", {"text/markdown": shown})])
+    cell["has_sd"] = True
+    document(SimpleNamespace(cells=[cell]), SimpleNamespace(
+        cells=[new_code_cell("def f(x):\n    pass")]))
+    assert cell.outputs[0].data["text/markdown"].endswith(
+        "With `--all`, (`--no-run`), `a --b` and ---, that is x--y, everything.")
+
+
+@pytest.mark.parametrize("code, fold", [
+    ("assert rows[0] > 0.5", True), ("def test_unit_f(): pass", True), ("assertion = 1", False),
+    ("x = 1\nassert x", False)])
+def test_cells_that_only_check_are_folded(code, fold):
+    notebook = SimpleNamespace(cells=[new_code_cell(code)])
+    dress(notebook)
+    assert notebook.cells[0].source.startswith("#| code-fold: true\n") == fold
 
 
 @pytest.mark.parametrize("page", [

@@ -129,8 +129,18 @@ def test_a_loss_of_other_rows_is_refused():
 def test_losses_share_axes_and_have_names():
     axes = panels(2)
     assert plot_losses({"a": MSELoss(), "b": L1Loss()}, ax=axes) is axes
-    assert [text.get_text() for text in axes[0].figure.legends[0].get_texts()] == ["a", "b"]
+    assert [text.get_text() for text in axes[0].get_legend().get_texts()] == ["a", "b"]
     assert axes[0].lines[0].get_linestyle() != axes[0].lines[1].get_linestyle(), "colour alone must not tell them apart"
+
+
+def test_legends_of_one_figure_do_not_overlap():
+    axes = panels(2, 2)
+    for half in axes[:2], axes[2:]: plot_losses({"a": MSELoss(), "b": L1Loss()}, ax=half)
+    figure = axes[0].figure
+    figure.canvas.draw()
+    boxes = [legend.get_window_extent() for legend in
+             [*figure.legends, *(ax.get_legend() for ax in axes if ax.get_legend())]]
+    assert len(boxes) == 2 and not boxes[0].overlaps(boxes[1])
 
 
 def test_training_starts_at_log_c():

@@ -174,7 +174,7 @@ def installed(*packages: str) -> bool:
 
 
 def engines() -> list:
-    "Return the engines of ours that can run here, but for `auto`, which is one of them."
+    "Return those of our engines that can run here, without `auto`, which is one of them."
     return ["numpy"] + ["numba"] * installed("numba")
 
 
@@ -227,8 +227,8 @@ def others_run() -> bool:
 
 
 def settle() -> bool:
-    """Wait until no thread of this process is busy and no other program runs, but for 50 ms at
-    most; whether it is so.
+    """Wait at most 50 ms until no thread of this process is busy and no other program runs, and
+    return whether that is so.
     """
     for _ in range(25):
         before = time.process_time()

@@ -158,7 +158,7 @@ def plot_losses(formulas, target=0.0, at=(-3, 3), ax=None, x_label=None, title="
 
     - `formulas`: a dictionary from name to formula or `Loss`.
     - `target`, `at`, `ax`, `x_label`, `title`, Shapes, Errors: as for `plot_loss`. The legend
-      stands above the panels, where no curve is.
+      stands above the panels, where no curve is; in axes of your own, in the first of them.
 
     Example:
 
@@ -169,8 +169,9 @@ def plot_losses(formulas, target=0.0, at=(-3, 3), ax=None, x_label=None, title="
     axes = panels(2) if ax is None else ax
     for name, formula in formulas.items():
         plot_loss(formula, target, at, axes, name, x_label, title)
-    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center",
-                          ncols=2 if len(formulas) == 4 else 3, frameon=False)
+    if ax is not None: axes[0].legend(frameon=False)
+    else: axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center",
+                                ncols=2 if len(formulas) == 4 else 3, frameon=False)
     return axes
 
 # %% ../nbs/site/plotting_dev.ipynb #5909cea4

@@ -16,6 +16,12 @@
   addEventListener("load", scrollable);
   addEventListener("resize", scrollable);
 
+  // On a telephone the rows of these tables are cards, and each cell has the name of its column.
+  for (const table of document.querySelectorAll(".filter table, .cards table")) {
+    const columns = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+    for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, k) => { cell.dataset.column = columns[k]; });
+  }
+
   // Charts: the specification is in the page; Vega, which is loaded last, draws it and moves the sliders.
   const load = (file) => new Promise((resolve, reject) => document.head.append(Object.assign(
     document.createElement("script"), {src: up + file, async: false, onload: resolve, onerror: reject})));

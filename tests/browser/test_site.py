@@ -53,6 +53,9 @@ def test_page_is_whole(opened):
     if page.viewport_size["width"] == 1280: assert page.evaluate(
         "[...document.querySelectorAll('.sd-table')].every((box) => box.scrollWidth <= "
         "box.clientWidth + 1)"), "a table is cut off"
+    assert page.evaluate("[...document.querySelectorAll('.katex-display, .filter .sd-table, .cards "
+                         ".sd-table')].every((box) => box.scrollWidth <= box.clientWidth + 1)"), (
+        "a formula or a table that becomes cards is cut off")
     formulas = page.evaluate("['.math', '.math .katex', '.katex-error', '.chart', '.chart "
                              "svg'].map((kind) => document.querySelectorAll(kind).length)")
     assert formulas[0] == formulas[1] and formulas[2] == 0, "formulas, formulas set, errors"
@@ -84,6 +87,22 @@ def test_page_is_accessible(opened):
     found = opened.page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     assert [(v["id"], len(v["nodes"]), v["nodes"][0]["html"][:200]) for v in found
             if v["impact"] in ("serious", "critical")] == []
+
+
+# What a click at the middle of a link or a button would hit instead of it.
+COVERED = """(box) => {
+    box.scrollIntoView({block: 'center', behavior: 'instant'});
+    const hits = [...box.getClientRects()].map((r) => document.elementFromPoint(
+        r.left + r.width / 2, r.top + r.height / 2));
+    return hits.some((hit) => box.contains(hit)) ? '' : `${hits[0]?.outerHTML}`.slice(0, 80);
+}"""
+
+
+def test_links_and_buttons_can_be_clicked(opened):
+    "Nothing lies on them."
+    covered = opened.page.evaluate(f"""() => [...document.querySelectorAll('main :is(a, button, summary)')]
+        .filter((box) => box.checkVisibility()).map((box) => [box.outerHTML.slice(0, 80), ({COVERED})(box)])""")
+    assert [pair for pair in covered if pair[1]] == []
 
 
 # ---- links
@@ -246,6 +265,22 @@ def test_filter_boxes(watch, place, words):
     assert all(row.is_visible() for row in rows.all())
 
 
+@pytest.mark.parametrize("place, name", [
+    ("04_losses/chooser_dev.html", "MSELoss"), ("reference/losses.html", "reduction")])
+def test_rows_are_cards_on_a_telephone(watch, place, name):
+    "Every cell in sight, with the name of its column."
+    page = watch(390).open(place)
+    row = page.locator(":is(.filter, .cards) tr", has_text=name).first
+    heads = row.locator("xpath=ancestor::table").locator("thead th").all_text_contents()
+    cells = [cell for cell in row.locator("td").all() if cell.text_content()]
+    assert len(cells) > 3
+    for cell, head in list(zip(row.locator("td").all(), heads))[1:]:
+        said = cell.evaluate("(cell) => getComputedStyle(cell, '::before').content")
+        assert head in said
+    edges = [cell.bounding_box() for cell in cells]
+    assert all(0 <= edge["x"] and edge["x"] + edge["width"] <= 390 for edge in edges)
+
+
 def chart_of(page, words) -> int:
     "Which chart of the page has these words in its description."
     descriptions = page.evaluate("[...document.querySelectorAll('.chart')].map((chart) => "
@@ -345,6 +380,33 @@ def test_dark_mode_is_kept(watch):
     page.click(".nav-page-next a")
     page.wait_for_load_state()
     assert ground() == dark
+
+
+@pytest.mark.parametrize("width, dark", [(1280, False), (1280, True), (390, True)])
+def test_the_keyboard_reaches_everything(watch, width, dark):
+    "Tab leads through the lesson without a trap; the place is in sight, with a ring around it."
+    page = watch(width, dark).open(LESSON)
+    page.wait_for_selector(".run-button", state="attached")
+    page.add_style_tag(content="* { scroll-behavior: auto !important }")
+    count = page.evaluate("""() => {
+        window.controls = new Set([...document.querySelectorAll('a[href], button, input, textarea, select, summary, [tabindex]')]
+            .filter((box) => box.checkVisibility({visibilityProperty: true}) && !box.disabled && box.tabIndex >= 0));
+        window.unclear = [];
+        document.addEventListener('focusin', ({target}) => {
+            controls.delete(target);
+            const style = getComputedStyle(target), box = target.getClientRects()[0];
+            const ring = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2;
+            const inside = box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
+            if (!ring || !inside) unclear.push(target.outerHTML.slice(0, 80));
+        });
+        return controls.size;
+    }""")
+    assert count > 300
+    for _ in range(2 * count):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement === document.body"): break
+    assert page.evaluate("[...controls].map((box) => box.outerHTML.slice(0, 80))") == []
+    assert page.evaluate("unclear") == []
 
 
 def test_copy_button(watch):

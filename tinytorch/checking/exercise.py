@@ -103,5 +103,6 @@ def check_exercise(function) -> None:
         sentence = f"{name}: {said.told(again=name in FAILED)}"
         FAILED.add(name)
         raise AssertionError("\n".join(filter(None, [sentence, said.parts, said.example])))
-    print(f"✅ {name}: right in {len(check.calls)} calls, {len(check.mistakes)} known mistakes "
-          "ruled out")
+    known = len(check.mistakes)
+    ruled_out = f", {known} known mistake{'s' * (known > 1)} ruled out" if known else ""
+    print(f"✅ {name}: right in {len(check.calls)} calls{ruled_out}")

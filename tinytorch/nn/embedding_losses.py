@@ -276,7 +276,7 @@ class CosineDistanceLoss(RowLoss):
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #58cd99d7
 def triplet_margin(anchor, positive, negative, *, margin, p, eps, swap):
-    """Return what the negative's distance lacks to the positive's plus a margin, and its slopes.
+    """Return how far the negative falls short of the positive's distance plus a margin, and slopes.
 
     - `anchor`, `positive`, `negative`: arrays (rows, features).
     - `margin`: the lead that is asked for. `p`: of the norm. `eps`: added to differences.

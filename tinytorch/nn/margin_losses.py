@@ -21,7 +21,7 @@ from .losses import times
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #8092f4bd
 def hinge(input, target):
-    """Return what each score lacks to a lead of 1, and its slope.
+    """Return how far each score falls short of a lead of 1, and its slope.
 
     - `input`: scores. `target`: -1 or 1; arrays of the same shape.
     - Returns `(value, slope)`; where the lead is exactly 1 the slope is `-target`.
@@ -51,7 +51,7 @@ class HingeLoss(Loss):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #1ea6a6a2
 def squared_hinge(input, target):
-    """Return the square of what each score lacks to a lead of 1, and its slope.
+    """Return the square of how far each score falls short of a lead of 1, and its slope.
 
     - `input`: scores. `target`: -1 or 1; arrays of the same shape.
     - Returns `(value, slope)`.
@@ -127,7 +127,7 @@ class SoftMarginLoss(HingeLoss):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #eec6b6ba
 def margin_ranking(input1, input2, target, *, margin):
-    """Return what the lead of one score over the other lacks to the margin, and its slopes.
+    """Return how far the lead of one score falls short of the margin, and its slopes.
 
     - `input1`, `input2`: scores. `target`: 1 if the first should be larger, -1 if the second;
       arrays of the same shape.
@@ -201,7 +201,7 @@ class HingeEmbeddingLoss(HingeLoss):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #5dce02c1
 def multi_margin(input, target, *, p, margin):
-    """Return what the target's score lacks to a lead over each other class, and its slope.
+    """Return how far the target's lead over each other class falls short, and its slope.
 
     - `input`: scores, array (rows, classes). `target`: class indices, array (rows,).
     - `p`: 1, or 2 for squares. `margin`: the lead that is asked for.
@@ -277,7 +277,7 @@ class MultiMarginLoss(RowLoss):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #c3d60d9a
 def best_rival(input, target, margin):
-    """Return what the target's score lacks to a lead over its best rival, and its slope.
+    """Return how far the target's lead over its best rival falls short, and its slope.
 
     Rivals that tie share the slope; a lead of exactly the margin still pulls.
     """
@@ -352,7 +352,7 @@ def label_sets(target):
 
 # %% ../../nbs/04_losses/margin_losses_dev.ipynb #2b0adfe9
 def multilabel_margin(input, target):
-    """Return what the score of each label lacks to a lead of 1 over each class that is no label,
+    """Return how far each label falls short of a lead of 1 over each class that is no label,
     and its slope.
 
     - `input`: scores, array (rows, classes). `target`: lists of class indices that end with -1,

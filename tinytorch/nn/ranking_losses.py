@@ -21,7 +21,7 @@ def softplus(z):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #65dc8096
 def bpr(positive, negative):
-    """Return what it costs that a score does not lead over another, and its slope.
+    """Return the loss of scores that should lead over others, and its slope.
 
     - `positive`: scores that should be larger. `negative`: those they are compared with; arrays of
       the same shape.
@@ -61,7 +61,7 @@ def known(input, target):
 
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #639ec956
 def rank_net(input, target):
-    """Return what the pairs of each list cost that are in the wrong order or not far enough apart,
+    """Return the loss of the pairs of each list in the wrong order or not far enough apart,
     and its slope.
 
     - `input`: scores, array (rows, items). `target`: relevances, same shape. Items with a score of
@@ -291,8 +291,7 @@ class CoralLoss(RowLoss):
 # %% ../../nbs/04_losses/ranking_losses_dev.ipynb #548d2cd0
 def dpo(policy_chosen, policy_rejected, reference_chosen, reference_rejected, *, beta,
         label_smoothing):
-    """Return what it costs that the chosen text did not gain more than the rejected one, and its
-    slopes.
+    """Return the loss of chosen texts that should gain more than the rejected ones, and its slopes.
 
     - Four arrays of the same shape: log-probabilities of the chosen and the rejected texts, by the
       model and by the reference.

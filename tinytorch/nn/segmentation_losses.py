@@ -22,7 +22,7 @@ def binary_focal(input, target, *, alpha, gamma):
 
     - `input`: logits. `target`: 0 or 1; arrays of the same shape.
     - `alpha`: the weight of targets of 1; those of 0 get 1 - alpha. None for none. `gamma`: how
-      much easy samples are turned down.
+      strongly easy samples are down-weighted.
     - Returns `(value, slope)`.
     - Example with alpha None and gamma 2: logit 0 and target 1 give value 0.173 and slope -0.298.
     """
@@ -60,8 +60,8 @@ class BinaryFocalLoss(Loss):
 def focal(logits, target, *, gamma):
     """Return the focal loss of each row of logits, and its slope.
 
-    - `logits`: array (rows, classes). `target`: class indices, array (rows,). `gamma`: how much
-      easy samples are turned down.
+    - `logits`: array (rows, classes). `target`: class indices, array (rows,). `gamma`: how strongly
+      easy samples are down-weighted.
     - Returns `(value, slope)` of shapes (rows,) and (rows, classes).
     - Example with gamma 2: logits (0, 0) and target 0 give value 0.173 and slope (-0.298, 0.298).
     """

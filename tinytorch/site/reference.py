@@ -612,7 +612,7 @@ def parameters(thing, itself: str) -> str:
             *((f"`{p.name}`", kind(thing, p), defaults[p.name],
                linked(meaning(thing, p.name), itself)) for p in found)]
     if not any(row[1] for row in rows[1:]): rows = [(row[0], *row[2:]) for row in rows]
-    return table(rows[0], rows[1:]) if found else ""
+    return f"::: {{.cards}}\n\n{table(rows[0], rows[1:])}\n:::\n" if found else ""
 
 # %% ../../nbs/site/reference_dev.ipynb #2fbbc42f
 def facts(thing) -> str:
@@ -638,8 +638,10 @@ def described(root: Path, thing, name: str, module: str) -> str:
               for key in ("Shapes", "Range", "Errors", "Source") if (text := said(thing, key))]
     text = "\n".join(filter(None, lines)) + (picture(thing) if loss else "")
     text += shown(run_example(name, doc.example, module))
-    return text + (f"\nWith each option:\n{shown(option_examples(thing))}\n"
-                   f"**See also:** {relatives(thing)}.\n" if loss else "")
+    if not loss: return text
+    options = shown(option_examples(thing))
+    return (text + (f"\nWith each option:\n{options}" if options else "")
+            + f"\n**See also:** {relatives(thing)}.\n")
 
 # %% ../../nbs/site/reference_dev.ipynb #0630603f
 def entry(root: Path, name: str, thing, module: str) -> str:

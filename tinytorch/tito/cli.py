@@ -437,7 +437,7 @@ def hint(names: ExerciseNames):
 # %% ../../nbs/tito/cli_dev.ipynb #d33255c3
 @app.command("reset", rich_help_panel="Students")
 def reset_command(names: ExerciseNames):
-    "Put the blank of one exercise back, after a copy of the notebook; nothing else changes."
+    "Restore the blank of one exercise, after saving a copy of the notebook."
     from tinytorch.exercises.progress import reset
     project = find_project()
     module, exercise = one_exercise(project, names)
@@ -492,10 +492,10 @@ def release_command(
     dest: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
     notebook: Annotated[Optional[list[str]], option(
         "--notebook", metavar="NAME",
-        help="Of the notebooks with exercises only this, e.g. losses_dev; may be repeated.")
+        help="Only the exercises of this notebook, e.g. losses_dev; may be repeated.")
     ] = None,
 ):
-    "Make the student's edition: a repository of its own, with blanks for solutions."
+    "Make the student's edition: a separate repository, with blanks in place of solutions."
     from tinytorch.grading.release import release
     found = release(find_project(), dest, notebook or ())
     console.print(f"The student's edition is in {dest}: {len(found)} exercises, "
@@ -520,16 +520,17 @@ def grade_command(
             "--timeout", metavar="SECONDS", min=0.1, max=86_400,
             help="Stop a student's functions after this time.")] = 10.0,
         jobs: Annotated[int, typer.Option(
-            "--jobs", min=1, max=64, help="How many submissions are marked at a time.")] = 2,
+            "--jobs", min=1, max=64,
+            help="How many submissions are marked at the same time.")] = 2,
         seed: Annotated[Optional[int], option(
             "--seed", min=0,
-            help="Of the hidden inputs; a new one in every run by default.")] = None,
+            help="The seed of the hidden inputs; by default a new one in every run.")] = None,
         student: Annotated[Optional[list[str]], option(
             "--student", metavar="NAME",
             help="Only this student; may be repeated. The others' marks stay.")] = None,
         names: Annotated[str, option(
             "--names", metavar="PATTERN",
-            help="How files are called, as a regular expression with a group (?P<student>...). "
+            help="A regular expression for file names, with a group (?P<student>...). "
                  "Names from Canvas and Moodle are known.")] = "",
         partial: Annotated[bool, typer.Option(
             "--partial", help="A right value with a wrong slope, or the other way round, "
