@@ -501,6 +501,28 @@ def test_a_loss_of_ones_own_stays_out_of_the_registry():
     assert "Toy" not in LOSSES
 
 
+@pytest.mark.parametrize("dim", [(0, 1), (-1, 0), [1, 2], (0, 1, 2), (1,), ()])
+@pytest.mark.parametrize("keepdim", [False, True])
+def test_logsumexp_along_several_axes(dim, keepdim):
+    leaf = Tensor(np.random.default_rng(0).normal(size=(3, 4, 5)), requires_grad=True)
+    exp = np.exp(leaf.data)
+    total = exp.sum(axis=tuple(dim), keepdims=True)
+    result = nn.logsumexp(leaf, dim, keepdim)
+    expected = np.log(exp.sum(axis=tuple(dim), keepdims=keepdim))
+    assert result.shape == expected.shape
+    np.testing.assert_allclose(result.data, expected, rtol=1e-12)
+    np.testing.assert_allclose(nn.logsumexp(leaf.data, dim=dim, keepdim=keepdim), expected)
+    result.sum().backward()
+    np.testing.assert_allclose(leaf.grad, exp / total, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dim, message", [((0, 3), "has axes -3 to 2"), ((0, -3), "axis twice"),
+                                          ((0.5, 1), "has axes -3 to 2")])
+def test_several_axes_that_are_not_there(dim, message):
+    with pytest.raises(ValueError, match=message):
+        nn.logsumexp(np.zeros((3, 4, 5)), dim)
+
+
 def test_function_along_another_axis_sums_exactly():
     ones = np.zeros((2**25, 2), np.float32)
     np.testing.assert_allclose(nn.logsumexp(ones, dim=0), np.log(2**25), rtol=1e-6)

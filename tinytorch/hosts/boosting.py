@@ -188,7 +188,7 @@ def objective(loss, library: str):
     - Leave the library's regularisation on: where the curvature is tiny, a leaf's step is huge.
     - Estimators of LightGBM with an objective of yours predict raw scores, also in
       `predict_proba`. CatBoost asks for an `eval_metric`, too; CatBoostClassifier for one of its
-      own ("Logloss", "MultiClass"), by which it notes the classes.
+      own ("Logloss", "MultiClass"), by which it notes the classes, and no `classes_count`.
     - Errors: TypeError for a ranking, for a loss of other arguments, and, at the latest when
       training begins, where the formula's graph is not known; ValueError for another library;
       ImportError where it is not installed.

@@ -261,8 +261,8 @@ def logsumexp(input, dim=-1, keepdim=False):
     """Return the logarithm of the sum of exponentials along an axis, without overflow.
 
     - `input`: array or Tensor; returns the same.
-    - `dim`: the axis.
-    - `keepdim`: whether the axis stays, with length 1.
+    - `dim`: the axis, or several.
+    - `keepdim`: whether the axes stay, with length 1.
     - Shapes: any. Returns the shape without axis `dim`, or with length 1 there.
     - Errors: TypeError for what holds no real numbers; ValueError if there is no axis `dim`.
 
