@@ -108,7 +108,7 @@ def test_a_name_has_one_meaning():
 VERBS = set("""
 Add Build Call Change Check Choose Clean Compute Copy Divide Do Draw Dress End Exit Export Fill
 Fit Forget Give Go Hand Have Hold Join Keep Lay Let Limit Make Mark Measure Move Note Open Plot
-Print Put Raise Read Record Refuse Remove Render Return Reverse Run Save Say Send Serve Set Show
+Print Put Raise Read Record Refuse Remove Render Restore Return Reverse Run Save Say Send Serve Set Show
 Start State Sum Switch Take Tell Test Time Train Turn Wait Warn Write Yield
 """.split())
 

@@ -69,7 +69,8 @@ class Problem(NamedTuple):
         operands = tuple([x[index] for x in self.operands])
         features = self.operands[0].ndim - len(self.samples)
         weight = None if self.weight is None else self.weight[index]
-        return self._replace(operands=operands, samples=operands[0].shape[:operands[0].ndim - features], weight=weight)
+        samples = operands[0].shape[:operands[0].ndim - features]
+        return self._replace(operands=operands, samples=samples, weight=weight)
 
     def weighted(self, weight: np.ndarray) -> "Problem":
         "Return the problem in which each sample counts as often as `weight` says."

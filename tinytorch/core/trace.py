@@ -205,7 +205,7 @@ def filled(value):
     "Return a function like np.zeros_like."
     return lambda x, dtype=None: x.note("same", x.recorder.take(value), axes=x.node.axes)
 
-
+# %% ../../nbs/core/trace_dev.ipynb #7ba41e82
 def adds_axes(index) -> bool:
     "Return whether an index takes everything, and at most adds axes."
     return all([x is None or x is ... or isinstance(x, slice) and x == slice(None)
@@ -249,7 +249,8 @@ def traced_where(*args):
 
 REDUCING_UFUNCS = {"add": "sum", "maximum": "max", "minimum": "min"}
 FUNCTIONS = {"where": traced_where, "zeros_like": filled(0.0), "ones_like": filled(1.0),
-             "expand_dims": expand_dims, "squeeze": squeeze, "arange": arange, "copy": Traced.copy, "sum": Traced.sum,
+             "expand_dims": expand_dims, "squeeze": squeeze, "arange": arange,
+             "copy": Traced.copy, "sum": Traced.sum,
              "max": Traced.max, "amax": Traced.max, "min": Traced.min, "amin": Traced.min,
              "mean": Traced.mean, "clip": lambda x, low, high: np.minimum(np.maximum(x, low), high)}
 

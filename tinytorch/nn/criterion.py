@@ -457,7 +457,7 @@ def split_dim(array, args, options) -> tuple:
     return (-1 if dim == array.ndim - 1 else dim), args[1:], named
 
 # %% ../../nbs/nn/criterion_dev.ipynb #d66a1449
-def along_axes(function, input, dim, keepdim: bool):
+def along_axes(function, input, dim, keepdim: bool = False):
     "Return a function along several axes, which become one, the last."
     array = (input if isinstance(input, Tensor)
              else real_array(function.__name__, "input", input))
@@ -474,7 +474,7 @@ def along_axes(function, input, dim, keepdim: bool):
     kept = [1 if axis in dims else length for axis, length in enumerate(array.shape)]
     return function(whole, -1).reshape(tuple(kept if keepdim else left))
 
-
+# %% ../../nbs/nn/criterion_dev.ipynb #d3f57243
 def differentiable(backward):
     """Return a decorator for a function of one array: given a Tensor it returns a Tensor. 16-bit
     numbers are computed in float32.
@@ -483,17 +483,15 @@ def differentiable(backward):
     first option is `dim` works along that axis; one with `keepdim`, also along several.
     """
     def decorate(function):
-        signature = inspect.signature(function)
-        has_dim = [*signature.parameters][1:2] == ["dim"]
-        reduces = has_dim and "keepdim" in signature.parameters
+        names = [*inspect.signature(function).parameters]
+        has_dim, reduces = names[1:2] == ["dim"], "keepdim" in names
 
         @functools.wraps(function)
         def call(input, *args, **options):
             if isinstance(input, Traced):
                 return function(input, *args, **options)
             if reduces and isinstance(args[0] if args else options.get("dim"), (tuple, list)):
-                bound = signature.bind(input, *args, **options).arguments
-                return along_axes(call, input, bound["dim"], bound.get("keepdim", False))
+                return along_axes(call, input, *args, **options)
             given = (input.data if isinstance(input, Tensor)
                      else real_array(function.__name__, "input", input))
             array, dim = wide(given), -1

@@ -31,7 +31,8 @@ from ..nn.linear_cross_entropy import LinearCrossEntropy
 from ..nn.losses import CrossEntropyLoss, cross_entropy, times
 from ..nn.segmentation_losses import RegionLoss
 from .merging import merge_pieces
-from .partial import (Summary, check_reduced, check_slopes, divisor_of, wrt_names, report,
+from .partial import (Summary, check_reduced, check_slopes, divisor_of,
+                                     wrt_names, report,
                                      runner_of, stand_in, summarize, summary_of)
 
 # %% ../../nbs/scale/dask_dev.ipynb #429594f7
