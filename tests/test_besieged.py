@@ -12,21 +12,15 @@ import pytest
 
 from sieges import SIEGES, body_of
 from tinytorch.grading.grade import grade
-from test_grade import LESSON, MODULE, PROJECT, REASON, hand_in, right, safe
+from test_grade import (LESSON, MODULE, PROJECT, check_all_points, hand_in, honest_and, right,
+                        safe)
 
 
 @pytest.fixture(scope="module")
 def besieged(tmp_path_factory):
     "All of these and an honest student, marked in one run."
-    if REASON:
-        pytest.skip(REASON)
-    home = tmp_path_factory.mktemp("besieged")
-    (home / "in").mkdir()
-    hand_in(home / "in", "honest")
-    for name, function in SIEGES.items():
-        hand_in(home / "in", name, body_of(function))
-    marks = grade(PROJECT, MODULE, home / "in", home / "out", notebooks=["losses_dev"])
-    return {m.student: m for m in marks}, home / "out"
+    bodies = {name: body_of(function) for name, function in SIEGES.items()}
+    return honest_and(tmp_path_factory.mktemp("besieged"), bodies)
 
 
 CRIPPLES = ("has_", "is_", "says_", "audits", "encodes", "compares", "changes_the_workers",
@@ -44,8 +38,7 @@ def test_a_siege_takes_nothing(besieged, name):
 
 
 def test_the_honest_student_keeps_all_points(besieged):
-    marks, _ = besieged
-    assert len(right(marks["honest"])) == len(marks["honest"].verdicts) >= 14
+    check_all_points(besieged[0])
 
 
 def test_what_they_say_is_text(besieged):

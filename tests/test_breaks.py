@@ -42,7 +42,7 @@ BREAKS = [
     ("shift", "input.max(axis=dim, keepdims=True)", "input.max(keepdims=True)",
      "shift: this is the maximum of the whole array."),
     ("log_softmax", "return shifted - np.log(", "return np.exp(shifted) / (",
-     "log_softmax: this is the softmax without the logarithm."),
+     "log_softmax: the result has an exponential too much, or lacks a logarithm."),
     ("nll", "return -log_probs[rows, target], slope", "return -log_probs.mean(axis=-1), slope",
      "nll: you averaged over every class."),
     ("cross_entropy", "slope[rows, target] -= 1\n    return", "return",

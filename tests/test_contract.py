@@ -23,7 +23,8 @@ NOT_COMPILED = {"MultiLabelMarginLoss": "cumprod", "LovaszHingeLoss": "argsort",
                 "SparsemaxLoss": "sort", "ListMLELoss": "lexsort", "RankNetLoss": ".any"}
 
 # What their formulas of class indices do.
-OF_CLASSES = dict.fromkeys(["TverskyLoss", "DiceLoss", "LovaszHingeLoss"], "reshape")
+OF_CLASSES = {**dict.fromkeys(["TverskyLoss", "DiceLoss"], "more than one axis"),
+              "LovaszHingeLoss": "astype"}
 
 
 @each_loss

@@ -68,6 +68,28 @@ def test_function_has_the_parameters_of_its_loss(name):
         assert not inspect.signature(function).parameters.keys() - known
 
 
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_limits_and_errors_of_options_follow_from_their_declaration(name):
+    loss, text = LOSSES[name], " ".join(LOSSES[name].__doc__.split())
+    table = reference.parameters(loss, name)
+    for option, declared in loss.options.items():
+        if declared.limits:
+            assert f", {declared.limits} | `{declared.default!r}`" in table
+            assert f"`{option}` ({declared.limits}): " in text or f"`{option}`: " not in text
+    if "- Errors: " in loss.__doc__:
+        assert "A wrong option raises ValueError or TypeError." in reference.said(loss, "Errors")
+
+
+def test_the_usual_shapes_and_errors_follow_from_the_declaration():
+    hinge = " ".join(LOSSES["HingeLoss"].__doc__.split())
+    assert ("- Shapes: `input` and `target` equal, any shape; the loss is a number, or has their "
+            'shape with `reduction="none"`. - Range: ') in hinge
+    assert ("- Errors: ValueError if the shapes differ. `target` must be -1 or 1. A wrong option "
+            "raises ValueError or TypeError. - Source: ") in hinge
+    assert reference.said(LOSSES["SparsemaxLoss"], "Shapes").startswith("`input` (C,), (N, C) or")
+    assert LOSSES["GaussianNLLLoss"].__doc__.count("- Shapes: ") == 1
+
+
 def test_a_gap_is_seen():
     def half(x, scale=1.0):
         """Half of `x`.

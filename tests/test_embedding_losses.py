@@ -574,3 +574,22 @@ def test_engines_agree(engine):
     with tinytorch.engine(engine):
         check_close([loss(*arguments(loss)).item() for loss in PAIRS + GROUPS], expected, engine,
                     rtol=1e-9)
+
+
+@pytest.mark.parametrize("p", [-2.0, -1.0, -0.5])
+def test_a_norm_below_0_is_flat_where_a_difference_is_0(p):
+    x, y = np.array([[0.0, 1.0, 2.0], [0.0, 0.0, 1.0], [3.0, 1.0, 2.0]]), np.zeros((3, 3))
+    same_as_torch(lambda x, y: pairwise_distance(x, y, p, eps=0.0),
+                  lambda torch, x, y: torch.nn.functional.pairwise_distance(x, y, p, eps=0.0), [x, y])
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0, 2.0, 3.0, inf])
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+def test_an_infinite_distance_is_infinite(p, name):
+    if name == "numba":
+        pytest.importorskip("numba")
+    far = np.array([[inf, 1.0], [-inf, inf]])
+    assert (pairwise_distance(far, np.zeros((2, 2)), p).data == inf).all()
+    with tinytorch.engine(name):
+        loss = TripletMarginLoss(p=p)(np.zeros((2, 2)), np.ones((2, 2)), far)
+        assert loss.item() == 0          # a negative that is infinitely far away costs nothing

@@ -6,7 +6,9 @@ import os
 import pickle
 import subprocess
 import sys
+import types
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from tinytorch.core.problem import Problem
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn.criterion import Loss
 from tinytorch.nn.evaluation import in_dtype
-from tinytorch.nn import BCELoss, CrossEntropyLoss, HuberLoss, MSELoss, NLLLoss, SmoothL1Loss
+from tinytorch.nn import BCELoss, CrossEntropyLoss, HingeLoss, HuberLoss, MSELoss, NLLLoss, SmoothL1Loss
 
 needs_numba = pytest.mark.skipif(not engine.has_numba(),
                                  reason="needs Numba: pip install 'tinytorch-losses[fast]'")
@@ -133,6 +135,23 @@ def test_a_formula_whose_loop_would_differ_stays_with_numpy():
     with tinytorch.engine("numba"), pytest.warns(RuntimeWarning,
                                                  match="gives other numbers when compiled"):
         assert engine.run(Problem(by_length, (x,), x.shape, x.dtype)).total == 4.5
+
+
+@needs_numba
+@pytest.mark.parametrize("loss, input, target", [
+    (BCELoss(), [0.5, 0.25], [7.0, 1.0]), (BCELoss(), [-3.0, 0.25], [0.0, 1.0]),
+    (HingeLoss(), [0.5, 0.25], [0.5, 1.0]),
+    (CrossEntropyLoss(), [[1.0, 2.0]], [[1.5, 0.5]]), (NLLLoss(), [[1.0, -2.0]], [0])])
+def test_a_first_call_out_of_bounds_does_not_keep_a_formula_from_being_compiled(
+        monkeypatch, loss, input, target):
+    from tinytorch.core import loops
+    monkeypatch.setattr(loops, "LOOPS", weakref.WeakKeyDictionary())
+    with tinytorch.engine("numba"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="but it must"):
+            loss(Tensor(input, requires_grad=True), np.array(target))
+    kept = [loop for found in loops.LOOPS.values() for pairs in found.values() for _, loop in pairs]
+    assert kept and all(isinstance(loop, loops.Loop) for loop in kept)
 
 
 SMALL = ("import tinytorch, numpy as np; from tinytorch.nn import MSELoss; "
@@ -280,3 +299,103 @@ def test_a_loss_too_large_for_its_dtype_is_infinite_without_a_warning():
         result = MSELoss(reduction="sum")(x, 0 * x)
         value = in_dtype(1e6, np.float16)
     assert result.dtype == value.dtype == np.float16 and result.item() == value == np.inf
+
+
+def helper_module(k: float):
+    module = types.ModuleType("a_module_of_ones_own")
+    module.k = k
+    return module
+
+
+# what a formula's factor is read from, and what changes it from 2 to 3
+PLACES = {
+    "a class": ("class Config: k = 2.0", "Config.k", "Config.k = 3.0"),
+    "a module": ("settings = module", "settings.k", "settings.k = 3.0"),
+    "a function's attribute": ("def helper(): pass\nhelper.k = 2.0", "helper.k", "helper.k = 3.0"),
+    "a default": ("def helper(k=2.0): return k", "helper()", "helper.__defaults__ = (3.0,)"),
+    "a keyword's default": ("def helper(*, k=2.0): return k", "helper()",
+                            "helper.__kwdefaults__['k'] = 3.0"),
+    "a list as default": ("def helper(k=[2.0]): return k[0]", "helper()",
+                          "helper.__defaults__[0][0] = 3.0"),
+    "code": ("def helper(): return 2.0", "helper()",
+             "helper.__code__ = (lambda: 3.0).__code__"),
+    "globals()": ("k = 2.0", "globals()['k']", "k = 3.0"),
+    "a module imported on the way": ("", "__import__('a_module_of_ones_own').k", "module.k = 3.0"),
+    "a method": ("class Config:\n    k = 2.0\n    def get(self): return self.k\n"
+                 "helper = Config().get", "helper()", "Config.k = 3.0"),
+}
+
+
+@pytest.mark.parametrize("name", ["numpy", pytest.param("numba", marks=needs_numba)])
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.filterwarnings("ignore:.*is not compiled:RuntimeWarning")
+def test_a_formula_sees_what_changes_around_it(place, name, monkeypatch):
+    before, read, change = PLACES[place]
+    x, y = np.full(3, 3.0), np.zeros(3)
+    names = {"__name__": "a_notebook", "module": helper_module(2.0)}
+    monkeypatch.setitem(sys.modules, "a_module_of_ones_own", names["module"])
+    exec(f"{before}\ndef formula(x, y): return {read} * (x - y), {read} + 0 * x", names)
+    loss = type("MyLoss", (Loss,), {"formula": names["formula"], "difference": True})()
+    assert [loss_and_gradient(loss, x, y, name)[0] for _ in range(3)] == [6.0] * 3
+    exec(change, names)
+    for value, slope in [loss_and_gradient(loss, x, y, name) for _ in range(3)]:
+        assert value == 9.0 and (slope == 1.0).all()
+
+
+@pytest.mark.parametrize("name", ["numpy", pytest.param("numba", marks=needs_numba)])
+def test_an_import_inside_a_formula_is_seen(name, monkeypatch):
+    names, x, y = {}, np.full(3, 3.0), np.zeros(3)
+    module = helper_module(2.0)
+    monkeypatch.setitem(sys.modules, "a_module_of_ones_own", module)
+    exec("def formula(x, y):\n    from a_module_of_ones_own import k\n"
+         "    return k * (x - y), k + 0 * x", names)
+    loss = type("MyLoss", (Loss,), {"formula": names["formula"], "difference": True})()
+    with tinytorch.engine(name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert [loss(x, y).item() for _ in range(3)] == [6.0] * 3
+        module.k = 3.0
+        assert [loss(x, y).item() for _ in range(3)] == [9.0] * 3
+
+
+def scaled_error(input, target, *, square=True):
+    error = input - target
+    return (error * error, 2 * error) if square else (np.abs(error), np.sign(error))
+
+
+def halved(self, input, target):
+    return Loss.problem(self, input, target / 2)
+
+
+# what is changed of a class after a loss of it was called, whose formula is `scaled_error`
+CHANGES = {
+    "formula": lambda cls: setattr(cls, "formula", lambda x, y: (x - y, 1 + 0 * x)),
+    "flag": lambda cls: setattr(cls, "square", False),
+    "problem": lambda cls: setattr(cls, "problem", halved),
+    "weight": lambda cls: setattr(cls, "weight", np.array([1.0, 2.0, 3.0])),
+}
+
+
+@needs_numba
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_kept_call_sees_its_class_change(change):
+    x, y = np.array([1.0, 2.0, 4.0]), np.array([0.5, 0.0, 1.0])
+    results = {}
+    for name in "numpy", "numba":
+        cls = type("MyLoss", (Loss,), {"formula": scaled_error, "difference": True, "square": True})
+        loss = cls()
+        before = [loss_and_gradient(loss, x, y, name) for _ in range(3)][-1]
+        CHANGES[change](cls)
+        after = [loss_and_gradient(loss, x, y / k, name) for k in (1, 1, 2)]
+        assert after[0][0] != before[0]
+        results[name] = after
+    for ours, expected in zip(results["numba"], results["numpy"]):
+        np.testing.assert_allclose(ours[0], expected[0], rtol=1e-12)
+        np.testing.assert_allclose(ours[1], expected[1], rtol=1e-12)
+
+
+@needs_numba
+def test_a_kept_call_sees_a_problem_of_its_own():
+    loss, x, y = MSELoss(), np.array([1.0, 2.0]), np.zeros(2)
+    whole = loss.problem
+    loss.problem = lambda input, target: whole(input / 2, target)
+    assert [loss_and_gradient(loss, x, y, "numba")[0] for _ in range(3)] == [0.625] * 3

@@ -20,14 +20,15 @@ import pytest
 from unlisted import judged
 
 from tinytorch.checking import check_of
-from tinytorch.checking.mistakes import (MISTAKES_BY_NAME, at, bce, bce_logits, one_hot_rows,
-                                         log_soft, lse, logistic, soft, zero_times)
+from tinytorch.checking.mistakes import MISTAKES_BY_NAME, at, logistic, one_hot_rows
 from tinytorch.exercises import exercises as exercises_module, progress
 from tinytorch.exercises.exercises import (find_exercises, function_names, made_check,
                                            solution_lines)
 from tinytorch.exercises.progress import reset
 from tinytorch.checking.judge import RIGHT, WRONG
 from tinytorch.nn import losses
+from tinytorch.nn.losses import (binary_cross_entropy, binary_cross_entropy_with_logits,
+                                 log_softmax, logsumexp, soft_cross_entropy, times)
 from tinytorch.notebooks.notebook import code_cells, read_notebook
 from tinytorch.notebooks.project import Project, TitoError
 
@@ -53,8 +54,8 @@ def in_place(e, t):
 
 
 def last_dropped(logits, target):
-    value, slope = (-at(log_soft(logits), target),
-                    np.exp(log_soft(logits)) - one_hot_rows(logits, target))
+    value, slope = (-at(log_softmax(logits), target),
+                    np.exp(log_softmax(logits)) - one_hot_rows(logits, target))
     value[-1], slope[-1] = 0, 0
     return value, slope
 
@@ -123,14 +124,18 @@ UNSEEN = [
     ("huber", lambda input, target: (input, target), "it has no argument `delta`"),
     (
         "binary_cross_entropy_with_logits",
-        lambda logits, target, pos_weight=1.0: bce_logits(
-            logits, target, pos_weight, slope=logistic(logits)
+        lambda logits, target, pos_weight=1.0: (
+            *binary_cross_entropy_with_logits(logits, target, pos_weight)[:1],
+            logistic(logits),
+            *binary_cross_entropy_with_logits(logits, target, pos_weight)[2:],
         ),
         "slope of `logits`",
     ),
     (
         "binary_cross_entropy_with_logits",
-        lambda logits, target, pos_weight=1.0: bce_logits(logits, target, pos_weight)[:2],
+        lambda logits, target, pos_weight=1.0: binary_cross_entropy_with_logits(
+            logits, target, pos_weight
+        )[:2],
         "should return 3 results",
     ),
     (
@@ -147,7 +152,7 @@ UNSEEN = [
         ),
         "infini",
     ),
-    ("log_softmax", lambda input, dim=-1: 2 * log_soft(input, dim), "2 times too large"),
+    ("log_softmax", lambda input, dim=-1: 2 * log_softmax(input, dim), "2 times too large"),
     (
         "nll",
         lambda log_probs, target: (
@@ -160,31 +165,32 @@ UNSEEN = [
     (
         "cross_entropy",
         lambda logits, target: (
-            -at(log_soft(logits), target),
-            2 * (np.exp(log_soft(logits)) - one_hot_rows(logits, target)),
+            -at(log_softmax(logits), target),
+            2 * (np.exp(log_softmax(logits)) - one_hot_rows(logits, target)),
         ),
         "2 times too large",
     ),
     (
         "cross_entropy",
         lambda logits, target: (
-            -at(log_soft(logits), 0 * target),
-            np.exp(log_soft(logits)) - one_hot_rows(logits, target),
+            -at(log_softmax(logits), 0 * target),
+            np.exp(log_softmax(logits)) - one_hot_rows(logits, target),
         ),
         "does not depend on `target`",
     ),
     (
         "cross_entropy",
         lambda logits, target: (
-            -at(log_soft(logits), target),
-            (np.exp(log_soft(logits)) - one_hot_rows(logits, target)).T,
+            -at(log_softmax(logits), target),
+            (np.exp(log_softmax(logits)) - one_hot_rows(logits, target)).T,
         ),
         "transposed",
     ),
     (
         "soft_cross_entropy",
-        lambda logits, target: soft(
-            logits, target, value=-zero_times(target, log_soft(logits)).sum(-1, keepdims=True)
+        lambda logits, target: (
+            -times(target, log_softmax(logits)).sum(-1, keepdims=True),
+            *soft_cross_entropy(logits, target)[1:],
         ),
         "has an axis too many",
     ),
@@ -221,12 +227,12 @@ def loops(logits, target):
 
 def einsum(logits, target):
     one_hot = np.eye(logits.shape[-1], dtype=logits.dtype)[target]
-    logs = log_soft(logits)
+    logs = log_softmax(logits)
     return -np.einsum("ij,ij->i", one_hot, np.where(one_hot > 0, logs, 0)), np.exp(logs) - one_hot
 
 
 def taken(logits, target):
-    logs = log_soft(logits.astype(np.float64))
+    logs = log_softmax(logits.astype(np.float64))
     slope = np.exp(logs)
     np.put_along_axis(slope, target[:, None], np.take_along_axis(slope, target[:, None], -1) - 1,
                       -1)
@@ -249,7 +255,7 @@ def masked_sigmoid(x):
 
 def soft_plus(logits, target, pos_weight=1.0):
     yes, no = np.logaddexp(0, -logits), np.logaddexp(0, logits)
-    value = zero_times(pos_weight * target, yes) + zero_times(1 - target, no)
+    value = times(pos_weight * target, yes) + times(1 - target, no)
     return (value,
             (1 - target) * masked_sigmoid(logits) - pos_weight * target * masked_sigmoid(-logits),
             pos_weight * yes - no)
@@ -292,15 +298,15 @@ ALTERNATIVES = [
          abs(input - target), np.sign(input - target))),
     ("binary_cross_entropy",
      lambda input, target: (np.where(target == 1, -np.maximum(np.log(input), -100),
-                                     bce(input, target)[0]),
-                            bce(input, target)[1],
+                                     binary_cross_entropy(input, target)[0]),
+                            binary_cross_entropy(input, target)[1],
                             np.maximum(np.log1p(-input), -100) - np.maximum(np.log(input), -100))),
     ("binary_cross_entropy",
-     lambda input, target: (bce(input, target)[0],
+     lambda input, target: (binary_cross_entropy(input, target)[0],
                             (1 - target) * input / np.maximum(
                                 input * (1 - input), 1e-12) - target * (
                                 1 - input) / np.maximum(input * (1 - input), 1e-12),
-                            bce(input, target)[2])),
+                            binary_cross_entropy(input, target)[2])),
     ("binary_cross_entropy_with_logits", soft_plus),
     ("binary_cross_entropy_with_logits",
      lambda logits, target, pos_weight=1.0: tuple(
@@ -320,7 +326,7 @@ ALTERNATIVES = [
      lambda input, dim=-1: input - np.logaddexp.reduce(input, axis=dim, keepdims=True)),
     ("log_softmax",
      lambda input, dim=-1: np.moveaxis(
-         np.array([row - lse(row) for row in np.moveaxis(input, dim, -1)], input.dtype), -1, dim)),
+         np.array([row - logsumexp(row) for row in np.moveaxis(input, dim, -1)], input.dtype), -1, dim)),
     ("nll",
      lambda log_probs, target: (np.array([-row[t] for row, t in zip(log_probs, target)]),
                                 -np.eye(log_probs.shape[-1])[target])),
@@ -337,18 +343,18 @@ ALTERNATIVES = [
          float(sum(float(w) for w in np.where(ignored, 0, weight[target]).flat)))),
     ("cross_entropy", loops), ("cross_entropy", einsum), ("cross_entropy", taken),
     ("cross_entropy",
-     lambda logits, target: (lse(logits) - at(logits, target),
-                             np.exp(logits - lse(logits)[:, None]) - np.eye(
+     lambda logits, target: (logsumexp(logits) - at(logits, target),
+                             np.exp(logits - logsumexp(logits)[:, None]) - np.eye(
                                  logits.shape[1], dtype=logits.dtype)[target])),
     ("soft_cross_entropy",
-     lambda logits, target: (zero_times(target, -log_soft(logits)).sum(-1),
-                             np.exp(log_soft(logits)) * target.sum(-1)[:, None] - target,
-                             -log_soft(logits))),
+     lambda logits, target: (times(target, -log_softmax(logits)).sum(-1),
+                             np.exp(log_softmax(logits)) * target.sum(-1)[:, None] - target,
+                             -log_softmax(logits))),
     ("soft_cross_entropy",
-     lambda logits, target: (np.nansum(np.where(target > 0, -target * log_soft(logits), 0), axis=1),
-                             np.einsum("ij,i->ij", np.exp(log_soft(logits)),
+     lambda logits, target: (np.nansum(np.where(target > 0, -target * log_softmax(logits), 0), axis=1),
+                             np.einsum("ij,i->ij", np.exp(log_softmax(logits)),
                                        target.sum(-1)) - target,
-                             lse(logits)[:, None] - logits)),
+                             logsumexp(logits)[:, None] - logits)),
     ("smooth_labels",
      lambda target, label_smoothing: target + label_smoothing * (1 / target.shape[-1] - target)),
     ("smooth_labels",

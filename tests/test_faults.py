@@ -21,6 +21,7 @@ from tinytorch.nn import functional as F
 from tinytorch.nn.arguments import check_number
 from tinytorch.nn.criterion import LOSSES, Loss, RowLoss
 from tinytorch.nn.evaluation import KEPT
+from tinytorch.nn.linear_cross_entropy import LinearCrossEntropy
 
 nan = np.nan
 nn.__all__                      # imports every module that registers losses
@@ -600,3 +601,52 @@ def test_the_number_that_is_named_is_one_that_counts():
         nn.BCELoss()(np.array([3.25, 7.5]), np.array([0.0, 1.0]),
                      sample_weight=np.array([0.0, 1.0]))
     assert "3.25" not in str(seen.value)
+
+
+@engines
+@pytest.mark.parametrize("before, after", [("none", "mean"), ("mean", "none"), ("sum", "none")])
+def test_backward_belongs_to_the_call_and_not_to_what_the_loss_became(before, after, name):
+    x, t = np.arange(9.0).reshape(3, 3), np.eye(3)
+    hidden, layer = np.eye(3), np.ones((3, 3))
+    for loss, arguments in ((nn.CosineDistanceLoss(), (x, t)), (nn.MSELoss(), (x, t)),
+                            (nn.CrossEntropyLoss(), (x, np.array([0, 1, 2]))),
+                            (LinearCrossEntropy(), (hidden, layer, None, np.array([0, 1, 2])))):
+        loss.reduction, slopes = before, []
+        for later in before, after:
+            loss.reduction = before
+            leaf = Tensor(arguments[0], requires_grad=True)
+            with tinytorch.engine(name):
+                loss(leaf, *arguments[1:])
+                result = loss(leaf, *arguments[1:])
+                loss.reduction = later
+                result.backward(np.arange(1.0, 1 + result.size).reshape(result.shape))
+            slopes.append(leaf.grad)
+        np.testing.assert_array_equal(*slopes)
+
+
+def test_whole_weights_count_exactly_whatever_the_mean_divides_by():
+    input = np.log(np.random.default_rng(0).dirichlet(np.ones(12), 5)).reshape(5, 3, 4)
+    target, times = np.exp(input[::-1]), [2, 0, 3, 1, 1]
+    found = nn.KLDivLoss("batchmean")(input, target, sample_weight=times).item()
+    expected = nn.KLDivLoss("batchmean")(np.repeat(input, times, 0), np.repeat(target, times, 0))
+    assert found == pytest.approx(expected.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_triplet_of_weight_0_may_hold_nan_and_has_no_slope(swap):
+    anchor, positive, negative = np.random.default_rng(0).normal(size=(3, 3, 2))
+    leaves = [Tensor(np.where([[0], [1], [0]], nan, x), requires_grad=True)
+              for x in (anchor, positive, negative)]
+    loss = nn.TripletMarginWithDistanceLoss(swap=swap, margin=9.0)
+    loss(*leaves, sample_weight=[1, 0, 2]).backward()
+    used = [Tensor(x[[0, 2, 2]], requires_grad=True) for x in (anchor, positive, negative)]
+    loss(*used).backward()
+    for leaf, part in zip(leaves, used):
+        np.testing.assert_allclose(leaf.grad, [part.grad[0], [0, 0], part.grad[1:].sum(0)])
+    with pytest.raises(ValueError, match="sample_weight has shape"):
+        loss(*leaves, sample_weight=[1, 0])
+
+
+def test_a_triplet_that_holds_no_numbers_is_named():
+    with pytest.raises(TypeError, match="TripletMarginWithDistanceLoss: positive has dtype"):
+        nn.TripletMarginWithDistanceLoss()([[1.0]], [["a"]], [[1.0]])

@@ -26,7 +26,8 @@ from tinytorch.grading.feedback import harmless, name_of
 from tinytorch.grading import grade as grading
 from tinytorch.grading.grade import (fresh_check, gather, grade, inside, lesson_of, make_package,
                                      printable, read_zip, submissions)
-from test_grade import LESSON, MODULE, PROJECT, REASON, ROOT, hand_in, right, safe
+from test_grade import (LESSON, MODULE, PROJECT, REASON, ROOT, check_all_points, hand_in,
+                        honest_and, right, safe)
 
 SEND = ("import json, os\n    def send(event):\n        for fd in range(3, 40):\n            try: "
         "os.write(fd, (json.dumps(event) + chr(10)).encode())\n            except OSError: pass\n "
@@ -93,16 +94,7 @@ BODIES = {      # of squared_error: none is right
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory):
     "All of these and an honest student, marked in one run."
-    if REASON:
-        pytest.skip(REASON)
-    home = tmp_path_factory.mktemp("attacked")
-    (home / "in").mkdir()
-    hand_in(home / "in", "honest")
-    for name, body in BODIES.items():
-        hand_in(home / "in", name, body)
-    return {m.student: m
-            for m in grade(PROJECT, MODULE, home / "in", home / "out", notebooks=["losses_dev"],
-               timeout=10.0)}, home / "out"
+    return honest_and(tmp_path_factory.mktemp("attacked"), BODIES)
 
 
 CRIPPLED = {"swapped streams", "a hook of exits", "a changed json", "changed builtins",
@@ -122,8 +114,7 @@ def test_an_attack_costs_its_own_exercise(attacked, name):
 
 
 def test_the_honest_student_keeps_all_points(attacked):
-    marks, _ = attacked
-    assert len(right(marks["honest"])) == len(marks["honest"].verdicts) >= 14
+    check_all_points(attacked[0])
 
 
 # Files

@@ -3,6 +3,7 @@ torch.func.hessian; the others say why they have none.
 """
 import importlib
 import os
+import warnings
 from zlib import crc32
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 import tinytorch.nn
 from tinytorch.checking import check_close, check_raises, examples
 from tinytorch.core.tensor import Tensor
-from tinytorch.nn.criterion import LOSSES, Loss
+from tinytorch.nn import DiceLoss, TverskyLoss
+from tinytorch.nn.arguments import REAL
+from tinytorch.nn.criterion import LOSSES, Loss, RowLoss
 
 dir(tinytorch.nn)                # imports every module, and so fills LOSSES
 NO_GRAPH = {"MultiLabelMarginLoss": "cumprod", "LovaszHingeLoss": "argsort",
@@ -31,13 +34,27 @@ def host(module):
 
 
 def calls(name, variants=True, reductions=("mean", "sum")):
-    "Yield pairs of a loss and arguments of at most 30 numbers, whose formula is a graph."
+    "Yield pairs of a loss and arguments of at most 30 numbers, whose curvature is known."
     loss_class, rng = LOSSES[name], np.random.default_rng(crc32(name.encode()))
     for options in ({}, *(loss_class.variants if variants else ())):
         for loss, arguments in examples(loss_class, options, rng, reductions=reductions):
             indices = loss.task == "segmentation" and arguments[1].dtype.kind == "i"
             if 0 < arguments[0].size <= 30 and not indices:
                 yield loss, arguments
+
+
+def regions():
+    """Yield pairs of a loss and arguments with the class of each pixel, whose formula works along
+    two axes of a sample.
+    """
+    rng = np.random.default_rng(0)
+    for loss in (DiceLoss(), DiceLoss(ignore_index=1, reduction="sum"),
+                 TverskyLoss(0.3, 0.8, 0.0), TverskyLoss(reduction="none", ignore_index=-1)):
+        for shape in ((3,), (4, 3), (2, 3, 4), (2, 3, 2, 2)):
+            target = rng.integers(0, 3, shape[:1][:len(shape) - 1] + shape[2:])
+            if target.ndim:
+                target.flat[0] = loss.ignore_index
+            yield loss, (rng.normal(size=shape), target)
 
 
 def gradient(loss, arguments):
@@ -95,6 +112,53 @@ def test_where_pieces_meet_the_curvature_is_theirs(name, dtype):
             found = loss.curvature(zero + zero.dtype.type(step), *rest)
             assert np.isclose(found, sides[0], rtol=0.03, atol=2e-3)[agree].all(), (
                 f"{loss!r} beside 0 by {step}: {found}, on the sides {sides}")
+
+
+def test_the_hessian_of_regions_of_classes():
+    for loss, arguments in regions():
+        x, rng = arguments[0], np.random.default_rng(0)
+        v = rng.normal(size=x.shape)
+        found = (by_steps(loss, arguments) @ v.ravel()).reshape(x.shape)
+        check_close(loss.hessian_product(*arguments, v), found, f"{loss!r} of {arguments}",
+                    rtol=1e-5, atol=1e-8)
+        check_raises(TypeError, lambda: loss.curvature(*arguments), "hessian_product")
+
+
+def pairs(x):
+    "Costs what each pair of numbers in a row differs by."
+    gap = x[:, :, None] - x[:, None, :]
+    slope = 4 * gap.sum(axis=-1)
+    return (gap * gap).sum(axis=-1).sum(axis=-1), slope
+
+
+def numbered(x):
+    "Costs the square of each number more, the farther it stands in its row."
+    place = np.arange(x.shape[-1], like=x)
+    return (place * x * x).sum(axis=-1), 2 * place * x
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@pytest.mark.parametrize("row_formula", [pairs, numbered])
+def test_a_formula_may_add_axes_and_number_its_classes(row_formula, engine):
+    class Own(RowLoss):
+        formula = row_formula
+        domain = {"input": REAL}
+
+    if engine == "numba":
+        host("numba")
+    x, v = np.random.default_rng(0).normal(size=(2, 40, 3))[:, :5]
+    own = row_formula(x)[0].mean()
+    with tinytorch.engine(engine), warnings.catch_warnings():
+        if row_formula is pairs:
+            warnings.filterwarnings("ignore", ".*more than one axis of a sample", RuntimeWarning)
+        else:
+            warnings.simplefilter("error")
+        check_close(Own()(x).item(), own, row_formula.__name__)
+        check_close(Own().hessian_product(x, v), row_formula(v)[1] / 5, "the Hessian's product")
+        if row_formula is pairs:
+            check_raises(TypeError, lambda: Own().curvature(x), "more than one axis")
+        else:
+            check_close(Own().curvature(x), row_formula(np.ones_like(x))[1] / 5, "the curvature")
 
 
 def test_a_sign_is_that_of_the_piece():

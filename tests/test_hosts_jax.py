@@ -13,7 +13,7 @@ from tinytorch.core.tensor import Tensor
 from tinytorch.nn import (BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, MSELoss, SoftMarginLoss,
                           SparsemaxLoss)
 from tinytorch.nn.criterion import LOSSES
-from test_hosts import GRAPHS, calls, host
+from test_hosts import GRAPHS, calls, host, regions
 
 jax = host("jax")
 import jax.numpy as jnp
@@ -73,6 +73,18 @@ def test_jaxs_own_checker(name, x64):
     assert one_call(name)
     for loss, arguments in one_call(name):
         check_grads(*split(loss, arguments), order=2, atol=1e-3, rtol=1e-3)
+
+
+def test_regions_of_classes(x64):
+    for loss, (x, target) in regions():
+        f, added, v = to_jax(loss), with_reduction(loss, "sum"), np.sin(np.arange(x.size))
+        check_close(np.asarray(jax.jit(f)(x, target)), loss(x, target).numpy(), f"{loss!r} of {x}")
+        value, slope = added.value_and_gradient(x, target)
+        total = to_jax(added)
+        check_close(np.asarray(jax.grad(total)(x, target)), slope, f"the gradient of {loss!r}")
+        hessian = np.asarray(jax.hessian(total)(x, target)).reshape(x.size, x.size)
+        product = added.hessian_product(x, target, v.reshape(x.shape))
+        check_close(hessian @ v, product.ravel(), f"the Hessian of {loss!r}", atol=1e-12)
 
 
 @pytest.mark.parametrize("name", GRAPHS)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from tinytorch.checking import check_close, check_raises
-from tinytorch.nn import (BCEWithLogitsLoss, CrossEntropyLoss, DiceLoss, HuberLoss,
-                          LinearCrossEntropyLoss, MSELoss, SparsemaxLoss)
+import tinytorch.nn
+from tinytorch.nn import (BCEWithLogitsLoss, CircleLoss, CrossEntropyLoss, CTCLoss, DiceLoss,
+                          HuberLoss, InfoNCELoss, LinearCrossEntropyLoss, MSELoss, NTXentLoss,
+                          SparsemaxLoss, SupConLoss, TripletMarginWithDistanceLoss)
 from tinytorch.nn.criterion import LOSSES, Loss
-from test_hosts import GRAPHS, calls, host
+from test_hosts import GRAPHS, calls, host, regions
 
 torch = host("torch")
 from tinytorch.hosts import to_torch
@@ -100,6 +102,27 @@ def test_torch_func(name):
         check_close(each.numpy(), torch.stack(alone).numpy(), f"vmap of {loss!r}")
 
 
+def test_regions_of_classes():
+    "By the engine and by the graph, with first and second derivatives and weights of samples."
+    for loss, arguments in regions():
+        criterion, (x, target) = to_torch(loss), tensors(arguments)
+        weight = torch.linspace(0, 1, len(x)) if x.ndim > 1 else None
+        results = [criterion(x, target, sample_weight=weight),
+                   criterion.by_graph([x, target], weight)]
+        gradients = [torch.autograd.grad(value.sum(), x)[0] for value in results]
+        for engine, graph in (results, gradients):
+            check_close(graph.detach().numpy(), engine.detach().numpy(), f"{loss!r} of {arguments}")
+        loss_of = partial(criterion, target=target, sample_weight=weight)
+        assert torch.autograd.gradcheck(loss_of, x)
+        assert torch.autograd.gradgradcheck(loss_of, x)
+
+
+def test_an_index_beyond_the_classes_of_a_region_is_nan_by_the_graph():
+    x, target = torch.zeros(1, 3, 2), torch.tensor([[0, 3]])
+    assert to_torch(DiceLoss()).by_graph([x, target]).isnan()
+    assert to_torch(DiceLoss(ignore_index=3)).by_graph([x, target]).isfinite()
+
+
 @pytest.mark.parametrize("loss, target", [(HuberLoss(), torch.zeros(4, 3)),
                                           (CrossEntropyLoss(), torch.tensor([0, 2, 1, -100]))])
 def test_other_devices(loss, target):
@@ -108,6 +131,36 @@ def test_other_devices(loss, target):
 
 
 INDICES, NUMBERS = torch.tensor([0, 2, 1, 1, -100, 0]), torch.linspace(0, 1, 18).reshape(6, 3)
+
+
+def cosines(a, b):
+    return 1 - tinytorch.nn.cosine_similarity(a, b)
+
+
+CTC = (torch.tensor([[1, 2], [2, 1]]), torch.tensor([5, 4]), torch.tensor([2, 1]))
+
+
+@pytest.mark.parametrize("make, rest", [
+    (InfoNCELoss, [NUMBERS]), (NTXentLoss, [NUMBERS]), (SupConLoss, [INDICES]),
+    (CircleLoss, [INDICES]), (TripletMarginWithDistanceLoss, [NUMBERS, NUMBERS.flip(0)]),
+    (partial(TripletMarginWithDistanceLoss, distance_function=cosines), [NUMBERS, NUMBERS]),
+    (CTCLoss, CTC)])
+def test_one_compiled_graph_without_a_formula(make, rest):
+    "Losses of single samples whose shape is not that of a formula."
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((5, 2, 3) if make is CTCLoss else (6, 3), generator=generator).log_softmax(-1)
+    criterion = to_torch(make(reduction="none"))
+    torch.compiler.reset()
+    compiled = torch.compile(criterion, backend="aot_eager", fullgraph=True)
+    for n in (6, 5) if make is not CTCLoss else (6,):
+        found = []
+        for call in (criterion, compiled):
+            first = x[:n].clone().requires_grad_()
+            value = call(first, *[y[:n] for y in rest])
+            value.backward(torch.arange(1.0, 1 + value.numel()))
+            found.append((value.detach(), first.grad))
+        assert torch.equal(found[0][0], found[1][0])
+        assert torch.allclose(found[0][1], found[1][1])
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
@@ -243,6 +296,20 @@ def test_forward_mode_and_linearize():
         value = criterion(forward_ad.make_dual(x, t), t)
         assert torch.allclose(forward_ad.unpack_dual(value).tangent, true)
     assert torch.allclose(torch.func.linearize(lambda x: criterion(x, t), x)[1](t), true)
+
+
+def test_forward_mode_twice_is_no_silent_zero():
+    x, criterion = torch.randn(4, 3), to_torch(HuberLoss())
+
+    def along(f):
+        return lambda x: torch.func.jvp(f, (x,), (torch.ones_like(x),))[1]
+
+    def value(x):
+        return criterion(x, torch.zeros(4, 3))
+    check_raises(NotImplementedError, lambda: along(along(value))(x), "torch.func.hessian")
+    second = torch.func.grad(lambda x: along(value)(x))(x)             # the other way around
+    assert torch.allclose(torch.func.jvp(torch.func.grad(value), (x,), (torch.ones_like(x),))[1],
+                          second)
 
 
 def test_buffers_are_arguments_of_a_functional_call():

@@ -4,7 +4,10 @@ fix.
 import numpy as np
 import pytest
 
-from tinytorch.nn import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, MSELoss, NLLLoss
+from tinytorch.core.tensor import Tensor
+from tinytorch.nn import (BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss,
+                          MSELoss, NLLLoss, PoissonNLLLoss, SupConLoss, TripletMarginLoss,
+                          TripletMarginWithDistanceLoss, TweedieDevianceLoss)
 
 logits = np.zeros((3, 10))
 
@@ -46,7 +49,25 @@ MISTAKES = {
     "index of a fraction": (lambda: CrossEntropyLoss(ignore_index=0.5), TypeError,
                             ["ignore_index is 0.5"]),
     "complex numbers": (lambda: MSELoss()([1j], [1]), TypeError, ["input has dtype complex128"]),
-    "None": (lambda: MSELoss()([1.0], None), TypeError, ["target has dtype object"]),}
+    "None": (lambda: MSELoss()([1.0], None), TypeError, ["target has dtype object"]),
+    "a 0 of float16": (lambda: TweedieDevianceLoss(power=2)(np.float16([1]), np.float16([0])),
+                       ValueError, ["target[0] is 0", "a power below 2"]),
+    "weights to be learned": (lambda: BCELoss(weight=Tensor([1.0], requires_grad=True)), TypeError,
+                              ["BCELoss: weight", "gets no gradient", "reduction='none'"]),
+    "weights of samples to be learned": (
+        lambda: MSELoss()([1.0], [2.0], sample_weight=Tensor([1.0], requires_grad=True)), TypeError,
+        ["MSELoss: sample_weight", "gets no gradient"]),
+    "a word as a flag": (lambda: PoissonNLLLoss(full="False"), TypeError,
+                         ["PoissonNLLLoss: full is 'False'", "True or False"]),
+    "an array as a flag": (lambda: KLDivLoss(log_target=np.ones(2)), TypeError,
+                           ["KLDivLoss: log_target is array", "True or False"]),
+    "a reduction in the place of a flag": (lambda: TripletMarginLoss(1.0, 2.0, 1e-6, "sum"),
+                                           TypeError, ["TripletMarginLoss: swap is 'sum'"]),
+    "weights of a composed loss": (
+        lambda: TripletMarginWithDistanceLoss()(*[np.eye(2)] * 3, sample_weight=[1, -1]),
+        ValueError, ["TripletMarginWithDistanceLoss: sample_weight[1] is -1"]),
+    "labels of different lengths": (lambda: SupConLoss()(np.eye(2), [[1], [1, 2]]), ValueError,
+                                    ["SupConLoss", "target", "one label for each row"]),}
 
 
 @pytest.mark.parametrize("call, error, texts", MISTAKES.values(), ids=MISTAKES)

@@ -134,3 +134,60 @@ def test_a_compiled_call_is_not_kept_for_arguments_that_are_checked():
 def test_options_are_declared_as_options(options):
     with pytest.raises(TypeError, match="MyLoss: options is .* must be a dictionary of names and Options"):
         type("MyLoss", (Loss,), {"options": options})
+
+
+def test_options_that_are_set_later_are_checked():
+    for loss, option, wrong, error in (
+            (nn.MSELoss(), "reduction", "average", ValueError), (nn.HuberLoss(), "delta", -1.0, ValueError),
+            (nn.HuberLoss(), "delta", "1", TypeError), (nn.BCELoss(), "weight", ["a"], TypeError),
+            (nn.NLLLoss(), "ignore_index", 0.5, TypeError)):
+        before = getattr(loss, option)
+        with pytest.raises(error, match=f"{type(loss).__name__}: {option} "):
+            setattr(loss, option, wrong)
+        assert getattr(loss, option) is before
+    loss = nn.BCELoss()
+    loss.weight = [1, 0]
+    assert loss([0.5, 0.25], [1, 1]).item() == pytest.approx(np.log(2) / 2)
+
+
+def test_an_option_may_be_a_property():
+    class Annealed(nn.HuberLoss):
+        step = 0
+
+        @property
+        def delta(self):
+            return 1.0 if self.step else self.start
+
+        @delta.setter
+        def delta(self, value):
+            vars(self)["start"] = value
+
+    loss = Annealed(delta=2.0)
+    assert loss([4.0], [0.0]).item() == 6
+    loss.step = 1
+    assert loss([4.0], [0.0]).item() == 3.5
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+@pytest.mark.parametrize("lay", [lambda x: np.repeat(x, 2)[::2], lambda x: x[::-1].copy()[::-1]])
+def test_weights_may_lie_in_memory_as_they_like(lay, name):
+    if name == "numba":
+        pytest.importorskip("numba")
+    weight, input = np.float32([1, 2, 3]), np.float32([[1, 0, 2], [0, 3, 1]])
+    for make, target in ((lambda w: nn.CrossEntropyLoss(w, label_smoothing=0.2), [0, 2]),
+                         (nn.CoralLoss, [0, 3]),
+                         (lambda w: nn.MultiMarginLoss(weight=w), [0, 2])):
+        with tinytorch.engine(name):
+            expected = make(weight)(input, target).item()
+            assert make(lay(weight))(input, target).item() == expected
+
+
+@pytest.mark.parametrize("function, option, right, wrong", [
+    ("huber_loss", "delta", 1.0, True), ("cross_entropy", "ignore_index", 1, 1.0),
+    ("multi_margin_loss", "p", 1, True), ("cross_entropy", "ignore_index", 0, False)])
+def test_a_function_refuses_what_is_only_equal_to_an_option(function, option, right, wrong):
+    target = [0] if function in ("cross_entropy", "multi_margin_loss") else [[1.0, 2.0]]
+    call = getattr(nn.functional, function)
+    call([[1.0, 2.0]], target, **{option: right})
+    with pytest.raises(TypeError, match=f"{option} is {wrong}, but it must be"):
+        call([[1.0, 2.0]], target, **{option: wrong})

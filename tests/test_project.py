@@ -275,10 +275,10 @@ def long_functions(source: str) -> int:
                for i, text in enumerate(source.splitlines(), 1) if i in lines)
 
 
-def test_exported_cells_have_thirty_lines_at_most():
+def test_exported_cells_and_tests_have_thirty_lines_at_most():
     cells = [(notebook, source) for notebook in NOTEBOOKS for source, _ in code_cells(notebook)
-             if re.match(r"#\| ?exports?\b", source)]
-    assert len(cells) > 500
+             if re.match(r"#\| ?exports?\b", source) or "def test_unit_" in source]
+    assert len(cells) > 500 and len([1 for _, source in cells if "def test_unit_" in source]) > 100
     assert long_functions("def f():\n" + "    x = 1\n" * 30) == 31
     assert [(notebook, source[:80]) for notebook, source in cells
             if long_functions(source) > 30] == []

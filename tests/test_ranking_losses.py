@@ -434,3 +434,14 @@ def test_functional_forms():
                                       (functional.coral_loss, CoralLoss(), ([[2.0, 0.0]], [1])),
                                       (functional.dpo_loss, DPOLoss(), texts)]:
         assert function(*arguments).item() == loss(*arguments).item()
+
+
+def test_gains_of_long_texts_are_exact():
+    """The log-probability of a long text is large, and near that of the reference: their
+    difference is exact.
+    """
+    chosen, rejected = np.float32(-10000), np.float32(-3.25)
+    gain = DPOLoss(beta=1.0)([chosen], [rejected], [chosen - np.float32(0.5)], [rejected]).item()
+    assert gain == pytest.approx(np.log1p(np.exp(-0.5)), rel=1e-6)
+    other = DPOLoss(beta=1.0)([-0.3], [-10000.0], [-0.2], [-10000.0]).item()
+    assert other == pytest.approx(np.log1p(np.exp(0.1)), rel=1e-6)

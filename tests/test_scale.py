@@ -18,6 +18,7 @@ from tinytorch.checking import draw_argument, draw_options, domains
 from tinytorch.nn import (CrossEntropyLoss, CTCLoss, GaussianNLLLoss, KLDivLoss,
                           LinearCrossEntropyLoss, MSELoss, TripletMarginWithDistanceLoss)
 from tinytorch.nn.criterion import LOSSES
+from tinytorch.nn.segmentation_losses import RegionLoss
 from tinytorch.nn.linear_cross_entropy import LinearCrossEntropy, linear_cross_entropy
 from tinytorch.scale.partial import accumulate, report, summarize
 
@@ -210,6 +211,41 @@ def test_unknown_chunk_sizes_of_images():
     expected = CrossEntropyLoss().value_and_gradient(x[keep], t[keep])
     close(value.compute(), expected[0])
     close(gradient.compute(), expected[1])
+
+
+@pytest.mark.parametrize("name", [name for name in FORMULAS if issubclass(LOSSES[name], RegionLoss)])
+@pytest.mark.parametrize("shape, chunks", [((6, 4), (4, 2)), ((6, 3, 4), (2, 2, 3)),
+                                           ((6, 3, 2, 5), (4, 3, 1, 2))])
+def test_regions_of_classes(name, shape, chunks):
+    rng, loss = np.random.default_rng(0), LOSSES[name]()
+    x, t = rng.normal(size=shape), rng.integers(0, shape[1], shape[:1] + shape[2:])
+    lazy = da.from_array(x, chunks=chunks), da.from_array(t, chunks=chunks[:1] + chunks[2:])
+    for found, expected in zip(loss.value_and_gradient(*lazy), loss.value_and_gradient(x, t)):
+        close(found.compute(), expected)
+    each = LOSSES[name](reduction="none")
+    close(each(*lazy).compute(), each(x, t).numpy())
+
+
+def test_class_weights_in_float32_and_smoothing_by_class():
+    "Logits that are cut along the classes, with weights of a list, are as exact as others."
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(12, 5)), rng.integers(0, 5, 12)
+    loss = CrossEntropyLoss(weight=[1.1, 2.2, 3.3, 4.4, 5.5], label_smoothing=0.1)
+    assert loss.weight.dtype == np.float32
+    lazy = loss.value_and_gradient(da.from_array(x, chunks=(5, 2)), da.from_array(t, chunks=5))
+    for found, expected in zip(lazy, loss.value_and_gradient(x, t)):
+        close(found.compute(), expected)
+
+
+def test_a_gradient_of_whole_numbers_and_none_of_class_indices():
+    x, t = np.arange(6).reshape(3, 2), np.array([0, 1, 1])
+    lazy = da.from_array(x, chunks=2), da.from_array(t, chunks=2)
+    own = MSELoss().value_and_gradient(x, x[::-1], wrt=("input", "target"))[1]
+    found = MSELoss().value_and_gradient(lazy[0], x[::-1], wrt=("input", "target"))[1]
+    for ours, theirs in zip(found, own):
+        close(ours.compute(), theirs)
+    with pytest.raises(ValueError, match="class indices, which have no gradient"):
+        CrossEntropyLoss().value_and_gradient(*lazy, wrt="target")
 
 
 def test_the_divisor_reads_targets_and_weights_alone():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tinytorch.core.problem import cores
-from tinytorch.nn import CrossEntropyLoss, L1Loss, MSELoss
+from tinytorch.nn import CrossEntropyLoss, L1Loss, MSELoss, MultiMarginLoss
 from tinytorch.scale import evaluate as module
 from tinytorch.scale.evaluate import DataError, evaluate_files, make_loss, option_of
 
@@ -188,10 +188,72 @@ def test_parquet_that_is_cut_or_lacks_values(data):
         evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "text.parquet")
 
 
+@pytest.mark.parametrize("damage", [
+    lambda lines: [*lines, b"garbage"], lambda lines: [*lines, b"\xff\xfe"],
+    lambda lines: [*lines, bytes(40)], lambda lines: [*lines, b"null"],
+    lambda lines: [*lines, b'[5, {"total": 1}]'], lambda lines: [*lines, b'[5, {"odd": 1}]'],
+    lambda lines: [lines[0], b"x" + lines[1], *lines[2:]], lambda lines: [bytes(100)],
+    lambda lines: [*lines[:-1], lines[-1][:-5]]])
+def test_lines_of_the_progress_that_were_damaged_are_done_again(data, damage):
+    folder, x, t = data
+    progress = folder / "out.partial"
+
+    def stop(done, count):
+        if done == 3:
+            raise KeyboardInterrupt
+    given = CrossEntropyLoss(), folder / "x.npy", folder / "t.npy"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_files(*given, rows=20, progress=progress, on_chunk=stop)
+    progress.write_bytes(b"\n".join(damage(progress.read_bytes().splitlines())) + b"\n")
+    told = evaluate_files(*given, rows=20, progress=progress)
+    assert told["loss"] == pytest.approx(CrossEntropyLoss()(x, t).item(), rel=1e-12)
+    assert not progress.exists()
+
+
+def test_a_place_that_cannot_be_written_is_told(data):
+    folder = data[0]
+    (folder / "full").mkdir()
+    for progress in folder / "full", folder / "no" / "such":
+        with pytest.raises(DataError, match="cannot be written"):
+            evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "t.npy",
+                           progress=progress)
+
+
+def test_files_of_another_kind_or_dtype(data):
+    folder, x, t = data
+    np.savez(folder / "z.npz", x=x)
+    (folder / "z.npz").rename(folder / "z.npy")
+    (folder / "text.npy").write_text("1 2 3 4")
+    zarr.open_group(str(folder / "hollow.zarr"), mode="w")
+    for name, kind in (("s", str), ("c", complex), ("d", "M8[s]"), ("r", [("a", float)])):
+        np.save(folder / f"{name}.npy", t.astype(kind))
+    lists = [[1.0, None, 2.0, 3.0], *x.tolist()[1:]]
+    pyarrow.parquet.write_table(pyarrow.table({"x": lists}), folder / "inner.parquet")
+    for input, target, message in (
+            ("z.npy", "t.npy", "z.npy is no .npy file"), ("text.npy", "t.npy", "is no .npy file"),
+            ("hollow.zarr", "t.npy", "empty Zarr group"),
+            ("inner.parquet", "t.npy", "inner.parquet .* 1 values are missing"),
+            *[("x.npy", f"{name}.npy", "target has dtype .* needs real numbers")
+              for name in "scdr"]):
+        with pytest.raises(DataError, match=message):
+            evaluate_files(CrossEntropyLoss(), folder / input, folder / target)
+    with pytest.raises(DataError, match="at least 1 sample"):
+        evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "t.npy", rows=-3)
+
+
+def test_perplexity_is_that_of_likelihoods(data):
+    folder = data[0]
+    for loss, has in ((CrossEntropyLoss(), True), (MultiMarginLoss(), False)):
+        told = evaluate_files(loss, folder / "x.npy", folder / "t.npy")
+        assert ("perplexity" in told) == has and len(told["by_class"]) == 4
+
+
 def test_a_file_without_samples_and_a_single_number(data):
     folder, x, t = data
     np.save(folder / "none.npy", x[:0])
-    assert evaluate_files(MSELoss(), folder / "none.npy", folder / "none.npy")["samples"] == 0
+    pyarrow.parquet.write_table(pyarrow.table({"x": x[:0, 0]}), folder / "none.parquet")
+    for name in "none.npy", "none.parquet":
+        assert evaluate_files(MSELoss(), folder / name, folder / name)["samples"] == 0
     np.save(folder / "one.npy", np.float64(3))
     with pytest.raises(DataError, match="The target is a single number"):
         evaluate_files(MSELoss(), folder / "x.npy", folder / "one.npy")
@@ -248,6 +310,9 @@ def test_command(data, monkeypatch):
     told = json.loads((folder / "evaluation.json").read_text())
     assert told["loss"] == pytest.approx(CrossEntropyLoss(label_smoothing=0.2)(x, t).item(),
                                          rel=1e-12)
+    refused = CliRunner().invoke(app, ["evaluate", "--loss", "MSELoss", "--input", "x.npy",
+                                       "--target", "x.npy", "--out", str(folder)])
+    assert refused.exit_code == 2 and "is a directory" in refused.output
 
 
 @pytest.fixture(scope="module")

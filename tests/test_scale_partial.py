@@ -10,7 +10,7 @@ import tinytorch
 from tinytorch.checking import examples
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import (CrossEntropyLoss, CTCLoss, KLDivLoss, LinearCrossEntropyLoss, MSELoss,
-                          TripletMarginWithDistanceLoss)
+                          MultiMarginLoss, TripletMarginWithDistanceLoss)
 from tinytorch.nn.criterion import LOSSES
 from tinytorch.nn.embedding_losses import BatchLoss
 from tinytorch.scale.partial import (PartialLoss, Summary, accumulate, divisor_of, report,
@@ -265,3 +265,18 @@ def test_nan_is_among_the_worst():
     worst = summarize(MSELoss(), x, np.zeros(4), keep=2).worst
     assert worst[0][1] == 1 and np.isnan(worst[0][0]) and worst[1] == (25.0, 3)
     assert (Summary() + Summary()).worst == ()
+
+
+def test_whole_numbers_have_a_gradient_and_class_indices_none():
+    x, t = np.array([[1, 2], [3, 5]]), np.array([[0, 2], [1, 1]])
+    for dtype in (int, np.uint8, float):
+        value, both = MSELoss().value_and_gradient(x, t.astype(dtype), wrt=("input", "target"))
+        np.testing.assert_allclose(both, [(x - t) / 2, (t - x) / 2])
+        part = MSELoss().partial(x, t.astype(dtype))
+        np.testing.assert_allclose(part.gradient(), (x - t) / 2)
+    for loss, target in ((CrossEntropyLoss(), [0, 1]), (MultiMarginLoss(), [0, 1])):
+        for call in loss.partial, loss.value_and_gradient:
+            with pytest.raises(ValueError, match="'target', but it holds class indices"):
+                call(x, target, wrt=("input", "target"))
+    soft = CrossEntropyLoss().value_and_gradient(x, np.full((2, 2), 0.5), wrt="target")[1]
+    assert soft.shape == (2, 2)

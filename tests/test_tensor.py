@@ -489,7 +489,7 @@ def test_numpys_functions_record(function):
                                       lambda x: np.where(x > 0, x, 0), lambda x: np.einsum("i->", x), lambda x: np.vstack([x, x]),
                                       lambda x: np.clip(x, 0, 1), lambda x: np.add(x, 1, out=np.zeros(2)), np.modf])
 def test_numpys_other_functions_lose_no_gradient(function):
-    with pytest.raises(TypeError, match=r"Tensor: np\.\w+ records no gradient.*pass tensor\.data"):
+    with pytest.raises(TypeError, match=r"Tensor: np\.[\w.]+ records no gradient.*pass tensor\.data"):
         function(Tensor([1.0, 2.0], requires_grad=True))
     function(Tensor([1.0, 2.0]))
 
@@ -555,3 +555,36 @@ def test_what_is_no_number_is_not_equal_and_has_no_order(other):
         assert getattr(x, compare)(other) is NotImplemented
     with pytest.raises(TypeError, match="not supported between"):
         x < other
+
+
+@pytest.mark.parametrize("first, second", [((), (3,)), ((2, 3), ()), ((), ()), ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)),
+                                           ((5, 2, 3), (3, 4)), ((2, 3), (5, 3, 4)), ((5, 2, 3), (5, 3, 4)), ((3,), (2, 0, 3, 4))])
+def test_dot_is_numpys(first, second):
+    a, b = positive(first), positive(second)
+    found = np.dot(Tensor(a), Tensor(b))
+    assert isinstance(found, Tensor) and found.shape == np.dot(a, b).shape
+    np.testing.assert_allclose(found.data, np.dot(a, b))
+    check_gradient(lambda x: np.dot(x if isinstance(x, Tensor) else Tensor(x), b), a)
+    check_gradient(lambda x: np.dot(a, x if isinstance(x, Tensor) else Tensor(x)), b)
+
+
+@pytest.mark.parametrize("function, name", [(lambda x: np.minimum(x, 1), "minimum"), (np.add.reduce, "add.reduce"),
+                                            (lambda x: np.split(x, [1]), "split"),
+                                            (lambda x: np.add(x, x, casting="same_kind"), "add")])
+def test_what_records_no_gradient_is_named(function, name):
+    with pytest.raises(TypeError, match=rf"^Tensor: np\.{name} records no gradient"):
+        function(Tensor([1.0, 2.0], requires_grad=True))
+
+
+def test_parts_of_different_lengths():
+    one, two = np.split(Tensor([1.0, 2.0, 3.0]), [1])
+    assert one.tolist() == [1] and two.tolist() == [2, 3]
+
+
+def test_powers_of_0_have_torchs_slopes():
+    torch = pytest.importorskip("torch")
+    base, exponent = np.zeros(4), np.array([-1.0, 0.0, 0.5, 2.0])
+    x, y = Tensor(exponent, requires_grad=True), torch.tensor(exponent, requires_grad=True)
+    (base ** x).backward(np.ones(4))
+    (torch.tensor(base) ** y).backward(torch.ones(4))
+    np.testing.assert_array_equal(x.grad, y.grad.numpy())

@@ -101,7 +101,7 @@ def run(problem: Problem, gradients=(), values=None, scale: float = 1.0,
     The total is NaN if a number lies outside the problem's bounds. The same arguments give the same
     bits in the same engine, for any number of threads and any size of the blocks.
     """
-    chosen = choice.get()
+    chosen = choice.get() if problem.operands[0].size else "numpy"      # nothing to compile for
     if chosen != "numpy" and (chosen != "auto" or worth_compiling(problem)):
         part = compiled_run()(problem, gradients, values, scale, threads, loud=chosen != "auto")
         if part is not None:
@@ -113,7 +113,7 @@ def loop_of(problem: Problem, wanted):
     """Return the compiled loop of a small problem, for a caller that keeps it; None where there is
     none.
     """
-    chosen = choice.get()
+    chosen = choice.get() if problem.operands[0].size else "numpy"
     if (len(problem.samples) > 1 and problem.rows or problem.weight is not None or chosen == "numpy"
         or (chosen == "auto" and (seen.get(problem.formula, 0) < WORTH or not has_numba()))):
         return None

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['UNUSED', 'LOOPS', 'WORK', 'TILE', 'warned', 'user_folder', 'private', 'cache_folder', 'files_of', 'digest', 'discard',
-           'prune', 'load_loop', 'write_whole', 'execute', 'Loop', 'Refusal', 'find', 'kind_of', 'build_loop',
-           'check_loop', 'like', 'flat', 'tiled', 'in_pieces', 'run_tiles', 'run_loop', 'run_copied', 'small_loop',
+           'prune', 'load_loop', 'write_whole', 'execute', 'Loop', 'Refusal', 'find', 'build_loop', 'check_loop',
+           'within', 'like', 'flat', 'tiled', 'in_pieces', 'run_tiles', 'run_loop', 'run_copied', 'small_loop',
            'tile_order', 'run_compiled']
 
 # %% ../../nbs/core/loops_dev.ipynb #55b4a66e
@@ -19,6 +19,7 @@ import tempfile
 import time
 import warnings
 from functools import lru_cache
+from itertools import zip_longest
 from math import prod
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -28,8 +29,8 @@ import numpy as np
 from . import fastmath, trace
 from .numpy_runner import FEW, run_numpy
 from .problem import Part, Problem, cores, share
-from .trace import CLASSES, ROWS, Untraceable, record_graph
-from .writer import CHUNK_NUMBERS, Shape, costs, write_loop
+from .trace import ROWS, Untraceable, axes_of, kind_of, record_graph
+from .writer import CHUNK_NUMBERS, Shape, costs, nodes, write_loop
 
 # %% ../../nbs/core/loops_dev.ipynb #cc401716
 def user_folder() -> Path:
@@ -161,18 +162,11 @@ def find(problem: Problem, wanted: tuple, values: bool, tiles: str = ""):
     return found[-1][1]
 
 
-def kind_of(option):
-    """Return what a recording depends on: the type of an option that is a symbol in it, the value
-    of any other.
-    """
-    return type(option) if trace.is_symbol(option) else repr(option)
-
 # %% ../../nbs/core/loops_dev.ipynb #46a171a3
 def build_loop(problem, wanted, values, tiles) -> tuple:
     "Return a recording of the problem's formula, and its loop, or the reason why there is none."
     name = getattr(problem.formula, "__name__", "formula")
-    axes = [(ROWS, CLASSES)[:1 + (problem.rows and x.ndim > len(problem.samples))]
-            for x in problem.operands]
+    axes = axes_of(problem)
     indices = {i for i, x in enumerate(problem.operands)
                if problem.rows and axes[i] == (ROWS,) and x.dtype.kind in "iu"}
     try:
@@ -180,6 +174,8 @@ def build_loop(problem, wanted, values, tiles) -> tuple:
             raise Untraceable(f"computes in {problem.dtype}")
         recording = record_graph(problem.formula, axes, problem.dtype, problem.options,
                                  problem.width)
+        if any(len(x.axes) > 2 for x in nodes(recording.results)):
+            raise Untraceable("works along more than one axis of a sample")
         # turning would cost more than it saves
         tiles = "" if tiles == "turned" and not costs(recording) else tiles
         loop = Loop(
@@ -207,7 +203,8 @@ def check_loop(loop, problem, wanted, values) -> None:
              + (slice(0, max(1, 256 // problem.width)),))
     index = index[-len(problem.samples):]
     few = problem.part(index)
-    few = few.but(operands=tuple([like(x, loop) for x in few.operands]))
+    few = few.but(operands=tuple([like(within(x, bound), loop)
+                                  for x, bound in zip_longest(few.operands, few.bounds)]))
     results = []
     for runner in (run_numpy, lambda *arguments: run_loop(*arguments, loop)):
         gradients = [like(np.zeros(x.shape, problem.dtype), loop) if want else None
@@ -221,6 +218,14 @@ def check_loop(loop, problem, wanted, values) -> None:
             same = np.allclose(ours, theirs, rtol=1e-3, atol=1e-5, equal_nan=True)
         if not same:
             raise Untraceable("gives other numbers when compiled")
+
+
+def within(array, bound) -> np.ndarray:
+    "Return `array` with the numbers out of bounds, which no runner computes, moved to a bound."
+    if not bound:
+        return array
+    low, high, ends = bound
+    return np.where(array > (low + high) / 2, high, low) if ends else np.clip(array, low, high)
 
 
 def like(array, loop) -> np.ndarray:

@@ -26,11 +26,11 @@ def cut(operand: np.ndarray, index: tuple, problem: Problem) -> np.ndarray:
     block.flags.writeable = False
     if not problem.rows:
         return block.astype(problem.dtype, copy=False)
-    if operand.ndim == len(problem.samples):
-        return (block.reshape(-1) if block.dtype.kind in "iu"
-                else block.reshape(-1).astype(problem.dtype, copy=False))
-    block = block.reshape(-1, block.shape[-1]).astype(problem.dtype, copy=False)
-    return np.asfortranarray(block) if block.shape[1] < FEW else block
+    features = operand.shape[len(problem.samples):]
+    block = block.reshape(-1, *features)
+    if block.ndim > 1 or block.dtype.kind not in "iu":
+        block = block.astype(problem.dtype, copy=False)
+    return np.asfortranarray(block) if block.ndim == 2 and block.shape[1] < FEW else block
 
 # %% ../../nbs/core/numpy_runner_dev.ipynb #977b296c
 def zero_where(condition, x):
@@ -74,7 +74,7 @@ def run_block(problem: Problem, index: tuple, gradients, values, scale: float) -
     "Run the formula on one block, fill its place in `gradients` and `values`, return the losses."
     samples = [cut(operand, index, problem) for operand in problem.operands]
     weight = None if problem.weight is None else problem.weight[index].reshape(
-        samples[0].shape[:-1] if problem.rows else samples[0].shape)
+        samples[0].shape[:1] if problem.rows else samples[0].shape)
     for sample, bound in zip(samples, problem.bounds):
         if bound and problem.picks:
             sample = picked(sample, samples[1])

@@ -38,7 +38,8 @@ class Problem(NamedTuple):
     that can carry a gradient, in the order of the operands.
     """
     formula: Callable
-    operands: tuple            # arrays of shape `samples`, with the features last in a row formula
+    # arrays of shape `samples`, with the features last in a row formula: one axis of them, or two
+    operands: tuple
     samples: tuple             # the shape of the samples, at least one axis
     dtype: np.dtype            # what the formula computes in: float32 or float64
     options: dict = {}
@@ -53,7 +54,7 @@ class Problem(NamedTuple):
     @property
     def width(self) -> int:
         "How many numbers one sample has."
-        return self.operands[0].shape[-1] if self.rows else 1
+        return prod(self.operands[0].shape[len(self.samples):])
 
     def pieces(self) -> list:
         "Return the indices of the pieces, in the order in which their losses are added."
@@ -66,14 +67,14 @@ class Problem(NamedTuple):
     def part(self, index: tuple) -> "Problem":
         "Return the problem over the samples at `index`; the divisor stays that of the whole."
         operands = tuple([x[index] for x in self.operands])
-        axes = operands[0].ndim - self.rows
+        features = self.operands[0].ndim - len(self.samples)
         weight = None if self.weight is None else self.weight[index]
-        return self._replace(operands=operands, samples=operands[0].shape[:axes], weight=weight)
+        return self._replace(operands=operands, samples=operands[0].shape[:operands[0].ndim - features], weight=weight)
 
     def weighted(self, weight: np.ndarray) -> "Problem":
         "Return the problem in which each sample counts as often as `weight` says."
         each = self.divisor / max(prod(self.samples), 1) if self.counts is None else self.counts
-        counts = each * weight
+        counts = np.multiply(each, weight, dtype=np.float64)
         both = weight if self.weight is None else weight * self.weight
         return self.but(weight=both, counts=counts, divisor=float(counts.sum(dtype=np.float64)))
 

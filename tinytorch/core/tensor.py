@@ -8,7 +8,7 @@ __all__ = ['PLAIN', 'OPERATIONS', 'is_float', 'to_dtype', 'wide', 'narrow', 'tot
            'sum_to', 'operand', 'quiet', 'Sums', 'Products', 'quotient', 'raise_to', 'MatrixProduct', 'matrix_product',
            'multiply', 'Functions', 'Reductions', 'restore', 'Shapes', 'put_back', 'as_index', 'Comparisons',
            'compare_elements', 'Attributes', 'NumpyFunctions', 'without_gradient', 'graph_order', 'send_back', 'add_up',
-           'keep_gradient', 'start_gradient', 'Tensor', 'cat', 'stack']
+           'keep_gradient', 'start_gradient', 'Tensor', 'cat', 'stack', 'dot']
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #56a92aae
 import math
@@ -290,7 +290,7 @@ def raise_to(base, exponent):
     result = a ** b
     return record(result,
                   (base, lambda g: g * b * a ** (b - (b != 0))),
-                  (exponent, lambda g: g * result * np.log(np.where(a == 0, 1, a))))
+                  (exponent, lambda g: g * result * np.log(np.where((a == 0) & (b >= 0), 1, a))))
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #a5cdd27b
 @quiet
@@ -607,20 +607,21 @@ class NumpyFunctions:
     __slots__ = ()
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=(None,), **options):
-        if ufunc in OPERATIONS and method == "__call__" and (out[0] is None or out[0] is inputs[0]):
-            inputs = [as_tensor(x) if hasattr(x, "dtype") else x for x in inputs]
-            return OPERATIONS[ufunc](*inputs, **options)
+        call, in_place = method == "__call__", out[0] is inputs[0]
+        if ufunc in OPERATIONS and call and not options and (out[0] is None or in_place):
+            return OPERATIONS[ufunc](*[as_tensor(x) if hasattr(x, "dtype") else x for x in inputs])
         options = options if out[0] is None else {**options, "out": out}
-        return without_gradient(getattr(ufunc, method), inputs, options)
+        name = ufunc.__name__ if call else f"{ufunc.__name__}.{method}"
+        return without_gradient(getattr(ufunc, method), inputs, options, name)
 
     def __array_function__(self, function, types, inputs, options):
         if function in OPERATIONS:
             return OPERATIONS[function](*inputs, **options)
-        return without_gradient(function, inputs, options)
+        return without_gradient(function, inputs, options, function.__name__)
 
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #7fee9e4f
-def without_gradient(function, inputs, options):
-    """Return what NumPy's `function` makes of the data.
+def without_gradient(function, inputs, options, name):
+    """Return what NumPy's `function`, called `name`, makes of the data.
 
     Raises TypeError if a gradient would be lost.
     """
@@ -634,9 +635,9 @@ def without_gradient(function, inputs, options):
         return type(value)(map(data_of, value)) if type(value) in (list, tuple) else value
     result = function(*data_of(inputs), **data_of(options))
     kinds = [np.asarray(part).dtype.kind
-             for part in (result if isinstance(result, tuple) else [result])]
+             for part in (result if isinstance(result, (tuple, list)) else [result])]
     if any(x.requires_grad for x in tensors) and not {"f", "c", "V"}.isdisjoint(kinds):
-        raise TypeError(f"Tensor: np.{function.__name__} records no gradient. Write it with what a "
+        raise TypeError(f"Tensor: np.{name} records no gradient. Write it with what a "
                         "Tensor can do (+ - * / ** @, exp, "
                         "log, sqrt, abs, sum, mean, max, reshape, transpose, an index, cat, "
                         "stack), or pass tensor.data.")
@@ -885,6 +886,21 @@ def stack(tensors, dim=0):
     new_axis = (*[slice(None)] * (dim % (tensors[0].ndim + 1)), None)
     return cat([x[new_axis] for x in tensors], dim)
 
+# %% ../../nbs/01_tensor/tensor_dev.ipynb #d07d07d1
+def dot(a, b):
+    """Return NumPy's `dot` as a Tensor: the product of numbers, else the sums over the last axis of
+    `a` and the last but one of `b`.
+    """
+    a, b = as_tensor(a), as_tensor(b)
+    if a.ndim == 0 or b.ndim == 0:
+        return a * b
+    if b.ndim < 3:
+        return a @ b
+    *front, _, last = b.shape
+    columns = b.transpose(b.ndim - 2, *range(b.ndim - 2), b.ndim - 1)
+    product = a @ columns.reshape(b.shape[-2], math.prod(front) * last)
+    return product.reshape(*a.shape[:-1], *front, last)
+
 # %% ../../nbs/01_tensor/tensor_dev.ipynb #b09ef974
 OPERATIONS = {np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul,
               np.divide: operator.truediv, np.power: operator.pow, np.matmul: operator.matmul,
@@ -893,7 +909,7 @@ OPERATIONS = {np.add: operator.add, np.subtract: operator.sub, np.multiply: oper
               np.less: operator.lt, np.less_equal: operator.le, np.greater: operator.gt,
               np.greater_equal: operator.ge, np.equal: operator.eq, np.not_equal: operator.ne,
               np.sum: Tensor.sum, np.mean: Tensor.mean, np.max: Tensor.max, np.amax: Tensor.max,
-              np.dot: lambda a, b: as_tensor(a) @ as_tensor(b),
+              np.dot: dot,
               np.reshape: lambda a, shape: a.reshape(shape),
               np.transpose: lambda a, axes=None: a.transpose(*axes or ()),
               np.concatenate: lambda arrays, axis=0: cat(arrays, axis),

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['EXPRESSIONS', 'ACCUMULATORS', 'COSTLY', 'CHUNK_NUMBERS', 'HEADER', 'Writer', 'level', 'nodes', 'plan', 'write_passes',
-           'costs', 'Shape', 'argument_types', 'write_loop', 'indent', 'in_rows', 'in_tiles', 'turn', 'guard']
+           'costs', 'Shape', 'argument_types', 'write_loop', 'indent', 'in_rows', 'in_tiles', 'tile_loops', 'turn',
+           'guard']
 
 # %% ../../nbs/core/writer_dev.ipynb #dc17c3ef
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ class Writer:
     def leaf(self, node, index) -> str:
         if node.op == "number":
             return f"number({node.value})"
+        if node.op == "index":
+            return f"number({index})"
         if node.op == "option":
             self.options[node.value] = node.wide
         if node.op == "operand":
@@ -335,24 +338,37 @@ def in_tiles(writer, shape) -> list:
         before = ["classes, pixels = x0.shape[1:]", "tiles = -(-pixels // size)"]
         body = ["b, p = k // tiles, k % tiles * size",
                 "n, start = min(size, pixels - p), b * pixels + p"]
-    for is_pass, lines in groupby(writer.lines, lambda line: isinstance(line, list)):
+    loops, arrays = tile_loops(writer)
+    for is_pass, lines in loops:
+        loop = ["for r in range(n):", "    i = start + r", *indent(lines)]
         if is_pass:
-            for line in lines:
-                inner = ([f"{x}_j = {x}_t[j]" if turned else f"{x}_j = {x}[b, j, p:p + n]"
-                          for x in classes]
-                         + ["for r in range(n):", "    i = start + r", *indent(line)])
-                body += ["for j in range(classes):", *indent(inner)]
-        else:
-            body += ["for r in range(n):", "    i = start + r", *indent(lines)]
+            loop = [f"{x}_j = {x}_t[j]" if turned else f"{x}_j = {x}[b, j, p:p + n]"
+                    for x in classes if any(f"{x}_j[" in line for line in lines)] + loop
+        body += ["for j in range(classes):", *indent(loop)] if is_pass else loop
     if turned:
         body += [line for x, read in classes.items() if not read
                  for line in turn(f"{x}_i[j] = {x}_t[j, r]", x)]
     before += [f"{x} = np.empty(size, np.{'bool_' if truth == 'bool_' else kind})"
-               for x, truth in writer.outer.items()]
+               for x, truth in arrays.items()]
     before += [f"{kept} = np.empty((classes, size), np.{kind})" for kept in writer.stored.values()]
     return [*before, "for k in range(first, last):", *indent(body)]
 
 # %% ../../nbs/core/writer_dev.ipynb #ccdb165d
+def tile_loops(writer) -> tuple:
+    """Return the loops over a tile's samples, as pairs (whether it is a pass over the classes,
+    lines), and the names that are arrays because more than one loop uses them.
+    """
+    loops = [(is_pass, lines)
+             for is_pass, group in groupby(writer.lines, lambda line: isinstance(line, list))
+             for lines in (group if is_pass else [list(group)])]
+    texts, arrays = ["\n".join(lines) for _, lines in loops], dict(writer.outer)
+    for name in writer.outer:
+        if len(users := [k for k, text in enumerate(texts) if f"{name}[r]" in text]) == 1:
+            texts[users[0]] = texts[users[0]].replace(f"{name}[r]", name)
+            del arrays[name]
+    return [(is_pass, text.split("\n")) for (is_pass, _), text in zip(loops, texts)], arrays
+
+
 def turn(line, x) -> list:
     "Copy between the rows of `x` and a tile of them that is turned: one row for each class."
     return ["for r in range(n):", f"    {x}_i = {x}[start + r]", "    for j in range(classes):",

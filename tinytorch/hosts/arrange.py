@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Stated', 'class_operands', 'count_slopes', 'state_call', 'Arranged', 'lay_out', 'weights_by_class', 'weigh_operands',
-           'arrange', 'reduce_values', 'bind_terms', 'array_options', 'Program', 'dtype_of', 'by_graph']
+           'leave_out', 'arrange', 'reduce_values', 'bind_terms', 'array_options', 'Program', 'dtype_of', 'by_graph']
 
 # %% ../../nbs/hosts/arrange_dev.ipynb #d1296bbb
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.trace import surroundings
+from ..core.trace import axes_of, surroundings
 from .curvature import check_traceable, product, terms_of, with_both_slopes
-from .graph import Graph, axes_of, function, graph_of
+from .graph import Graph, function, graph_of
 from ..nn.arguments import CLASS_INDEX
 from ..nn.combined_losses import WeightedSum
 from ..nn.criterion import ClassLoss
@@ -107,7 +107,7 @@ def weigh_operands(loss, stated: Stated, operands: list, arrays: dict, sample_we
     "Return the operands, the weight of each sample or None, and the divisor of a mean."
     dtype, weight, counts, divisor = stated.dtype, None, None, stated.divisor
     own = arrays.get("weight")
-    if stated.indices[len(operands) - 1]:
+    if stated.indices[len(operands) - 1] and len(stated.operands[-1]) == len(stated.samples):
         *first, target = operands
         target, factor, used = weights_by_class(loss, target, own, host)
         operands = [*first, target]
@@ -128,17 +128,27 @@ def weigh_operands(loss, stated: Stated, operands: list, arrays: dict, sample_we
     return operands, weight, divisor
 
 # %% ../../nbs/hosts/arrange_dev.ipynb #9c872d23
+def leave_out(loss, stated: Stated, input, target, host) -> list:
+    """Return the operands of a region without the pixels to ignore; NaN where a class index is out
+    of range, which an array of another library may not say.
+    """
+    used = target != loss.ignore_index
+    if not stated.indices[1]:
+        return [host.where(used, input, -np.inf), host.where(used, target, 0)]
+    known = ~used | (target >= 0) & (target < input.shape[-2])
+    return [host.where(known[..., None, :], input, np.nan), target]
+
+
 def arrange(loss, stated: Stated, inputs, arrays: dict, sample_weight, host) -> Arranged:
     "Lay out the arguments of a loss; samples of weight 0 become harmless numbers."
     operands = [lay_out(x, i, loss, stated, host) for i, x in enumerate(inputs)]
     if loss.task == "segmentation":
-        used = operands[1] != loss.ignore_index
-        operands = [host.where(used, operands[0], -np.inf), host.where(used, operands[1], 0)]
+        operands = leave_out(loss, stated, *operands, host)
     operands, weight, divisor = weigh_operands(loss, stated, operands, arrays, sample_weight, host)
     if weight is not None:
         used = weight != 0
         operands = [x if stated.indices[i] else
-                    host.where(used if x.ndim == used.ndim else used[..., None], x, 0.5)
+                    host.where(used.reshape(*used.shape, *[1] * (x.ndim - used.ndim)), x, 0.5)
                     for i, x in enumerate(operands)]
     operands += [host.broadcast_to(host.cast(arrays[name], stated.dtype), stated.operands[0])
                  for name in loss.spreads if name in arrays]
@@ -188,7 +198,8 @@ class Program:
     def along(self, slopes, changes):
         "Return how the values change with the operands that have a slope."
         samples = len(self.stated.samples)
-        parts = [(slope * change).sum(-1) if slope.ndim > samples else slope * change
+        parts = [(slope * change).sum(tuple(range(samples, slope.ndim)))
+                 if slope.ndim > samples else slope * change
                  for slope, change in zip(slopes, changes)]
         return sum(parts[1:], parts[0])
 

@@ -13,8 +13,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from .curvature import (check_carried, check_traceable,
-                                       gradient_and_curvature, terms_of)
+from .curvature import Second, check_carried, check_traceable, terms_of
 from ..scale.partial import with_reduction
 
 # %% ../../nbs/hosts/boosting_dev.ipynb #458b7013
@@ -47,8 +46,8 @@ def derivatives(loss, library: str, scores, target, weight=None) -> tuple:
     "Return the gradient and the curvature of each score, times the weight of its sample."
     gradient = curvature = 0.0
     for factor, term in terms_of(loss):
-        first, second = gradient_and_curvature(
-            with_reduction(term, "sum"), *as_scores(term, scores, target), bound=term.rows)
+        call = Second(with_reduction(term, "sum"), as_scores(term, scores, target))
+        first, second = call.curvature(term.rows, 0)
         gradient, curvature = gradient + factor * first, curvature + factor * second
     curvature = floored(curvature)
     if has_rows(loss) and library == "lightgbm":

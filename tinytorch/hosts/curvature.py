@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RULES', 'PIECES', 'ORDER', 'STEP_OPERATIONS', 'where_traced', 'power_slope', 'traced', 'as_traced', 'column',
-           'on_all_axes', 'hot', 'but_target', 'share_of_extreme', 'Direction', 'Beside', 'with_both_slopes', 'product',
-           'Diagonal', 'curved', 'diagonal_of', 'check_carried', 'terms_of', 'check_traceable', 'compile_soon',
-           'Second', 'curvature', 'gradient_and_curvature', 'hessian_product']
+           'on_all_axes', 'summed', 'hot', 'but_target', 'share_of_extreme', 'Direction', 'Beside', 'with_both_slopes',
+           'product', 'Diagonal', 'curved', 'diagonal_of', 'check_carried', 'terms_of', 'check_traceable',
+           'compile_soon', 'Second']
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #3bc4174b
 from functools import lru_cache
@@ -14,7 +14,9 @@ from functools import lru_cache
 import numpy as np
 
 from ..core import engine
-from ..core.trace import CLASSES, REDUCING_UFUNCS, ROWS, TRUTHS, Traced, Untraceable
+from ..core.writer import nodes
+from ..core.trace import (CLASSES, REDUCING_UFUNCS, ROWS, TRUTHS, Traced, Untraceable,
+                                  axes_of)
 from .graph import call_numpy, graph_of
 from ..nn.combined_losses import WeightedSum
 from ..nn.evaluation import Evaluation
@@ -75,6 +77,11 @@ def on_all_axes(change, x: Traced) -> Traced:
     return change if same else change * np.ones_like(x)
 
 
+def summed(parts: list):
+    "Return the sum of nodes; None where there are none."
+    return sum(parts[1:], parts[0]) if parts else None
+
+
 def hot(target: Traced, like: Traced) -> Traced:
     "Return rows with 1 at the class of the target, and 0 elsewhere."
     rows = np.zeros_like(like)
@@ -89,10 +96,10 @@ def but_target(x: Traced, target: Traced) -> Traced:
     return x
 
 
-def share_of_extreme(y: Traced, x: Traced) -> Traced:
-    "Return the share of each entry of a row in its largest or smallest, `y`."
-    equal = where_traced(x == column(y), 1, 0)
-    return equal / equal.sum(axis=-1, keepdims=True)
+def share_of_extreme(y: Traced, x: Traced, axis: int) -> Traced:
+    "Return the share of each entry along an axis in the largest or smallest, `y`."
+    equal = where_traced(x == (y if y.ndim == x.ndim else np.expand_dims(y, axis)), 1, 0)
+    return equal / equal.sum(axis=axis, keepdims=True)
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #c7781b05
 class Direction:
@@ -106,7 +113,7 @@ class Direction:
         if node not in self.changes:
             parts = [self.part(node, i) for i, x in enumerate(node.args)
                      if self.of(x) is not None] if node.op not in STEP_OPERATIONS else []
-            self.changes[node] = sum(parts[1:], parts[0]) if parts else None
+            self.changes[node] = summed(parts)
         return self.changes[node]
 
     def part(self, node, i: int):
@@ -114,16 +121,17 @@ class Direction:
         change, arguments = self.of(node.args[i]), [traced(x, self.like) for x in node.args]
         result = traced(node, self.like)
         if node.op in REDUCING_UFUNCS.values():
-            change, keep = on_all_axes(change, arguments[0]), (ROWS, 1) == node.axes
-            share = 1 if node.op == "sum" else share_of_extreme(result, arguments[0])
-            return (share * change).sum(axis=-1, keepdims=keep)
+            change, axis = on_all_axes(change, arguments[0]), node.value
+            share = 1 if node.op == "sum" else share_of_extreme(result, arguments[0], axis)
+            return (share * change).sum(axis=axis, keepdims=result.ndim == change.ndim)
         if node.op == "pick":
             return on_all_axes(change, arguments[0])[np.arange(len(arguments[1])), arguments[1]]
         if node.op == "put":
             target = arguments[1]
             return (but_target(on_all_axes(change, arguments[0]), target) if i == 0
                     else where_traced(hot(target, arguments[0]) > 0, column(change), 0))
-        if node.op == "same" and change.node.axes == node.args[0].axes:
+        if node.op == "same":
+            change = on_all_axes(change, arguments[0])
             return result.note("same", change.node, axes=node.axes)
         return RULES[node.op][i](change, result, *arguments)
 
@@ -153,7 +161,8 @@ class Beside:
         if op in ORDER:
             return self.compare(op, *arguments)
         nodes = tuple([argument.node for argument in arguments])
-        return x if nodes == x.node.args else x.note(op, *nodes, axes=x.node.axes)
+        return x if nodes == x.node.args else x.note(op, *nodes, axes=x.node.axes,
+                                                     value=x.node.value)
 
     def compare(self, op: str, *pair) -> Traced:
         "Return a comparison that ties do not decide."
@@ -209,8 +218,7 @@ class Diagonal:
     def along(self, own, by: dict, weigh=lambda x: x):
         "Return `own`, and what numbers of the row add to it: factor times their change."
         parts = [column(weigh(factor)) * self.row(z) for z, factor in by.items()]
-        parts += [own] if own is not None else []
-        return sum(parts[1:], parts[0]) if parts else None
+        return summed(parts + [own] * (own is not None))
 
     def entry(self, node) -> tuple:
         "Return how the entries of a row change: `own` and `by`."
@@ -247,8 +255,7 @@ class Diagonal:
         if node not in self.row_changes:
             parts = [self.row_part(node, i) for i in range(len(node.args))] \
                 if node.op not in STEP_OPERATIONS else []
-            parts = [part for part in parts if part is not None]
-            self.row_changes[node] = sum(parts[1:], parts[0]) if parts else None
+            self.row_changes[node] = summed([part for part in parts if part is not None])
         return self.row_changes[node]
 
     def row_part(self, node, i: int):
@@ -264,7 +271,8 @@ class Diagonal:
             rows = np.arange(len(arguments[1]))
             return self.along(own if own is None else where_traced(at > 0, own, 0), by,
                               lambda factor: on_all_axes(factor, arguments[0])[rows, arguments[1]])
-        share = 1 if node.op == "sum" else share_of_extreme(self.traced(node), arguments[0])
+        share = 1 if node.op == "sum" else share_of_extreme(
+            self.traced(node), arguments[0], -1)
         return self.along(own if own is None else share * own, by,
                           lambda factor: (share * on_all_axes(factor, arguments[0])).sum(axis=-1))
 
@@ -289,6 +297,8 @@ def curved(formula, rows=False, bound=False):
 def diagonal_of(slope: Traced, first: Traced, rows: bool, bound: bool) -> Traced:
     "Return the diagonal of a slope's changes with the first operand, or its bound."
     slope, sums = Beside(first).of(slope), Direction({first.node: np.ones_like(first)})
+    if any(len(x.axes) > 2 for x in nodes([slope.node])):
+        raise Untraceable("works along more than one axis of a sample")
     diagonal = (Diagonal(first) if rows else sums).of(slope.node)
     diagonal = np.zeros_like(first) if diagonal is None else on_all_axes(diagonal, first)
     if not bound:
@@ -366,9 +376,15 @@ class Second:
 
     def curvature(self, bound: bool, *which: int) -> list:
         "Return the slopes `which`, and the diagonal or its bound, in one sweep."
-        problem = self.problem
-        return self.run(curved(problem.formula, problem.rows, bound), problem.operands[0],
-                        *which, len(problem.operands))
+        problem, axes = self.problem, axes_of(self.problem)
+        formula = curved(problem.formula, problem.rows, bound)
+        try:
+            graph_of(problem, formula, axes + axes[:1])
+        except Untraceable as error:
+            raise TypeError(f"{type(self.loss).__name__}: its curvature is not known, because its "
+                            f"formula {error}. hessian_product gives the product of its Hessian "
+                            "with a vector.") from None
+        return self.run(formula, problem.operands[0], *which, len(problem.operands))
 
     def product(self, v) -> np.ndarray:
         problem = self.problem
@@ -379,19 +395,3 @@ class Second:
         v = self.loss.samples_first(v.reshape(self.call.arrays[0].shape))
         v = v.reshape(problem.operands[0].shape)
         return self.run(product(problem.formula, 1, problem.rows), v, 0)[0]
-
-# %% ../../nbs/hosts/curvature_dev.ipynb #e7038093
-def curvature(loss, *inputs, sample_weight=None, bound=False) -> np.ndarray:
-    "Return the diagonal of the Hessian of a loss; see the method of that name."
-    return Second(loss, inputs, sample_weight).curvature(bound)[0]
-
-
-def gradient_and_curvature(loss, *inputs, sample_weight=None, bound=False) -> list:
-    "Return the gradient of a loss for its first argument and its curvature, in one sweep."
-    return Second(loss, inputs, sample_weight).curvature(bound, 0)
-
-
-def hessian_product(loss, *inputs, sample_weight=None) -> np.ndarray:
-    "Return the product of the Hessian of a loss with a vector; see the method of that name."
-    *inputs, v = inputs
-    return Second(loss, tuple(inputs), sample_weight).product(v)

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['HALF', 'criteria', 'numbers', 'uncompiled', 'torch_names', 'along_slope', 'direction', 'OfProgram', 'SlopesFunction',
            'ValueFunction', 'TorchHost', 'tensor_of', 'views', 'evaluate', 'evaluate_operations', 'EngineFunction',
-           'autocasts', 'common', 'is_transformed', 'TorchLoss', 'loss_operation', 'keep_for_gradients',
-           'gradients_of_operation', 'shape_is_known', 'by_operation', 'to_torch']
+           'autocasts', 'common', 'is_transformed', 'check_forward_mode', 'TorchLoss', 'loss_operation',
+           'keep_for_gradients', 'gradients_of_operation', 'shape_is_known', 'by_operation', 'to_torch']
 
 # %% ../../nbs/hosts/torch_host_dev.ipynb #6a5a0d59
 import copy
-from functools import partial
 from itertools import count
 from weakref import WeakValueDictionary
 
@@ -27,25 +26,24 @@ from ..nn.criterion import Loss
 from ..nn.evaluation import Evaluation
 from .arrange import array_options, bind_terms, by_graph
 from .curvature import check_carried, terms_of
-from .graph import names_of, stretch
+from .graph import names_of
 
 # %% ../../nbs/hosts/torch_host_dev.ipynb #dc517804
 def torch_names() -> dict:
     "Return the names that a graph's function finds in PyTorch."
-    reductions = {"sum_last": lambda x, keep: x.sum(-1, keepdim=keep),
-                  "max_last": lambda x, keep: x.amax(-1, keepdim=keep),
-                  "min_last": lambda x, keep: x.amin(-1, keepdim=keep)}
+    reductions = {"sum_along": torch.sum, "max_along": torch.amax, "min_along": torch.amin}
     return names_of(
         torch, {"power": "pow", "equal": "eq"}, **reductions,
         number=lambda x, like: torch.full((), x, dtype=like.dtype, device=like.device),
-        as_number=lambda x, like: x.to(like.dtype), fill=partial(stretch, torch),
+        as_number=lambda x, like: x.to(like.dtype),
+        count=lambda n, like: torch.arange(n, device=like.device),
         pick=lambda x, t: torch.gather(x, -1, t[..., None])[..., 0],
         at=lambda t, like: t[..., None] == torch.arange(like.shape[-1], device=like.device))
 
 # %% ../../nbs/hosts/torch_host_dev.ipynb #2133dcd1
 def along_slope(change, slope):
-    "Return a change of each sample along its slope, whose classes come last."
-    return change[..., None] * slope if slope.ndim > change.ndim else change * slope
+    "Return a change of each sample along its slope, whose features come last."
+    return change.reshape(*change.shape, *[1] * (slope.ndim - change.ndim)) * slope
 
 
 def direction(changes, operands) -> tuple:
@@ -211,6 +209,15 @@ def is_transformed() -> bool:
     return (torch._C._functorch.get_dynamic_layer_stack_depth() > 0
             or torch.autograd.forward_ad._current_level >= 0)
 
+
+def check_forward_mode() -> None:
+    "Raise NotImplementedError for forward mode inside forward mode, where PyTorch would give 0."
+    levels = torch._C._functorch.get_interpreter_stack() or ()
+    if sum([level.key() == torch._C._functorch.TransformType.Jvp for level in levels]) > 1:
+        raise NotImplementedError("PyTorch knows no forward mode inside the forward mode of a "
+                                  "function of Python. Use torch.func.hessian, or jacrev for "
+                                  "one of the two derivatives.")
+
 # %% ../../nbs/hosts/torch_host_dev.ipynb #3773efd4
 class TorchLoss(torch.nn.Module):
     "A loss of TinyTorch as a module of PyTorch; made by `to_torch`."
@@ -266,6 +273,7 @@ class TorchLoss(torch.nn.Module):
 
     def by_graph(self, inputs, sample_weight=None):
         "Return the loss by the graph of its formula, in PyTorch's operations."
+        check_forward_mode()
         result = by_graph(self.loss, self.known, inputs, self._buffers, sample_weight, TorchHost)
         return result.to(common(inputs))
 
@@ -324,7 +332,8 @@ uncompiled = torch.compiler.disable(TorchLoss.run)
 
 def shape_is_known(loss) -> bool:
     "Return whether the shape of a loss follows from that of its input."
-    return isinstance(loss, Loss) and (loss.reduction != "none" or loss.formula is not None)
+    return isinstance(loss, Loss) and (loss.reduction != "none" or loss.formula is not None
+                                       or type(loss).sample_shape is not Loss.sample_shape)
 
 
 def by_operation(criterion, inputs, sample_weight):

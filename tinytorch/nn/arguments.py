@@ -10,8 +10,9 @@ __all__ = ['TO_LABELS', 'IS_CLASS', 'IS_BYTES', 'IS_PER_CENT', 'LOGITS', 'REAL',
            'real_array', 'float_dtype', 'widest', 'check_same_shape', 'option_array', 'fit_shape', 'sample_weights',
            'Domain', 'among', 'up_to', 'are_class_indices', 'ClassIndexError', 'refuse', 'check_levels',
            'check_label_lists', 'log_probabilities', 'label_lists', 'check_domain', 'first', 'check_reduction',
-           'check_number', 'Option', 'number', 'flag', 'check_index', 'check_not_called', 'check_classes',
-           'check_class_weight', 'check_whole', 'check_index_shape', 'outside_classes', 'class_indices']
+           'limits_text', 'check_number', 'Option', 'number', 'flag', 'check_index', 'check_not_called',
+           'check_classes', 'check_class_weight', 'check_whole', 'check_index_shape', 'outside_classes',
+           'class_indices']
 
 # %% ../../nbs/nn/arguments_dev.ipynb #32233352
 import functools
@@ -22,7 +23,7 @@ from math import inf
 
 import numpy as np
 
-from ..core.tensor import Tensor, is_float, lost_from, numbers_from
+from ..core.tensor import Tensor, is_float, lost_from, numbers_from, wide
 
 # %% ../../nbs/nn/arguments_dev.ipynb #3c16e328
 def real_array(name: str, argument: str, value) -> np.ndarray:
@@ -96,6 +97,10 @@ def option_array(name: str, option: str, value):
     "Return an option that is an array as a float array; None stays None."
     if value is None:
         return None
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise TypeError(f"{name}: {option} is a Tensor with requires_grad=True, but it gets no "
+                        f"gradient. Pass {option}.data, or multiply the losses that "
+                        "reduction='none' gives.")
     array = real_array(name, option, value)
     return array if is_float(array.dtype) else array.astype(np.float32)
 
@@ -154,8 +159,9 @@ class Domain:
         return None if low == -inf and high == inf else (low, high, self.ends)
 
     def outside(self, array: np.ndarray) -> np.ndarray:
-        "Return which numbers are outside."
+        "Return which numbers are outside, in the precision to compute with."
         low, high, ends = self.bounds or (-inf, inf, False)
+        array = wide(array) if is_float(array.dtype) else array
         return (array < low) | (array > high) | (ends & (array > low) & (array < high))
 
     def advise(self, array: np.ndarray) -> str:
@@ -332,15 +338,20 @@ def check_reduction(name: str, reduction: str, allowed=REDUCTIONS) -> str:
     return reduction
 
 
-def check_number(name: str, option: str, value, low: float, high: float = np.inf,
+def limits_text(low: float, high: float = inf, open: bool = False) -> str:
+    "Return what a number from `low` (excluded if `open`) to `high` is: `at least 0`."
+    return (f"{'greater than' if open else 'at least'} {low:g}"
+            + (f" and at most {high:g}" if high < inf else ""))
+
+
+def check_number(name: str, option: str, value, low: float, high: float = inf,
                  open: bool = False) -> None:
     "Raise ValueError unless `value` is a number from `low` (excluded if `open`) to `high`."
     if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
         raise TypeError(f"{name}: {option} is {value!r}, but it must be a number.")
     if not (low < value if open else low <= value) or not value <= high:
-        limits = (f"{'greater than' if open else 'at least'} {low:g}"
-                  + (f" and at most {high:g}" if high < np.inf else ""))
-        raise ValueError(f"{name}: {option} is {value}, but it must be {limits}.")
+        raise ValueError(f"{name}: {option} is {value}, but it must be "
+                         f"{limits_text(low, high, open)}.")
 
 # %% ../../nbs/nn/arguments_dev.ipynb #5a0f3c11
 @dataclass(frozen=True, eq=False)
@@ -350,6 +361,7 @@ class Option:
     kind: object = inspect.Parameter.empty     # the type that the signature shows
     # (loss, name of the option, value) -> what is kept of it; raises an error for a wrong one
     check: Callable = lambda loss, option, value: value
+    limits: str = ""           # the values that it takes, as the docstring of a loss names them
 
     def parameter(self, name: str, kind=inspect.Parameter.POSITIONAL_OR_KEYWORD):
         "Return the parameter of a signature."
@@ -363,12 +375,18 @@ def number(default, low=-inf, high=inf, open=False, kind: type = float) -> Optio
             return None
         check_number(type(loss).__name__, option, value, low, high, open)
         return float(value) if kind is float else value
-    return Option(default, kind if default is not None else kind | None, check)
+    return Option(default, kind if default is not None else kind | None, check,
+                  limits_text(low, high, open) if low > -inf else "")
 
 
 def flag(default: bool) -> Option:
-    "Return an option that is true or false."
-    return Option(default, bool, lambda loss, option, value: bool(value))
+    "Return an option that is True or False; 1 and 0 are taken for them."
+    def check(loss, option, value):
+        if not isinstance(value, (bool, np.bool_, int, np.integer)) or value not in (0, 1):
+            raise TypeError(f"{type(loss).__name__}: {option} is {value!r}, but it must be True or "
+                            "False.")
+        return bool(value)
+    return Option(default, bool, check)
 
 # %% ../../nbs/nn/arguments_dev.ipynb #7d20b9e4
 def check_index(loss, option: str, value):

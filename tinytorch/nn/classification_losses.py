@@ -34,12 +34,9 @@ def poly(logits, target, *, epsilon):
 class PolyLoss(ClassLoss):
     """Cross-entropy with a weight for the first term of its series: `-log(p) + epsilon * (1 - p)`.
 
-    - `epsilon`: the weight of the first term, at least -1; 0 is `CrossEntropyLoss`. `weight`,
-      `ignore_index`, `reduction`: as for `CrossEntropyLoss`.
-    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1,
-      ...).
+    - `epsilon`: the weight of the first term; 0 is `CrossEntropyLoss`. `weight`, `ignore_index`,
+      `reduction`: as for `CrossEntropyLoss`.
     - Range: the loss from 0 to infinity.
-    - Errors: as for `CrossEntropyLoss`; ValueError if `epsilon` is below -1.
     - Source: Leng and others (2022), arXiv:2204.12511.
 
     Example:
@@ -73,13 +70,10 @@ class GeneralizedCrossEntropyLoss(ClassLoss):
     """A loss between cross-entropy and the absolute error, robust to wrong labels: `(1 - p**q) /
     q`.
 
-    - `q`: the power of the probability, above 0 up to 1; near 0 the loss is `CrossEntropyLoss`, 1
-      the absolute error.
+    - `q`: the power of the probability; near 0 the loss is `CrossEntropyLoss`, 1 the absolute
+      error.
     - `weight`, `ignore_index`, `reduction`: as for `CrossEntropyLoss`.
-    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1,
-      ...).
     - Range: 0 to 1 / q.
-    - Errors: as for `CrossEntropyLoss`; ValueError if `q` is not above 0 and at most 1.
     - Source: Zhang and Sabuncu (2018), arXiv:1805.07836.
 
     Example:

@@ -6,10 +6,10 @@
 __all__ = ['rescaled', 'normalize_backward', 'normalize', 'cosine_of', 'unit', 'distance', 'norm_backward', 'norm', 'together',
            'vectors', 'pairwise_distance', 'cosine_similarity', 'PairwiseDistance', 'CosineSimilarity',
            'cosine_embedding', 'CosineEmbeddingLoss', 'cosine_distance', 'CosineDistanceLoss', 'triplet_margin',
-           'TripletMarginLoss', 'smaller_of', 'check_distance', 'measured', 'TripletMarginWithDistanceLoss',
-           'direction_backward', 'unit_rows', 'similarities', 'cast_tensor', 'contrast', 'placed', 'BatchLoss',
-           'info_nce', 'InfoNCELoss', 'nt_xent', 'NTXentLoss', 'supervised_contrast', 'has_partner', 'SupConLoss',
-           'circle', 'CircleLoss', 'arcface', 'ArcFaceLoss']
+           'TripletMarginLoss', 'smaller_of', 'check_distance', 'measured', 'without', 'TripletMarginWithDistanceLoss',
+           'direction_backward', 'unit_rows', 'similarities', 'cast_tensor', 'contrast', 'labels_of', 'placed',
+           'BatchLoss', 'info_nce', 'InfoNCELoss', 'nt_xent', 'NTXentLoss', 'supervised_contrast', 'has_partner',
+           'SupConLoss', 'circle', 'CircleLoss', 'arcface', 'ArcFaceLoss']
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #2494a510
 import numpy as np
@@ -81,11 +81,11 @@ def distance(difference, p):
     if np.abs(p) == np.inf:
         chosen = np.where((size == extreme) & (size > 0), 1, 0 * size)
         return extreme, sign * chosen / np.maximum(chosen.sum(axis=-1, keepdims=True), 1)
-    ratio = size / np.where(extreme == 0, 1, extreme)
+    ratio = size / np.where((extreme == 0) | (extreme == np.inf), 1, extreme)
     powers = ratio * ratio if p == 2 else ratio**p            # for a compiler a power is slow
     total = powers.sum(axis=-1, keepdims=True) ** (1 / p)
     share = ratio / np.where(total == 0, 1, total)
-    slope = share if p == 2 else np.where(size == 0, 0, share ** (p - 1))
+    slope = share if p == 2 else np.where((size == 0) | (extreme == 0), 0, share ** (p - 1))
     return extreme * total, sign * slope
 
 
@@ -221,11 +221,10 @@ class CosineEmbeddingLoss(RowLoss):
     """The angle of pairs of embeddings: `1 - cos` for similar pairs, `max(0, cos - margin)` for
     others.
 
-    - `margin`: the cosine that others may have, from -1 to 1; 0 to 0.5 is usual.
+    - `margin`: the cosine that others may have; 0 to 0.5 is usual.
     - Shapes: `input1`, `input2` (D,) or (N, D); `target` () or (N,), or one number for all.
     - Range: `target` 1 or -1; the loss from 0 to 2. A vector of zeros has cosine 0 and slope 0.
-    - Errors: ValueError if shapes differ, a target is neither -1 nor 1, or `margin` is outside [-1,
-      1].
+    - Errors: ValueError if shapes differ or a target is neither -1 nor 1.
     - Source: Chopra, Hadsell and LeCun (2005), doi:10.1109/CVPR.2005.202, for pairs; the cosine as
       in PyTorch.
 
@@ -303,14 +302,14 @@ def triplet_margin(anchor, positive, negative, *, margin, p, eps, swap):
 class TripletMarginLoss(RowLoss):
     """Triplets: the mean of `max(0, d(anchor, positive) - d(anchor, negative) + margin)`.
 
-    - `margin`: the lead that is asked for, above 0. `p`: the norm, above 0 or infinite. `eps`:
-      added to differences.
+    - `margin`: the lead that is asked for. `p`: the norm, which may be infinite. `eps`: added to
+      differences.
     - `swap`: whether the distance from positive to negative counts if it is smaller than the
       anchor's.
     - Shapes: `anchor`, `positive`, `negative` equal: (D,), (N, D) or more axes with the features
       last.
     - Range: 0 to infinity. Where two embeddings coincide the slope of their distance is 0.
-    - Errors: ValueError if shapes differ or an option is out of its range.
+    - Errors: ValueError if shapes differ.
     - Source: Weinberger and Saul (2009); Schroff, Kalenichenko and Philbin (2015),
       doi:10.1109/CVPR.2015.7298682.
 
@@ -355,6 +354,17 @@ def measured(loss, a, b) -> Tensor:
                         f"Compute with the Tensors themselves, not with their `.data`.")
     return result
 
+
+def without(tensor, skipped):
+    """Return a Tensor with zeros in the `skipped` samples, whatever they held; no gradient reaches
+    them.
+    """
+    if skipped.shape != tensor.shape[:skipped.ndim]:         # which the loss refuses
+        return tensor
+    places = skipped.reshape(skipped.shape + (1,) * (tensor.ndim - skipped.ndim))
+    return Tensor.from_op(np.where(places, 0, tensor.data), (tensor,),
+                          lambda gradient: (np.where(places, 0, gradient),))
+
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #3b640fef
 class TripletMarginWithDistanceLoss(Loss):
     """Triplets with a distance of your own: the mean of `max(0, d(anchor, positive) - d(anchor,
@@ -362,11 +372,10 @@ class TripletMarginWithDistanceLoss(Loss):
 
     - `distance_function`: takes two Tensors, returns a Tensor with one number for each sample;
       `pairwise_distance` if None.
-    - `margin`: the lead that is asked for, above 0. `swap`: as for `TripletMarginLoss`.
+    - `margin`: the lead that is asked for. `swap`: as for `TripletMarginLoss`.
     - Shapes: what `distance_function` takes; the three equal.
     - Range: 0 to infinity.
-    - Errors: ValueError if shapes differ or `margin` is not above 0, TypeError if
-      `distance_function` cannot be called or returns no Tensor.
+    - Errors: ValueError if shapes differ, TypeError if `distance_function` returns no Tensor.
     - Source: as for `TripletMarginLoss`.
 
     Example:
@@ -383,15 +392,27 @@ class TripletMarginWithDistanceLoss(Loss):
     keyword_only = True
     task = "embeddings"
 
+    def sample_shape(self, input):
+        zeros = Tensor(np.zeros([int(length) for length in input.shape]))
+        return measured(self, zeros, zeros).shape
+
     def forward(self, anchor, positive, negative, sample_weight=None):
-        anchor, positive, negative = map(as_tensor, (anchor, positive, negative))
-        for name, other in ("positive", positive), ("negative", negative):
-            check_same_shape(type(self).__name__, anchor.data, other.data, ("anchor", name))
+        name, given = type(self).__name__, (anchor, positive, negative)
+        anchor, positive, negative = triplet = [
+            x if isinstance(x, Tensor) else Tensor(real_array(name, argument, x))
+            for argument, x in zip(self.domain, given)]
+        for argument, other in ("positive", positive), ("negative", negative):
+            check_same_shape(name, anchor.data, other.data, ("anchor", argument))
+        if sample_weight is not None:
+            skipped = real_array(name, "sample_weight", sample_weight) == 0
+            anchor, positive, negative = [without(x, skipped) for x in triplet]
         near, far = measured(self, anchor, positive), measured(self, anchor, negative)
         if self.swap:
             far = smaller_of(far, measured(self, positive, negative))
+        weight = (None if sample_weight is None
+                  else sample_weights(name, sample_weight, near.shape))
         return MarginRankingLoss(self.margin, self.reduction)(
-            far, near, 1.0, sample_weight=sample_weight)
+            far, near, 1.0, sample_weight=weight)
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #7ae99362
 def direction_backward(gradient, input, result):
@@ -424,6 +445,15 @@ def contrast(logits, target):
     return loss(logits, target)
 
 
+def labels_of(name: str, target) -> np.ndarray:
+    "Return labels, numbers or words, as an array. Raise ValueError for lists of other lengths."
+    try:
+        return np.asarray(target.data if isinstance(target, Tensor) else target)
+    except ValueError:
+        raise ValueError(f"{name}: the rows of target have different lengths, but it needs one "
+                         "label for each row of input.") from None
+
+
 def placed(values, places, length: int):
     "Return a Tensor of `length` zeros with `values` at `places`."
     data = np.zeros(length, values.dtype)
@@ -441,13 +471,16 @@ class BatchLoss(Loss):
     counted = None             # function of the labels: which samples the mean counts; None: all
     task = "embeddings"
 
+    def sample_shape(self, input):
+        return input.shape[:1]
+
     def forward(self, *inputs, sample_weight=None, **named):
         inputs = self.bind(inputs, named)
         name, real = (type(self).__name__,
                       [argument for argument, domain in self.domain.items() if domain is REAL])
         embeddings = [x if isinstance(x, Tensor) else Tensor(real_array(name, argument, x))
                       for argument, x in zip(real, inputs)]
-        labels = [np.asarray(x.data if isinstance(x, Tensor) else x) for x in inputs[len(real):]]
+        labels = [labels_of(name, x) for x in inputs[len(real):]]
         self.check_shapes(real, embeddings, labels)
         count = len(embeddings[0].data)
         weight = (np.ones(count) if sample_weight is None
@@ -513,12 +546,11 @@ def info_nce(query, key, *, temperature, symmetric):
 class InfoNCELoss(BatchLoss):
     """Contrast of two batches: row i of `query` belongs to row i of `key`, and to no other.
 
-    - `temperature`: cosines are divided by it; small ones look at the hardest negatives only. Above
-      0.
+    - `temperature`: cosines are divided by it; small ones look at the hardest negatives only.
     - `symmetric`: whether to ask in both directions and take the mean, as CLIP does.
     - Shapes: `query`, `key` (N, D); the loss is a number, or (N,) with `reduction="none"`.
     - Range: 0 to infinity, in nats; log(N) for embeddings that say nothing.
-    - Errors: ValueError if shapes differ or are not (N, D), or `temperature` is not above 0.
+    - Errors: ValueError if shapes differ or are not (N, D).
     - Source: van den Oord, Li and Vinyals (2018), arXiv:1807.03748.
 
     Example:
@@ -546,7 +578,7 @@ class NTXentLoss(BatchLoss):
     """Contrast of two views of the same samples: each looks for its other view among all 2N - 1
     others.
 
-    - `temperature`: cosines are divided by it, above 0.
+    - `temperature`: cosines are divided by it.
     - Shapes: `input1`, `input2` (N, D), two views of the same N samples; the loss is a number, or
       (2N,) with `reduction="none"`.
     - Range: 0 to infinity, in nats; log(2N - 1) for embeddings that say nothing.
@@ -561,6 +593,9 @@ class NTXentLoss(BatchLoss):
     compare = staticmethod(nt_xent)
     domain = {"input1": REAL, "input2": REAL}
     options = {"temperature": number(0.1, low=0, open=True)}
+
+    def sample_shape(self, input):
+        return (2 * input.shape[0],)
 
 # %% ../../nbs/04_losses/embedding_losses_dev.ipynb #f93c6d27
 def supervised_contrast(input, labels, *, temperature):
@@ -583,12 +618,12 @@ def has_partner(labels) -> np.ndarray:
 class SupConLoss(BatchLoss):
     """Contrast with labels: every sample of the same class is a partner, all others are not.
 
-    - `temperature`: cosines are divided by it, above 0.
+    - `temperature`: cosines are divided by it.
     - Shapes: `input` (N, D), `target` class labels (N,), numbers or words; the loss is a number, or
       (N,) with `reduction="none"`.
     - Range: 0 to infinity, in nats. A sample without a partner in the batch costs 0, and the mean
       leaves it out.
-    - Errors: ValueError for shapes that do not fit, or a `temperature` that is not above 0.
+    - Errors: ValueError for shapes that do not fit.
     - Source: Khosla and others (2020), arXiv:2004.11362.
 
     Example:
@@ -619,12 +654,11 @@ class CircleLoss(BatchLoss):
     """The circle loss of a batch with labels: similarities far from where they should be are pulled
     harder.
 
-    - `gamma`: the scale, above 0. `margin`: how near 1 and 0 the similarities should come, from 0
-      to 1.
+    - `gamma`: the scale. `margin`: how near 1 and 0 the similarities should come.
     - Shapes: `input` (N, D), `target` class labels (N,); the loss is a number, or (N,) with
       `reduction="none"`.
     - Range: 0 to infinity. A sample without a partner, or without others, in the batch costs 0.
-    - Errors: ValueError for shapes or options that do not fit.
+    - Errors: ValueError for shapes that do not fit.
     - Source: Sun and others (2020), doi:10.1109/CVPR42600.2020.00643.
 
     Example:
@@ -664,13 +698,13 @@ def arcface(input, target, *, margin, scale):
 class ArcFaceLoss(RowLoss):
     """Cross-entropy of cosines with an angular margin for the target's class.
 
-    - `margin`: the angle by which the target's class must lead, in radians, 0 to pi / 2. `scale`:
-      cosines are multiplied by it, above 0.
+    - `margin`: the angle by which the target's class must lead, in radians. `scale`: cosines are
+      multiplied by it.
     - Shapes: `input` (C,) or (N, C): the cosines of each embedding with the direction of each
       class; `target` class indices () or (N,).
     - Range: `input` in [-1, 1], rounding errors beyond are cut off; the loss from 0 to infinity, in
       nats.
-    - Errors: ValueError for shapes or options that do not fit, IndexError for indices out of range.
+    - Errors: ValueError for shapes that do not fit, IndexError for indices out of range.
     - Source: Deng, Guo, Xue and Zafeiriou (2019), doi:10.1109/CVPR.2019.00482.
 
     Example:

@@ -11,6 +11,7 @@ import numpy as np
 from ..core import engine
 from ..core.memory import empty
 from ..core.tensor import Tensor, sum_to
+from ..core.trace import kind_of
 from .arguments import real_array, float_dtype, sample_weights
 
 # %% ../../nbs/nn/evaluation_dev.ipynb #2149c0fc
@@ -47,10 +48,12 @@ class CompiledCall:
         return (in_dtype(total / self.divisor, self.result) if total == total else None), gradients
 
 # %% ../../nbs/nn/evaluation_dev.ipynb #1f5b8a9f
-def situation(arrays, wanted) -> tuple:
-    "Return what a compiled call depends on."
+def situation(loss, arrays, wanted) -> tuple:
+    "Return what a compiled call depends on, numbers aside."
     kinds = [part for x in arrays for part in (x.shape, x.dtype, x.flags.carray)]
-    return (engine.choice.get(), *wanted, *kinds)
+    options = [kind_of(getattr(loss, name)) for name in loss.formula_options]
+    return (engine.choice.get(), loss.reduction, loss.bounds, loss.weight is None, *wanted, *kinds,
+            *options, *loss.declared(type(loss)))
 
 
 def as_stated(array, operand, dtype, rows) -> bool:
@@ -87,6 +90,7 @@ class Evaluation:
 
     def __init__(self, loss, inputs: tuple, sample_weight=None):
         self.loss, self.given, self.wanted, self.weight = loss, [], [], sample_weight
+        self.whole = loss.reduction != "none"        # it may be another when `backward` is called
         for argument, x in zip(loss.domain, inputs):
             tensor = isinstance(x, Tensor)
             self.given.append(x.data if tensor else real_array(type(loss).__name__, argument, x))
@@ -95,7 +99,7 @@ class Evaluation:
 
     def run(self) -> np.ndarray:
         "Return the reduced loss; make `gradients`."
-        loss, asked = self.loss, (self.arrays, self.wanted)
+        loss, asked = self.loss, (self.loss, self.arrays, self.wanted)
         if loss.calls and self.weight is None and (call := loss.calls.get(situation(*asked))):
             result, self.gradients = call.run(loss, self.arrays)
             if result is not None:
@@ -109,7 +113,7 @@ class Evaluation:
                           for x, make in zip(self.arrays, made)]
         views = [x if x is None else loss.samples_first(x, wide)
                  for x, wide in zip(self.gradients, self.wide)]
-        values = new(problem.samples, problem.dtype) if loss.reduction == "none" else None
+        values = None if self.whole else new(problem.samples, problem.dtype)
         divisor = 1.0 if loss.reduction in ("none", "sum") else problem.divisor or 1.0
         total = engine.run(problem, views, values, 1 / divisor).total
         if total != total:                       # NaN, or a number outside its domain
@@ -117,8 +121,8 @@ class Evaluation:
         dtype = float_dtype(*self.arrays)
         if values is not None:
             return in_dtype(values.reshape(loss.sample_shape(self.arrays[0])), dtype)
-        if problem.repeatable and engine.choice.get() != "numpy" and (
-                call := compiled_call(problem, self.arrays, made, divisor, dtype)):
+        if (problem.repeatable and engine.choice.get() != "numpy" and loss.states_by_shapes()
+            and (call := compiled_call(problem, self.arrays, made, divisor, dtype))):
             loss.keep(situation(*asked), call)
         return in_dtype(total / divisor, dtype)
 
@@ -147,7 +151,7 @@ class Evaluation:
         if made is None:
             raise handed_over(self.loss)
         keep = sum([x.size for x in made if x is not None]) <= KEPT
-        if self.loss.reduction != "none" and upstream.item() == 1:
+        if self.whole and upstream.item() == 1:
             gradients = [x if x is None else x.copy() for x in made] if keep else made
         else:
             gradients = [x if x is None else self.scaled(which, upstream, keep)
@@ -163,7 +167,7 @@ class Evaluation:
         gradient = self.gradients[which]
         result = np.empty_like(gradient) if keep else gradient
         with np.errstate(all="ignore"):
-            if self.loss.reduction != "none":
+            if self.whole:
                 return np.multiply(gradient, upstream, out=result, casting="same_kind")
             wide = self.wide[which]
             factor = upstream.reshape(self.problem.samples + (1,) * wide)

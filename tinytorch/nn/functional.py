@@ -25,15 +25,15 @@ def _name(loss_class) -> str:
     return vars(loss_class).get("function") or spaced.lower()
 
 # %% ../../nbs/04_losses/functional_dev.ipynb #8bf3d2ab
-@lru_cache(maxsize=256)
-def _kept(loss_class, options: tuple):
-    return loss_class(**dict(options))
+@lru_cache(maxsize=256, typed=True)
+def _kept(loss_class, **options):
+    return loss_class(**options)
 
 
 def _made(loss_class, options: dict):
     "Return a loss with these options."
     try:
-        return _kept(loss_class, tuple(options.items()))
+        return _kept(loss_class, **options)
     # an array, which cannot be looked up, or a wrong option, which is named now
     except TypeError:
         return loss_class(**options)

@@ -57,13 +57,10 @@ class PoissonNLLLoss(Loss):
       - target * log(input + eps)`.
     - `full`: add Stirling's approximation of the logarithm of `target` factorial, for targets above
       1.
-    - `eps`: added to rates before the logarithm, if `log_input` is False; 0 or more.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
+    - `eps`: added to rates before the logarithm, if `log_input` is False.
     - Range: targets and rates are not negative; they need not be whole. The loss may be negative.
       It is lowest at the mean of the targets.
-    - Errors: ValueError if the shapes differ, a target or rate is negative, or `eps` or `reduction`
-      is wrong.
+    - Errors: ValueError if the shapes differ or a target or rate is negative.
     - Source: Nelder and Wedderburn (1972), doi:10.2307/2344614.
 
     Example:
@@ -116,8 +113,7 @@ class GaussianNLLLoss(Loss):
       `input` with `reduction="none"`.
     - Range: variances are not negative. The loss may be negative; it is lowest at the mean and the
       variance of the targets.
-    - Errors: ValueError if shapes do not fit, a variance is negative, or `eps` or `reduction` is
-      wrong.
+    - Errors: ValueError if shapes do not fit or a variance is negative.
     - Source: Nix and Weigend (1994), doi:10.1109/ICNN.1994.374138.
 
     Example:
@@ -183,12 +179,9 @@ class KLDivLoss(Loss):
       axis; `"mean"`, the default as in PyTorch, divides by the number of all elements; `"sum"`;
       `"none"` for the loss of each.
     - `log_target`: the target holds log-probabilities.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: targets are not negative; where one is 0, the loss and its slopes are 0. The sum over a
       distribution is at least 0.
-    - Errors: ValueError if the shapes differ, a target is negative (unless `log_target`) or
-      `reduction` is unknown.
+    - Errors: ValueError if the shapes differ, or a target is negative (unless `log_target`).
     - Source: Kullback and Leibler (1951), doi:10.1214/aoms/1177729694.
 
     Example:
@@ -236,15 +229,13 @@ class TweedieDevianceLoss(Loss):
     """Deviance of amounts under Tweedie's distributions, for targets that are never negative and
     often 0.
 
-    - `power`: the variance grows with this power of the mean, from 1 (Poisson, counts) to 2 (gamma,
-      no zeros).
+    - `power`: the variance grows with this power of the mean: 1 is Poisson (counts), 2 gamma (no
+      zeros).
     - `log_input`: `input` is the logarithm of the mean; otherwise the mean.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: 0 (equal) to infinity; lowest at the mean of the targets. Targets are observations:
       they get no gradient.
-    - Errors: ValueError if the shapes differ, a target is negative (or 0 with `power=2`), a mean is
-      not positive, or `power` or `reduction` is wrong.
+    - Errors: ValueError if the shapes differ, a target is negative (or 0 with `power=2`), or a mean
+      is not positive.
     - Source: Tweedie (1984); Jørgensen (1987), doi:10.1111/j.2517-6161.1987.tb01685.x.
 
     Example:

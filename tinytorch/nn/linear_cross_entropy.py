@@ -279,7 +279,7 @@ class LinearEvaluation:
     "One call of linear cross-entropy."
 
     def __init__(self, loss: LinearCrossEntropy, inputs: tuple, sample_weight=None):
-        self.loss, name = loss, type(loss).__name__
+        self.loss, self.reduction, name = loss, loss.reduction, type(loss).__name__
         self.arrays = [None if x is None and argument == "linear_bias"
                        else real_array(name, argument, x)
                        for argument, x in zip(loss.arguments, inputs)]
@@ -297,12 +297,12 @@ class LinearEvaluation:
         self.wanted[3] &= is_float(self.problem.operands[1].dtype)
         self.inputs = tuple(x for x, want in zip(inputs, self.wanted) if want)
         # `backward` computes from what they are now
-        if loss.reduction == "none" and self.inputs:
+        if self.reduction == "none" and self.inputs:
             self.arrays = [None if x is None else x.copy() for x in self.arrays]
 
     def run(self) -> np.ndarray:
         "Return the reduced loss; makes the gradients unless they have to wait for `backward`."
-        problem, reduction = self.problem, self.loss.reduction
+        problem, reduction = self.problem, self.reduction
         values = np.empty(problem.samples, problem.dtype) if reduction == "none" else None
         part = self.sweep(problem, values, any(self.wanted) and values is None)
         # perhaps a target outside its domain
@@ -316,7 +316,7 @@ class LinearEvaluation:
 
     def backward(self, upstream: np.ndarray) -> tuple:
         "Return the gradient of each of `inputs`, given the gradient of the loss."
-        if self.loss.reduction == "none":
+        if self.reduction == "none":
             weight = upstream.reshape(self.problem.samples).astype(self.problem.dtype, copy=False)
             weight = weight if self.problem.weight is None else weight * self.problem.weight
             self.sweep(self.problem.but(weight=weight), None, True)
@@ -346,7 +346,7 @@ class LinearEvaluation:
             None if gradient is None else gradient.reshape(shape)
             for gradient, shape in zip(full, (hidden.shape, weight.shape, -1)))
         target_gradient = None if full[3] is None else self.loss.samples_first(full[3])
-        scale = 1 / problem.divisor if self.loss.reduction == "mean" and problem.divisor else 1.0
+        scale = 1 / problem.divisor if self.reduction == "mean" and problem.divisor else 1.0
         chunk, step = self.loss.chunking.rows(*hidden.shape[:1], *weight.shape)
         window, total = np.empty((chunk + step, len(weight)), problem.dtype), 0.0
         with np.errstate(all="ignore"):

@@ -35,10 +35,8 @@ def squared_error(input, target):
 class MSELoss(Loss):
     """Mean squared error, the loss of regression: the mean of `(input - target)**2`.
 
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: 0 (equal) to infinity, in the square of the target's unit.
-    - Errors: ValueError if the shapes differ (they are never broadcast) or `reduction` is unknown.
+    - Errors: ValueError if the shapes differ (they are never broadcast).
     - Source: Legendre (1805); Gauss (1809).
 
     Example:
@@ -66,10 +64,7 @@ def absolute_error(input, target):
 class L1Loss(Loss):
     """Mean absolute error: the mean of `|input - target|`; robust to outliers.
 
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: 0 (equal) to infinity, in the target's unit. The slope at 0 is 0.
-    - Errors: ValueError if the shapes differ or `reduction` is unknown.
     - Source: Boscovich (1757); Laplace (1793).
 
     Example:
@@ -99,11 +94,8 @@ def huber(input, target, *, delta):
 class HuberLoss(Loss):
     """Huber's loss: half the square of errors up to `delta`, and a line of slope `delta` beyond.
 
-    - `delta`: the error at which the square turns into the line, above 0.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
+    - `delta`: the error at which the square turns into the line.
     - Range: 0 (equal) to infinity; the slope stays within `-delta` and `delta`.
-    - Errors: ValueError if the shapes differ, `delta` is not positive or `reduction` is unknown.
     - Source: Huber (1964), doi:10.1214/aoms/1177703732.
 
     Example:
@@ -138,11 +130,8 @@ class SmoothL1Loss(Loss):
 
     Equal to `HuberLoss(delta=beta) / beta`, and to `L1Loss` for `beta=0`.
 
-    - `beta`: the error at which the square turns into the line, 0 or more.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
+    - `beta`: the error at which the square turns into the line.
     - Range: 0 (equal) to infinity; the slope stays within -1 and 1.
-    - Errors: ValueError if the shapes differ, `beta` is negative or `reduction` is unknown.
     - Source: Girshick (2015), doi:10.1109/ICCV.2015.169.
 
     Example:
@@ -179,8 +168,6 @@ class BCELoss(Loss):
 
     - `weight`: factors for the losses, of any shape that broadcasts to `input`; a sample of weight
       0 is skipped. The mean divides by the number of samples, not by the sum of the weights.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: `input` and `target` in [0, 1]; the loss from 0 to 100, in nats.
     - Errors: ValueError if the shapes differ, a value lies outside [0, 1], or `weight` does not
       fit.
@@ -230,8 +217,6 @@ class BCEWithLogitsLoss(BCELoss):
     - `weight`: as for `BCELoss`.
     - `pos_weight`: the factor for targets of 1, of any shape that broadcasts to `input`,
       usually one number for each column; above 1 it favours recall, below 1 precision.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: `target` in [0, 1]; the loss from 0 to infinity, in nats. Logits of plus or minus
       infinity are allowed.
     - Errors: ValueError if the shapes differ, a target lies outside [0, 1], or a weight does not
@@ -355,8 +340,6 @@ class NLLLoss(ClassLoss):
     - `weight`: a factor for each class; the mean then divides by the sum of the targets' weights.
     - `ignore_index`: a target that marks samples to skip. If all are skipped the mean and its
       gradient are 0.
-    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1,
-      ...).
     - Range: `target` 0 to C - 1; the loss from 0 to infinity, in nats, if `input` are
       log-probabilities. Only those at the targets are read.
     - Errors: ValueError for shapes that do not fit or indices that are not whole numbers,

@@ -36,10 +36,7 @@ def hinge(input, target):
 class HingeLoss(Loss):
     """The hinge loss of support vector machines: the mean of `max(0, 1 - target * input)`.
 
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: `target` -1 or 1; the loss from 0 (every score leads by 1) to infinity.
-    - Errors: ValueError if the shapes differ or a target is neither -1 nor 1.
     - Source: Cortes and Vapnik (1995), doi:10.1007/BF00994018.
 
     Example:
@@ -69,10 +66,7 @@ def squared_hinge(input, target):
 class SquaredHingeLoss(HingeLoss):
     """The squared hinge loss: the mean of `max(0, 1 - target * input)**2`.
 
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: `target` -1 or 1; the loss from 0 to infinity.
-    - Errors: as for `HingeLoss`.
     - Source: Lee and Mangasarian (2001), doi:10.1023/A:1011215321374.
 
     Example:
@@ -92,11 +86,8 @@ def perceptron(input, target):
 class PerceptronLoss(HingeLoss):
     """The perceptron's loss: the mean of `max(0, -target * input)`, a hinge without a margin.
 
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: `target` -1 or 1; the loss from 0 to infinity. At a score of 0 the slope is `-target`,
       so that learning can start there.
-    - Errors: as for `HingeLoss`.
     - Source: Rosenblatt (1958), doi:10.1037/h0042519.
 
     Example:
@@ -124,10 +115,7 @@ def soft_margin(input, target):
 class SoftMarginLoss(HingeLoss):
     """The logistic loss for labels of -1 and 1: the mean of `log(1 + exp(-target * input))`.
 
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: `target` -1 or 1; the loss from 0 to infinity, in nats.
-    - Errors: as for `HingeLoss`.
     - Source: Cox (1958), doi:10.1111/j.2517-6161.1958.tb00292.x.
 
     Example:
@@ -162,8 +150,7 @@ class MarginRankingLoss(Loss):
     - Shapes: `input1`, `input2`, `target` equal, any shape; one number as target stands for all
       pairs.
     - Range: `target` 1 (the first should be larger) or -1; the loss from 0 to infinity.
-    - Errors: ValueError if the shapes differ or a target is neither -1 nor 1, TypeError if `margin`
-      is no number.
+    - Errors: ValueError if the shapes differ or a target is neither -1 nor 1.
     - Source: Herbrich, Graepel and Obermayer (2000); Joachims (2002), doi:10.1145/775047.775067.
 
     Example:
@@ -199,10 +186,7 @@ class HingeEmbeddingLoss(HingeLoss):
     """The loss of a distance: itself for similar things, `max(0, margin - input)` for others.
 
     - `margin`: how far apart others should be.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: `target` 1 (similar) or -1; distances are not negative, but that is not checked.
-    - Errors: as for `HingeLoss`; TypeError if `margin` is no number.
     - Source: Hadsell, Chopra and LeCun (2006), doi:10.1109/CVPR.2006.100.
 
     Example:

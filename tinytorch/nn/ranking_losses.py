@@ -37,8 +37,6 @@ def bpr(positive, negative):
 class BPRLoss(Loss):
     """Bayesian personalised ranking: the mean of `-log(sigmoid(positive - negative))`.
 
-    - Shapes: `positive` and `negative` equal, any shape; the loss is a number, or has their shape
-      with `reduction="none"`.
     - Range: any scores; the loss from 0 (a long lead) to infinity, log 2 for equal scores.
     - Errors: ValueError if the shapes differ: repeat the positive's score for each of its
       negatives.
@@ -303,7 +301,7 @@ def dpo(policy_chosen, policy_rejected, reference_chosen, reference_rejected, *,
       slopes -0.045 and 0.045.
     """
     ### BEGIN SOLUTION
-    z = beta * ((policy_chosen - policy_rejected) - (reference_chosen - reference_rejected))
+    z = beta * ((policy_chosen - reference_chosen) - (policy_rejected - reference_rejected))
     value, doubt = softplus(-z)
     if label_smoothing > 0:
         value, doubt = value + label_smoothing * z, doubt - label_smoothing
@@ -319,13 +317,12 @@ class DPOLoss(Loss):
     log-probabilities are sums over their tokens.
 
     - `beta`: how much a gain counts; small numbers let the model move far from the reference.
-    - `label_smoothing`: the share of preferences that are wrong, 0 to 0.5.
+    - `label_smoothing`: the share of preferences that are wrong.
     - Shapes: all four arguments equal, any shape; the loss is a number, or has their shape with
       `reduction="none"`. The references have no gradient.
     - Range: log-probabilities; the loss from 0 to infinity, log 2 for a model that is its
       reference.
-    - Errors: ValueError if shapes differ or an option is out of range, TypeError if an option is no
-      number.
+    - Errors: ValueError if shapes differ.
     - Source: Rafailov and others (2023), arXiv:2305.18290.
 
     Example:

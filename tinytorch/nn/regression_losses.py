@@ -36,12 +36,8 @@ class QuantileLoss(Loss):
 
     - `quantile`: the share of the targets that should lie below the prediction; 0.5, the median, is
       half the absolute error.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: 0 (equal) to infinity, in the target's unit. The slope lies between `-quantile` and `1
       - quantile`.
-    - Errors: ValueError if the shapes differ, `quantile` is not in [0, 1] or `reduction` is
-      unknown.
     - Source: Koenker and Bassett (1978), doi:10.2307/1913643.
 
     Example:
@@ -74,11 +70,8 @@ class LogCoshLoss(Loss):
     """Mean of `log(cosh(input - target))`: half the square of small errors, the absolute value of
     large ones, and smooth.
 
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: 0 (equal) to infinity; the slope stays within -1 and 1. Errors are in units of 1, as in
       `HuberLoss(delta=1)`.
-    - Errors: ValueError if the shapes differ or `reduction` is unknown.
     - Source: Green (1990), doi:10.1109/42.52985; Saleh and Saleh (2022), arXiv:2208.04564.
 
     Example:
@@ -108,10 +101,7 @@ class MSLELoss(Loss):
     """Mean squared logarithmic error of amounts: the mean of `(log(1 + input) - log(1 +
     target))**2`.
 
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: amounts are not negative. The loss is 0 (equal) to infinity, and without unit.
-    - Errors: ValueError if the shapes differ, an amount is negative or `reduction` is unknown.
     - Source: Tofallis (2015), doi:10.1057/jors.2014.103.
 
     Example:
@@ -143,10 +133,7 @@ class MAPELoss(Loss):
     """Mean absolute percentage error: the mean of `100 * |input - target| / max(|target|, eps)`.
 
     - `eps`: targets nearer to 0 are divided by this; choose the smallest that matters.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
     - Range: 0 (equal) to infinity, in per cent. The slope at the target is 0.
-    - Errors: ValueError if the shapes differ, `eps` is not positive or `reduction` is unknown.
     - Source: de Myttenaere and others (2016), doi:10.1016/j.neucom.2015.12.114.
 
     Example:

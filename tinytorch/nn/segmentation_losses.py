@@ -39,13 +39,9 @@ def binary_focal(input, target, *, alpha, gamma):
 class BinaryFocalLoss(Loss):
     """The focal loss of logits: binary cross-entropy times `(1 - p_t)**gamma`.
 
-    - `alpha`: the weight of targets of 1, from 0 to 1; those of 0 get `1 - alpha`. None for none.
-    - `gamma`: how much less easy samples count, 0 or more; 0 is `BCEWithLogitsLoss`.
-    - Shapes: `input` and `target` equal, any shape; the loss is a number, or has their shape with
-      `reduction="none"`.
+    - `alpha`: the weight of targets of 1; those of 0 get `1 - alpha`. None for none.
+    - `gamma`: how much less easy samples count; 0 is `BCEWithLogitsLoss`.
     - Range: `target` 0 or 1; the loss from 0 to infinity, in nats.
-    - Errors: ValueError if shapes differ, a target is neither 0 nor 1, or an option is out of its
-      range.
     - Source: Lin and others (2017), doi:10.1109/ICCV.2017.324.
 
     Example:
@@ -84,13 +80,10 @@ def focal(logits, target, *, gamma):
 class FocalLoss(ClassLoss):
     """The focal loss of several classes: cross-entropy times `(1 - p_t)**gamma`.
 
-    - `gamma`: how much less easy samples count, 0 or more; 0 is `CrossEntropyLoss`. `weight`: a
-      factor for each class; the mean divides by the sum of the targets' weights.
+    - `gamma`: how much less easy samples count; 0 is `CrossEntropyLoss`. `weight`: a factor for
+      each class; the mean divides by the sum of the targets' weights.
     - `ignore_index`: a target that marks samples to skip.
-    - Shapes: `input` (C,), (N, C) or (N, C, d1, ...), `target` class indices (), (N,) or (N, d1,
-      ...).
     - Range: `target` 0 to C - 1; the loss from 0 to infinity, in nats.
-    - Errors: as for `CrossEntropyLoss`; ValueError for a negative `gamma`.
     - Source: Lin and others (2017), doi:10.1109/ICCV.2017.324.
 
     Example:
@@ -126,40 +119,38 @@ def tversky(input, target, *, alpha, beta, smooth):
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #6ab8581d
-def class_shares(input, target, classes, ignore_index):
+def class_shares(input, target, ignore_index):
     """Return the softmax over the classes, and which class each pixel has; both (rows, classes,
     pixels).
 
-    `input`: logits (rows, classes * pixels). `target`: (rows, pixels). Ignored pixels have no class
+    `input`: logits (rows, classes, pixels). `target`: (rows, pixels). Ignored pixels have no class
     and no shares.
     """
-    logs = log_softmax(input.reshape(len(input), classes, -1), 1)
-    target = target[:, None]
-    return np.where(target == ignore_index, 0, np.exp(logs)), target == np.arange(classes)[:, None]
+    target, classes = target[:, None], np.arange(input.shape[1], like=input)[:, None]
+    share = np.exp(log_softmax(input, 1))
+    return np.where(target == ignore_index, 0, share), target == classes
 
 
-def through_softmax(share, slope, shape):
+def through_softmax(share, slope):
     "Return the slope for the logits of shares with this slope."
-    return (share * (slope - (slope * share).sum(axis=1, keepdims=True))).reshape(shape)
+    return share * (slope - (slope * share).sum(axis=1, keepdims=True))
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #79d89bdd
-def class_tversky(input, target, *, classes, alpha, beta, smooth, ignore_index):
+def class_tversky(input, target, *, alpha, beta, smooth, ignore_index):
     """Return 1 minus the mean Tversky index of the classes of each row, and its slope.
 
-    - `input`: logits, array (rows, classes * pixels). `target`: the class of each pixel, (rows,
+    - `input`: logits, array (rows, classes, pixels). `target`: the class of each pixel, (rows,
       pixels).
-    - Returns `(value, slope)` of shapes (rows,) and (rows, classes * pixels).
+    - Returns `(value, slope)` of shapes (rows,) and (rows, classes, pixels).
     """
-    share, own = class_shares(input, target, classes, ignore_index)
+    share, own = class_shares(input, target, ignore_index)
     both = np.where(own, share, 0).sum(axis=-1, keepdims=True) + smooth
-    wrong = (np.where(own, 0, alpha * share)
-             + np.where(own, beta * (1 - share), 0)).sum(axis=-1, keepdims=True)
+    wrong = np.where(own, beta * (1 - share), alpha * share).sum(axis=-1, keepdims=True)
     size = both + wrong
     size = np.where(size > 0, size, 1)
-    slope = (both * np.where(own, -beta, alpha) - wrong * own) / size / size
-    value = np.squeeze(wrong / size, -1).sum(axis=-1) / classes
-    return (value,
-            through_softmax(share, slope / classes, input.shape).astype(input.dtype, copy=False))
+    slope = np.where(own, -(beta * both + wrong), alpha * both) / size / size
+    value = np.squeeze(wrong / size, -1).mean(axis=-1)
+    return value, through_softmax(share, slope / input.shape[1])
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #b1d94a66
 class RegionLoss(RowLoss):
@@ -172,7 +163,6 @@ class RegionLoss(RowLoss):
     domain = {"input": REAL, "target": (TARGET_PROBABILITY, CLASS_INDEX)}
     options = {"reduction": REDUCTION, "ignore_index": number(-100, kind=int)}
     task = "segmentation"
-    classes = None             # of class indices; `problem` knows how many there are
 
     def samples_first(self, array, wide=True):
         return (array.reshape(len(array), prod(array.shape[1:])) if array.ndim > 2
@@ -199,10 +189,10 @@ class RegionLoss(RowLoss):
         check_classes(name, input.shape, axis)
         indices, ignored = class_indices(name, target, input.shape, self.ignore_index)
         pixels = indices if ignored is None else np.where(ignored, self.ignore_index, indices)
-        rows = self.samples_first(input)
-        pixels = pixels.reshape(len(rows), prod(target.shape[1:]))
-        problem = self.state(rows, pixels, formula=type(self).of_classes, divisor=len(rows))
-        return problem.but(options=problem.options | {"classes": input.shape[axis]})
+        rows, sizes = self.samples_first(input), (input.shape[axis], prod(target.shape[1:]))
+        problem = self.state(rows.reshape(len(rows), *sizes), pixels.reshape(len(rows), sizes[1]),
+                             formula=type(self).of_classes, divisor=len(rows))
+        return problem.but(samples=rows.shape[:1])
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #932ccf83
 class TverskyLoss(RegionLoss):
@@ -217,8 +207,8 @@ class TverskyLoss(RegionLoss):
     - Range: `target` in [0, 1], or indices 0 to C - 1; the loss from 0 to 1. An empty region
       predicted as empty costs 0; with `smooth=0` any other prediction of it costs 1 and has slope
       0.
-    - Errors: ValueError if shapes do not fit, a target lies outside [0, 1], or an option is
-      negative; IndexError for indices out of range.
+    - Errors: ValueError if shapes do not fit, or a target lies outside [0, 1]; IndexError for
+      indices out of range.
     - Source: Salehi, Erdogmus and Gholipour (2017), doi:10.1007/978-3-319-67389-9_44.
 
     Example:
@@ -279,15 +269,15 @@ def lovasz_hinge(input, target):
     ### END SOLUTION
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #d79620c2
-def lovasz_softmax(input, target, *, classes, ignore_index):
+def lovasz_softmax(input, target, *, ignore_index):
     """Return the Lovász extension of 1 minus the mean intersection over union of the classes that
     are there, and its slope.
 
-    - `input`: logits, array (rows, classes * pixels). `target`: the class of each pixel, (rows,
+    - `input`: logits, array (rows, classes, pixels). `target`: the class of each pixel, (rows,
       pixels).
-    - Returns `(value, slope)` of shapes (rows,) and (rows, classes * pixels).
+    - Returns `(value, slope)` of shapes (rows,) and (rows, classes, pixels).
     """
-    share, own = class_shares(input, target, classes, ignore_index)
+    share, own = class_shares(input, target, ignore_index)
     scores = np.where(target[:, None] == ignore_index, -np.inf, share - ~own)
     value, slope = lovasz_hinge(scores, own.astype(input.dtype))
     there = own.any(axis=-1)
@@ -295,7 +285,7 @@ def lovasz_softmax(input, target, *, classes, ignore_index):
     value = np.where(there | (value != value), value, 0).sum(axis=-1) / count[:, 0]
     slope = np.where(there[..., None], slope, 0) / count[..., None]
     return (value.astype(input.dtype, copy=False),
-            through_softmax(share, slope, input.shape).astype(input.dtype, copy=False))
+            through_softmax(share, slope).astype(input.dtype, copy=False))
 
 # %% ../../nbs/04_losses/segmentation_losses_dev.ipynb #360534b9
 class LovaszHingeLoss(RegionLoss):

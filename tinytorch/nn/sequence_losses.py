@@ -357,6 +357,9 @@ class CTCLoss(Loss):
     variants = ({"blank": 1}, {"zero_infinity": True})
     task = "sequences"
 
+    def sample_shape(self, input):
+        return input.shape[1:-1]
+
     def forward(self, log_probs, targets, input_lengths, target_lengths,
                 sample_weight=None) -> Tensor:
         call = CTCEvaluation(self, log_probs, targets, input_lengths, target_lengths, sample_weight)

@@ -80,7 +80,7 @@ def returned(name: str, signature, otherwise: str = "Any") -> str:
 # %% ../../nbs/notebooks/stubs_dev.ipynb #03f342e9
 UNSEEN = {"__new__", "__setattr__", "__delattr__", "__getstate__", "__setstate__", "__reduce__",
           "__get__", "__init_subclass__", "__post_init__", "__array_function__", "__array_ufunc__",
-          "bounds", "by_shapes"}
+          "bounds", "declared"}
 COMBINED = {"__add__", "__radd__", "__mul__", "__rmul__", "__truediv__"}     # of losses
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LENGTH', 'TREE', 'stand_ins', 'letters', 'as_dask', 'fitted', 'check_chunks', 'aligned', 'unwrap', 'Task',
-           'part_step', 'values_step', 'slopes_step', 'Lazy', 'finish', 'reduced_lazily', 'value', 'divisor_step',
-           'lazy_divisor', 'pick', 'part_in', 'lazy_value_and_gradient', 'whole_rows', 'piece_target', 'is_soft',
+           'part_step', 'values_step', 'slopes_step', 'Lazy', 'finish', 'reduced_lazily', 'call_of', 'value',
+           'divisor_step', 'lazy_divisor', 'pick', 'part_in', 'lazy_value_and_gradient', 'piece_target', 'is_soft',
            'within_piece', 'stats_step', 'merge', 'keep_stats', 'stated', 'row_numbers', 'known_rows', 'rows_step',
            'slope_step', 'cut_by_class', 'ByClass', 'count_step', 'scores_of', 'lazy_scores', 'LinearCall',
            'cut_along_first', 'first_indices', 'boxed', 'summary_step', 'rows_summary_step', 'summary_call', 'tell',
@@ -29,9 +29,9 @@ from ..nn.criterion import ClassLoss
 from ..nn.evaluation import Evaluation, in_dtype
 from ..nn.linear_cross_entropy import LinearCrossEntropy
 from ..nn.losses import CrossEntropyLoss, cross_entropy, times
-from ..nn.segmentation_losses import TverskyLoss
+from ..nn.segmentation_losses import RegionLoss
 from .merging import merge_pieces
-from .partial import (Summary, check_reduced, divisor_of, wrt_names, report,
+from .partial import (Summary, check_reduced, check_slopes, divisor_of, wrt_names, report,
                                      runner_of, stand_in, summarize, summary_of)
 
 # %% ../../nbs/scale/dask_dev.ipynb #429594f7
@@ -55,12 +55,11 @@ def letters(loss, shapes: list) -> tuple:
         steps = "tnc" if len(shapes[0]) == 3 else "tc"
         return (steps, "ns"[-len(shapes[1]):], *["n"[:len(x)] for x in shapes[2:]]), "n"
     first = "nabcdefg"[:len(shapes[0])]
-    by_class = isinstance(loss, (ClassLoss, TverskyLoss))
+    by_class = isinstance(loss, (ClassLoss, RegionLoss))
     axis = min(1, len(first) - 1) if by_class else len(first) - 1
     short = first[:axis] + first[axis + 1:]
-    samples = first[:len(loss.sample_shape(stand_in(shapes[0], float)))]
+    samples = first[:len(loss.sample_shape(stand_in((1,) * len(first), float)))]
     samples = short if isinstance(loss, ClassLoss) else samples
-    samples = samples[:-1] if loss.formula is None else samples
     return tuple([first if len(shape) == len(first) else short for shape in shapes]), samples
 
 # %% ../../nbs/scale/dask_dev.ipynb #8ee5075c
@@ -219,16 +218,48 @@ class Lazy:
     def run(self, step, out: str, more=(), arrays=None, dtype=float, **options):
         "Return a Dask array with the axes `out`, of what `step` makes of each chunk."
         pairs = list(zip(self.arrays, self.marks)) if arrays is None else arrays
-        first = self.arrays[0]
         given = [part for x, mark in pairs for part in (x, mark)]
-        return da.blockwise(self.task(step, *more), out, ArrayBlockIdDep(first.chunks),
-                            self.marks[0], *given, dtype=dtype, align_arrays=False,
-                            token=step.__name__,
+        chunks, mark = self.places(out)
+        return da.blockwise(self.task(step, *more), out, ArrayBlockIdDep(chunks), mark, *given,
+                            dtype=dtype, align_arrays=False, token=step.__name__,
                             meta=np.empty((0,) * len(out), dtype), **options)
+
+    def places(self, out: str) -> tuple:
+        "Return the chunks that a layer with the axes `out` has a task for, and their axes."
+        return self.arrays[0].chunks, self.marks[0]
 
     def each(self) -> dict:
         "Return the options of a layer with one number for each chunk."
         return {"new_axes": {"z": 2}, "adjust_chunks": dict.fromkeys(self.samples, 1)}
+
+    def value(self):
+        "Return the lazy loss: a scalar, or an array of the samples."
+        if self.loss.reduction == "none":
+            return self.run(values_step, self.samples, dtype=self.dtype)
+        parts = self.run(part_step, self.samples + "z", [len(self.samples)], **self.each())
+        return reduced_lazily(self.loss, parts, self.dtype)
+
+    def value_and_gradient(self, names) -> tuple:
+        "Return the lazy loss and the lazy gradients of `names`, of chunks that hold whole rows."
+        check_slopes(self.loss, names, stand_ins(self.arrays[:self.count]))
+        divisor = lazy_divisor(self)
+        known = divisor if isinstance(divisor, float) else None
+        pairs = list(zip(self.arrays, self.marks))
+        pairs[self.count:self.count] = [] if known is not None else [(divisor, "")]
+        both = self.run(slopes_step, self.marks[0], [names, known], pairs)
+        parts = da.blockwise(part_in, self.samples + "z", both, self.marks[0],
+                             samples=len(self.samples), dtype=float, align_arrays=False,
+                             meta=np.empty((0,) * (len(self.samples) + 1)), **self.each())
+        gradients = [self.gradient(both, which, list(self.loss.domain).index(name))
+                     for which, name in enumerate(names)]
+        return reduced_lazily(self.loss, parts, self.dtype), tuple(gradients)
+
+    def gradient(self, both, which: int, place: int):
+        "Return one of the gradients in `both`, that of the argument at a place."
+        mark, dtype = self.marks[place], self.arrays[place].dtype
+        gradient = da.blockwise(pick, mark, both, self.marks[0], which=which, dtype=self.dtype,
+                                align_arrays=False, meta=np.empty((0,) * len(mark), self.dtype))
+        return gradient.astype(dtype if is_float(dtype) else self.dtype)
 
 # %% ../../nbs/scale/dask_dev.ipynb #2941f9bc
 TREE = 16              # how many parts one task of the tree adds
@@ -249,17 +280,16 @@ def reduced_lazily(loss, parts, dtype):
                            meta=np.empty((), dtype))
 
 # %% ../../nbs/scale/dask_dev.ipynb #25673ff2
+def call_of(loss, inputs, sample_weight=None):
+    "Return the call of a loss with Dask arrays, by what they hold and how they are cut."
+    if isinstance(loss, LinearCrossEntropy):
+        return LinearCall(loss, inputs, sample_weight)
+    return (ByClass if cut_by_class(loss, inputs) else Lazy)(loss, inputs, sample_weight)
+
+
 def value(loss, inputs, sample_weight=None):
     "Return the lazy loss of Dask arrays: a scalar, or an array of the samples."
-    if isinstance(loss, LinearCrossEntropy):
-        return LinearCall(loss, inputs, sample_weight).call.value()
-    if cut_by_class(loss, inputs):
-        return ByClass(loss, inputs, sample_weight).value()
-    call = Lazy(loss, inputs, sample_weight)
-    if loss.reduction == "none":
-        return call.run(values_step, call.samples, dtype=call.dtype)
-    parts = call.run(part_step, call.samples + "z", [len(call.samples)], **call.each())
-    return reduced_lazily(loss, parts, call.dtype)
+    return call_of(loss, inputs, sample_weight).value()
 
 # %% ../../nbs/scale/dask_dev.ipynb #9997a329
 def divisor_step(loss, arrays, weight, where, marks, chunks, given) -> np.ndarray:
@@ -315,35 +345,8 @@ def lazy_value_and_gradient(loss, inputs, sample_weight=None, wrt=None) -> tuple
     "Return the lazy loss, and the lazy gradient in the chunks of its argument."
     check_reduced(loss)
     names = wrt_names(loss, wrt)
-    if isinstance(loss, LinearCrossEntropy):
-        scalar, gradients = LinearCall(loss, inputs, sample_weight).value_and_gradient(names)
-    elif cut_by_class(loss, inputs):
-        scalar, gradients = ByClass(loss, inputs, sample_weight).value_and_gradient(names)
-    else:
-        scalar, gradients = whole_rows(Lazy(loss, inputs, sample_weight), names)
+    scalar, gradients = call_of(loss, inputs, sample_weight).value_and_gradient(names)
     return scalar, gradients if isinstance(wrt, tuple) else gradients[0]
-
-# %% ../../nbs/scale/dask_dev.ipynb #7c5740f0
-def whole_rows(call: Lazy, names) -> tuple:
-    "Return the lazy loss and gradients of a call whose chunks hold whole rows."
-    divisor, known = lazy_divisor(call), None
-    if isinstance(divisor, float):
-        known = divisor
-    pairs = list(zip(call.arrays, call.marks))
-    pairs[call.count:call.count] = [] if known is not None else [(divisor, "")]
-    both = call.run(slopes_step, call.marks[0], [names, known], pairs)
-    parts = da.blockwise(part_in, call.samples + "z", both, call.marks[0],
-                         samples=len(call.samples), dtype=float, align_arrays=False,
-                         meta=np.empty((0,) * (len(call.samples) + 1)), **call.each())
-    gradients = []
-    for which, name in enumerate(names):
-        place = list(call.loss.domain).index(name)
-        dtype = call.arrays[place].dtype if is_float(call.arrays[place].dtype) else call.dtype
-        gradient = da.blockwise(pick, call.marks[place], both, call.marks[0], which=which,
-                                dtype=call.dtype, align_arrays=False,
-                                meta=np.empty((0,) * len(call.marks[place]), call.dtype))
-        gradients.append(gradient.astype(dtype))
-    return reduced_lazily(call.loss, parts, call.dtype), tuple(gradients)
 
 # %% ../../nbs/scale/dask_dev.ipynb #7da93340
 def piece_target(loss, rows, target, start: int, classes: int):
@@ -415,9 +418,9 @@ def row_numbers(loss, stats, target) -> tuple:
     most = np.where(np.isfinite(most), most, 0)
     mass = mass[0] if mass else 1.0
     if target is not None and loss.label_smoothing:
-        weight = np.ones(1) if loss.weight is None else loss.weight
+        weight = np.ones(1) if loss.weight is None else loss.weight.astype(float)
         own = weight[np.clip(target.astype(np.intp), 0, len(weight) - 1)]
-        mass = (1 - loss.label_smoothing) * own + loss.label_smoothing * weight.mean(dtype=float)
+        mass = (1 - loss.label_smoothing) * own + loss.label_smoothing * weight.mean()
     with np.errstate(all="ignore"):
         log = np.log(total)
         return most + log, mass * log - (picked - mass * most), mass
@@ -498,28 +501,20 @@ class ByClass(Lazy):
         indices = [] if self.soft else [(self.arrays[1], self.marks[1])]
         return [(self.stats, self.samples + "az"), *indices]
 
-    def rows(self, each: bool):
-        "Return the totals and divisors of chunks, or the loss of `each` sample."
-        return self.run(rows_step, self.samples + "z" * (not each),
-                        [self.classes, self.dtype, each], self.known() + self.weights,
-                        self.dtype if each else float, **({} if each else self.each()))
-
-    def run(self, step, out, more=(), arrays=None, dtype=float, **options):
-        "Return what `step` makes of each chunk; without the classes in `out`, of chunks of rows."
+    def places(self, out):
+        "Return the chunks of rows where `out` has no classes."
         if "a" in out:
-            return super().run(step, out, more, arrays, dtype, **options)
-        whole = ArrayBlockIdDep(tuple([x for x, letter in zip(self.arrays[0].chunks, self.marks[0])
-                                       if letter != "a"]))
-        given = [part for x, mark in arrays for part in (x, mark)]
-        return da.blockwise(self.task(step, *more), out, whole, self.samples, *given, dtype=dtype,
-                            align_arrays=False, token=step.__name__,
-                            meta=np.empty((0,) * len(out), dtype), **options)
+            return super().places(out)
+        return tuple([x for x, letter in zip(self.arrays[0].chunks, self.marks[0])
+                      if letter != "a"]), self.samples
 
     def value(self):
         "Return the lazy loss."
-        if self.loss.reduction == "none":
-            return self.rows(True)
-        return reduced_lazily(self.loss, self.rows(False), self.dtype)
+        each = self.loss.reduction == "none"
+        found = self.run(rows_step, self.samples + "z" * (not each),
+                         [self.classes, self.dtype, each], self.known() + self.weights,
+                         self.dtype if each else float, **({} if each else self.each()))
+        return found if each else reduced_lazily(self.loss, found, self.dtype)
 
     def value_and_gradient(self, names) -> tuple:
         "Return the lazy loss and the lazy gradients of `names`."
@@ -595,6 +590,9 @@ class LinearCall:
         present = iter(stand_ins([x for x in self.arrays if x is not None]))
         return [None if x is None else next(present) for x in self.arrays]
 
+    def value(self):
+        return self.call.value()
+
     def value_and_gradient(self, names) -> tuple:
         "Return the lazy loss and the lazy gradients of `names`."
         value, (slope,) = self.call.value_and_gradient(("input",))
@@ -645,13 +643,11 @@ def rows_summary_step(loss, arrays, weight, where, samples, starts, keep, classe
 # %% ../../nbs/scale/dask_dev.ipynb #5e1f00a3
 def summary_call(loss, inputs, sample_weight=None):
     "Return the call whose chunks are summarised. Raise TypeError for a loss without a formula."
-    inputs = cut_along_first(loss, inputs)
-    if isinstance(loss, LinearCrossEntropy):
-        return LinearCall(loss, inputs, sample_weight).call
-    if loss.formula is None:
+    if loss.formula is None and not isinstance(loss, LinearCrossEntropy):
         raise TypeError(f"summary: {type(loss).__name__} has no formula for single samples. Call "
                         "it with the arrays, for the loss alone.")
-    return (ByClass if cut_by_class(loss, inputs) else Lazy)(loss, inputs, sample_weight)
+    call = call_of(loss, cut_along_first(loss, inputs), sample_weight)
+    return call.call if isinstance(call, LinearCall) else call
 
 
 def tell(block, loss) -> dict:
