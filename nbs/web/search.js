@@ -60,7 +60,7 @@
 
     search(query, {limit = 20} = {}) {
       // The panel lies within the bar, which is dark in both themes.
-      const theme = document.body.classList.contains("quarto-dark") ? "dark" : "light";
+      const theme = document.documentElement.classList.contains("quarto-dark") ? "dark" : "light";
       for (const panel of document.querySelectorAll(".smalldocs-search-results")) panel.dataset.bsTheme = theme;
       const functional = /^\s*([a-z.]+\.)?(F|functional)\.\w/.test(query), named = /[a-z0-9]Loss\s*$/.test(query);
       const asked = query.replace(/^\s*((torch|tinytorch|nn|functional|F)\.)+(?=\w)/, "");

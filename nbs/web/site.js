@@ -16,6 +16,15 @@
   addEventListener("load", scrollable);
   addEventListener("resize", scrollable);
 
+  // Paper is white: a dark page is printed light.
+  const paper = (printing) => {
+    if (document.documentElement.dataset.scheme !== "alternate") return;
+    for (const link of document.querySelectorAll("link.quarto-color-scheme")) link.media = link.classList.contains("quarto-color-alternate") === printing ? "not all" : "all";
+    document.documentElement.classList.toggle("quarto-dark", !printing);
+  };
+  addEventListener("beforeprint", () => paper(true));
+  addEventListener("afterprint", () => paper(false));
+
   // On a telephone the rows of these tables are cards, and each cell has the name of its column.
   for (const table of document.querySelectorAll(".filter table, .cards table")) {
     const columns = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);

@@ -409,6 +409,22 @@ def test_the_keyboard_reaches_everything(watch, width, dark):
     assert page.evaluate("unclear") == []
 
 
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_page_is_printed_light_and_without_its_frame(watch, dark):
+    page = watch(dark=dark).open(LESSON)
+    shown = """[...document.querySelectorAll('#quarto-header, #quarto-sidebar, .page-navigation')]
+        .some((part) => part.checkVisibility())"""
+    ground = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(ground)
+    page.evaluate(f"addEventListener('beforeprint', () => {{ window.printed = {ground} }})")
+    page.pdf(format="A4")
+    assert page.evaluate("printed") == "rgb(255, 255, 255)"
+    assert page.evaluate(ground) == before and page.evaluate(shown)
+    page.emulate_media(media="print")
+    assert not page.evaluate(shown)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_copy_button(watch):
     watched = watch(permissions=["clipboard-read", "clipboard-write"])
     page = watched.open("index.html")
