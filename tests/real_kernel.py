@@ -38,8 +38,11 @@ def pictures(cell) -> int:
 
 
 def texts(cell) -> str:
-    "What a cell shows as text."
-    shown = [output.get("text") or output.get("data", {}).get(
-                 "text/plain", "") or "\n".join(output.get("traceback", []))
-             for output in cell.get("outputs", [])]
-    return "\n".join(shown)
+    "What a cell shows as text; what is printed may come in pieces."
+    shown = ""
+    for output in cell.get("outputs", []):
+        if output["output_type"] != "stream" and shown and not shown.endswith("\n"):
+            shown += "\n"
+        shown += (output.get("text") or output.get("data", {}).get("text/plain", "")
+                  or "\n".join(output.get("traceback", [])))
+    return shown
