@@ -154,6 +154,18 @@ def test_a_first_call_out_of_bounds_does_not_keep_a_formula_from_being_compiled(
     assert kept and all(isinstance(loop, loops.Loop) for loop in kept)
 
 
+@needs_numba
+def test_nothing_is_compiled_for_no_samples(monkeypatch):
+    from tinytorch.core import loops
+    monkeypatch.setattr(loops, "LOOPS", weakref.WeakKeyDictionary())
+    for make, shape in (MSELoss, (0,)), (CrossEntropyLoss, (0, 3)):
+        loss = make(reduction="sum")
+        for _ in range(2):
+            value, gradient = loss_and_gradient(loss, np.empty(shape), np.empty(shape), "numba")
+            assert value == 0 and gradient.shape == shape
+    assert not loops.LOOPS
+
+
 SMALL = ("import tinytorch, numpy as np; from tinytorch.nn import MSELoss; "
          "tinytorch.engine('numba'); print(MSELoss()(np.ones(3), np.zeros(3)).item())")
 

@@ -113,16 +113,20 @@ def test_the_best_constant_of_msle():
     assert "| `exp(mean(log(1 + t))) - 1` |" in text
 
 
+def documented(shown: str, code: str) -> str:
+    "What a page makes of what nbdev shows for `f` of this code."
+    cell = new_code_cell("show_doc(f)", outputs=[
+        new_output("display_data", {"text/markdown": shown})])
+    cell["has_sd"] = True
+    document(SimpleNamespace(cells=[cell]), SimpleNamespace(cells=[new_code_cell(code)]))
+    return cell.outputs[0].data["text/markdown"]
+
+
 def test_docstrings_are_not_emphasised_in_part():
     "nbdev emphasises the first line of a docstring, even where its sentence goes on."
     shown = ("#### f\n\n```python\n\ndef f(\n    x, *, y\n)->int:\n\n```\n\n"
              "*Return `x`, or what*\nfollows it, *always*.")
-    cell = new_code_cell("show_doc(f)", outputs=[
-        new_output("display_data", {"text/markdown": shown})])
-    cell["has_sd"] = True
-    document(SimpleNamespace(cells=[cell]), SimpleNamespace(
-        cells=[new_code_cell("def f(x, *, y) -> int:\n    pass")]))
-    text = cell.outputs[0].data["text/markdown"]
+    text = documented(shown, "def f(x, *, y) -> int:\n    pass")
     assert text.endswith("Return `x`, or what\nfollows it, *always*.") and "f(x, *, y) -> int" in text
 
 
@@ -137,12 +141,7 @@ def test_signatures_are_without_what_only_a_command_line_reads():
 def test_options_in_docstrings_keep_their_hyphens():
     shown = ("### f\n\n```python\n\ndef f(\n    x\n)\n\n```\n\n*Return all.*\n\n"
              "With --all, (--no-run), `a --b` and ---, that is x--y, everything.")
-    cell = new_code_cell("show_doc(f)", outputs=[
-        new_output("display_data", {"text/markdown": shown})])
-    cell["has_sd"] = True
-    document(SimpleNamespace(cells=[cell]), SimpleNamespace(
-        cells=[new_code_cell("def f(x):\n    pass")]))
-    assert cell.outputs[0].data["text/markdown"].endswith(
+    assert documented(shown, "def f(x):\n    pass").endswith(
         "With `--all`, (`--no-run`), `a --b` and ---, that is x--y, everything.")
 
 

@@ -70,6 +70,9 @@ def test_a_wrong_chunk_is_named_and_the_rest_is_kept(data):
     files, progress = (folder / "x.npy", folder / "t.npy"), folder / "p"
     with pytest.raises(DataError, match=r"chunk 5 \(samples 50 to 59\).*target\[7\] is 9"):
         evaluate_files(CrossEntropyLoss(), *files, rows=10, progress=progress)
+    with pytest.raises(DataError) as without:
+        evaluate_files(CrossEntropyLoss(), *files, rows=10)
+    assert "kept" not in str(without.value)         # and nothing is
     lines = progress.read_text().splitlines()
     assert len(lines) == 10                         # what was evaluated, and nine chunks
     done = []
@@ -358,7 +361,7 @@ def test_a_wrong_chunk_on_a_cluster_is_named(data, cluster):
     np.save(folder / "t.npy", t)
     with pytest.raises(DataError, match=r"chunk 2 \(samples 40 to 59\).*target\[17\] is 9.*kept"):
         evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "t.npy", rows=20,
-                 scheduler=cluster.scheduler_address)
+                 scheduler=cluster.scheduler_address, progress=folder / "p")
 
 
 def test_a_worker_that_is_killed_changes_nothing(data, cluster):
@@ -386,11 +389,13 @@ def test_a_scheduler_that_goes_away_is_told(data, tmp_path):
                                "--nthreads", "1"], stderr=subprocess.DEVNULL)
     try:
         while not address.exists():
+            assert scheduler.poll() is None
             time.sleep(0.1)
         where = json.loads(address.read_text())["address"]
         with pytest.raises(DataError, match=f"{where} went away. What was done is kept"):
             evaluate_files(CrossEntropyLoss(), folder / "x.npy", folder / "t.npy", rows=1,
-                           scheduler=where, on_chunk=lambda done, count: scheduler.kill())
+                           scheduler=where, progress=tmp_path / "progress",
+                           on_chunk=lambda done, count: scheduler.kill())
     finally:
         for process in (worker, scheduler):
             process.kill()

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['OPENERS', 'CHUNK_BYTES', 'DataError', 'open_npy', 'open_zarr', 'check_stored', 'count_missing', 'table_matrix',
            'Parquet', 'open_source', 'Chunk', 'chunks_of', 'read_chunk', 'run_chunk', 'fingerprint', 'to_json',
-           'from_json', 'read_progress', 'workers_of', 'run_chunks', 'check_sources', 'option_of', 'make_loss',
-           'evaluate_files', 'plain']
+           'from_json', 'read_progress', 'workers_of', 'resumable', 'run_chunks', 'check_sources', 'option_of',
+           'make_loss', 'evaluate_files', 'plain']
 
 # %% ../../nbs/scale/evaluate_dev.ipynb #d2aeca7d
 import hashlib
@@ -234,10 +234,20 @@ def workers_of(scheduler: str | None):
         with client:
             yield partial(client.submit, pure=False), dask_completed
     except (CancelledError, CommClosedError) as error:
-        raise DataError(f"The scheduler at {scheduler} went away. What was done is kept: run it "
-                        "again to go on.") from error
+        raise DataError(f"The scheduler at {scheduler} went away.") from error
 
 # %% ../../nbs/scale/evaluate_dev.ipynb #da765c7d
+@contextmanager
+def resumable(progress: Path | None, done: dict):
+    "Add to a DataError that what was done is kept, where it is."
+    try:
+        yield
+    except DataError as error:
+        if progress is None or not done:
+            raise
+        raise DataError(f"{error} What was done is kept: run it again to go on.") from error
+
+
 def run_chunks(workers, work, todo, on_done) -> None:
     "Run the chunks, and call `on_done(chunk, summary)` for each. Raise the first error at the end."
     submit, completed = workers
@@ -254,7 +264,7 @@ def run_chunks(workers, work, todo, on_done) -> None:
     if failed:
         number, error = min(failed, key=lambda pair: pair[0])
         more = f" {len(failed) - 1} more chunks failed." if len(failed) > 1 else ""
-        raise DataError(f"{error}{more} What was done is kept: run it again to go on.") from error
+        raise DataError(f"{error}{more}") from error
 
 # %% ../../nbs/scale/evaluate_dev.ipynb #fbc49a4d
 def check_sources(loss, input, target) -> None:
@@ -331,10 +341,9 @@ def evaluate_files(loss, input, target, *, scheduler: str | None = None, rows: i
         if on_chunk is not None:
             on_chunk(len(done), len(chunks))
 
-    with workers_of(scheduler) as workers:
-        todo = [chunk for chunk in chunks if chunk.number not in done]
-        run_chunks(workers, (loss, str(Path(input).absolute()), str(Path(target).absolute()),
-                             keep, fill), todo, note)
+    work = loss, str(Path(input).absolute()), str(Path(target).absolute()), keep, fill
+    with resumable(progress, done), workers_of(scheduler) as workers:
+        run_chunks(workers, work, [chunk for chunk in chunks if chunk.number not in done], note)
     if progress is not None:
         progress.unlink()
     return report(loss, sum([done[chunk.number] for chunk in chunks], Summary()))
