@@ -11,7 +11,7 @@ import pytest
 import tinytorch
 from tinytorch.core import engine
 from tinytorch.core.problem import Problem
-from tinytorch.core.trace import CLASSES, ROWS, Untraceable, broadcast
+from tinytorch.core.trace import CLASSES, ROWS, Unknown, Untraceable, broadcast, surroundings
 from tinytorch.nn import CrossEntropyLoss
 
 pytest.importorskip("numba")
@@ -231,3 +231,17 @@ def test_a_kept_loop_is_not_used_by_another_version(tmp_path, monkeypatch):
     assert loops.load_loop("loop = 1") == before
     monkeypatch.setattr(loops.fastmath, "__file__", str(other))
     assert loops.load_loop("loop = 1") != before
+
+
+@pytest.mark.parametrize("order, samples", [("apart", (3, 2)), ("turned", (3,)), ("", (3,))])
+def test_a_loop_has_the_tiles_that_are_asked_for(order, samples):
+    input = np.zeros((samples[0], 4, *samples[1:]), np.float32)
+    loss, arguments = CrossEntropyLoss(), (input, np.zeros(samples, int))
+    loop = loops.find(loss.problem(*loss.fit(*arguments)), (True, False), False, order)
+    assert isinstance(loop, loops.Loop), loop
+    assert loop.tiles == order and ("first, last, size" in loop.source) == bool(order)
+
+
+def test_what_lasts_has_no_surroundings():
+    assert surroundings(np.square) == ()
+    assert [type(x) for x in surroundings(SimpleNamespace())] == [Unknown]

@@ -15,6 +15,7 @@ import pytest
 
 from tinytorch.checking import check_of
 from tinytorch.exercises import check, exercises as ex, progress
+from tinytorch.checking.answers import pack, unpack
 from tinytorch.checking.checks import to_data
 from tinytorch.grading.grade import Mark, load_marks, save_marks, started, write_out
 from tinytorch.checking.judge import RIGHT, WRONG, Verdict
@@ -29,6 +30,17 @@ BLANK_CELL = ("#| exports\ndef squared_error(input, target):\n    # YOUR CODE HE
               "    raise NotImplementedError()")
 ENTRY = asdict(ex.Exercise("squared_error", "a_dev.ipynb", "00000001", BLANK_CELL, 2, ["Try."],
                            to_data(check_of("squared_error", np.random.default_rng(0)))))
+
+
+@pytest.mark.parametrize("changes", [
+    *({name: odd} for name in ("dtype", "shape", "data") for odd in (5, None, "?", [-1], [True], [2])),
+    {"dtype": "|O8"}, {"dtype": "<f9"}, {"shape": [1] * 9}, {"shape": [3, 10**30]}, {"more": 1}])
+def test_what_is_no_packed_array_is_refused(changes):
+    with pytest.raises(ValueError):
+        unpack(pack(np.zeros(3)) | changes)
+    for odd in ODD:
+        with pytest.raises(ValueError, match="^no array$"):
+            unpack(odd)
 
 
 def places(value, at=(), deep=5):

@@ -422,3 +422,17 @@ def test_a_kept_call_sees_a_problem_of_its_own():
     whole = loss.problem
     loss.problem = lambda input, target: whole(input / 2, target)
     assert [loss_and_gradient(loss, x, y, "numba")[0] for _ in range(3)] == [0.625] * 3
+
+
+class OfHalves(Loss):
+    "The target is doubled before the loss sees it."
+    domain = MSELoss.domain
+    formula = MSELoss.formula
+
+    def fit(self, input, target):
+        return input, 2 * target
+
+
+def test_a_fit_of_ones_own_is_used():
+    assert OfHalves.fitted and not MSELoss.fitted
+    assert OfHalves()(np.array([3.0]), np.array([1.0])).item() == 1

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 import tinytorch
 from tinytorch.checking import check_close, check_raises, gradients_of
 from tinytorch.core.tensor import Tensor
+from tinytorch.nn.arguments import label_lists
 from tinytorch.nn import (CategoricalHingeLoss, HingeEmbeddingLoss, HingeLoss, MarginRankingLoss,
                           MulticlassPerceptronLoss, MultiLabelMarginLoss, MultiLabelSoftMarginLoss,
                           MultiMarginLoss, PerceptronLoss, SoftMarginLoss, SquaredHingeLoss)
@@ -423,3 +424,11 @@ def record():
 
 if __name__ == "__main__":
     record()
+
+
+def test_label_lists_for_tests_have_every_length():
+    lists = label_lists(np.random.default_rng(0), (2, 5, 4))
+    lengths = (lists >= 0).sum(-1)
+    assert set(lengths.ravel()) == {0, 1, 2, 3, 4}
+    for row, length in zip(lists.reshape(-1, 4), lengths.ravel()):
+        assert len(set(row[:length])) == length and (row[length:] == -1).all()

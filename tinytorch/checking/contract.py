@@ -40,7 +40,7 @@ def textbook_huber(x, t, delta=1.0):
     return error**2 / 2 if error <= delta else delta * (error - delta / 2)
 
 
-def textbook_nll(row, target, weight=None, ignore_index=-100, label_smoothing=0.0):
+def textbook_nll(row, target, ignore_index, weight=None, label_smoothing=0.0):
     """Return the loss of one row and what it adds to the divisor.
 
     The target is an index or the probability of each class.

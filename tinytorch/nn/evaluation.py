@@ -20,7 +20,7 @@ def in_dtype(value, dtype) -> np.ndarray:
     if isinstance(value, float) and -6e4 < value < 6e4:
         return np.array(value, dtype)
     with np.errstate(all="ignore"):
-        return np.asarray(value).astype(dtype, copy=False)
+        return np.asarray(value, dtype)
 
 # %% ../../nbs/nn/evaluation_dev.ipynb #c27c58e4
 class CompiledCall:
