@@ -30,7 +30,8 @@ def cut(operand: np.ndarray, index: tuple, problem: Problem) -> np.ndarray:
     block = block.reshape(-1, *features)
     if block.ndim > 1 or block.dtype.kind not in "iu":
         block = block.astype(problem.dtype, copy=False)
-    return np.asfortranarray(block) if block.ndim == 2 and block.shape[1] < FEW else block
+    narrow = block.ndim == 2 and block.shape[1] < FEW and not problem.picks
+    return np.asfortranarray(block) if narrow else block
 
 # %% ../../nbs/core/numpy_runner_dev.ipynb #977b296c
 def zero_where(condition, x):
@@ -38,7 +39,8 @@ def zero_where(condition, x):
     if not isinstance(x, (np.ndarray, np.generic)) or x.dtype not in (np.float32, np.float64):
         return np.where(condition, 0, x)
     bits = x.view(f"i{x.itemsize}")
-    return (bits & (np.asarray(condition, bits.dtype) - 1)).view(x.dtype)    # 0 has no bit
+    mask = np.subtract(condition, 1, dtype=np.int8).astype(bits.dtype)       # 0 has no bit
+    return (bits & mask).view(x.dtype)
 
 
 def weigh(weight: np.ndarray, array: np.ndarray) -> np.ndarray:
