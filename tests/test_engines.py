@@ -34,6 +34,17 @@ def loss_and_gradient(loss, input, target, name=None):
     return result.data, x.grad
 
 
+@pytest.mark.parametrize("size", [3, 40_000], ids=["kept", "handed over"])
+@pytest.mark.parametrize("above", [1, 2, 3.0, -0.5, 0])
+def test_what_comes_from_above_multiplies_the_gradient(above, size):
+    input, target = rng.normal(size=(2, size))
+    expected = above * loss_and_gradient(MSELoss(), input, target)[1]
+    for _ in range(2):                         # the second call may take a shortcut
+        x = Tensor(input, requires_grad=True)
+        MSELoss()(x, target).backward(np.float64(above))
+        assert np.array_equal(x.grad, expected)
+
+
 def python(code, **environment):
     "What a new process prints."
     environment = ({key: value for key, value in os.environ.items()

@@ -17,9 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = Project(ROOT)
 LESSONS = [path for module in PROJECT.modules() if module.number
            for path in module.notebooks if runs(path)]
-ASKED = [path for path in LESSONS if find_exercises(PROJECT, path)]
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-each_asking = pytest.mark.parametrize("path", ASKED, ids=lambda path: path.stem)
 
 
 @pytest.fixture(scope="session")
@@ -54,17 +52,7 @@ def cells_of(path):
 
 
 @each_lesson
-def test_every_cell_runs(package, tmp_path, path):
-    cells = cells_of(path)
-    said = carried_out(package, tmp_path, cells)
-    failed = [(cell["code"][:200], messages[0]["text"]) for cell, messages in zip(cells, said)
-              if messages[-1] != {"done": True}]
-    assert cells and not failed
-    assert not [*tmp_path.iterdir()], "a cell left a file behind"
-
-
-@each_asking
-def test_every_exercise_is_checked(package, checks, tmp_path, path):
+def test_every_cell_runs_and_every_exercise_is_checked(package, checks, tmp_path, path):
     "A blank, a solution, and a wrong answer are called what they are, one after the other."
     tasks, wanted = [], []
     for cell in cells_of(path):
@@ -75,10 +63,13 @@ def test_every_exercise_is_checked(package, checks, tmp_path, path):
                 tasks.append({"check": name, "code": code, "data": json.dumps(checks[name])})
                 wanted.append((name, mark))
         tasks.append(cell)
-    said = carried_out(package, tmp_path, tasks)
-    judged = [(task["check"], result["mark"]) for task, result in zip(tasks, said)
-              if "check" in task]
+    said = [*zip(tasks, carried_out(package, tmp_path, tasks))]
+    failed = [(task["code"][:200], messages[0]["text"]) for task, messages in said
+              if "check" not in task and messages[-1] != {"done": True}]
+    judged = [(task["check"], result["mark"]) for task, result in said if "check" in task]
+    assert tasks and not failed
     assert judged == wanted and len(wanted) == 3 * len(find_exercises(PROJECT, path))
+    assert not [*tmp_path.iterdir()], "a cell left a file behind"
 
 
 def squared_error(body):

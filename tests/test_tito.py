@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tinytorch.notebooks.export import check_syntax
-from tinytorch.notebooks.project import new_notebook
+from tinytorch.notebooks.project import TitoError, new_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = """[DEFAULT]
@@ -261,6 +261,12 @@ def test_a_warning_of_pythons_stops_no_export():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_syntax("x = '\\d'", "cell [1]")
+
+
+@pytest.mark.parametrize("offset, line", [({}, 2), ({"offset": 3}, 5)])
+def test_wrong_syntax_is_said_with_its_line(offset, line):
+    with pytest.raises(TitoError, match=rf"^cell \[1\], line {line}: SyntaxError: .*: y =$"):
+        check_syntax("x = 1\ny =", "cell [1]", **offset)
 
 
 def test_two_notebooks_for_one_file(project):

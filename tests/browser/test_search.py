@@ -72,7 +72,7 @@ def test_nothing_found_is_said(home):
     assert "No results" in home.inner_text(".smalldocs-search-results")
 
 
-def test_search_from_a_folder(site, chromium):
+def test_search_from_a_folder(chromium, site):
     page = chromium.new_page()
     page.goto((site / "reference/losses.html").as_uri())
     assert results(page, "crossentropy")[0] == f"../{LESSON}#cross-entropy"
