@@ -43,6 +43,16 @@ def nested(cells: list) -> list:
             if name in names]
 
 
+def unanswered(cells: list) -> list:
+    """The questions to the reader of a notebook without a folded answer below them, and lists of
+    questions.
+    """
+    text = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    asked = re.findall(r"(\*\*[^*\n]*[Qq]uestion[^*\n]*\*\*.*)\s*(<details><summary>Answer)?", text)
+    listed = re.findall(r"^(?:[-*]|\d+\.) .*\?$", text, re.M)
+    return [question for question, answer in asked if not answer] + listed
+
+
 def dictionaries(cells: list) -> list:
     "The results that cells show as Python's dictionaries."
     results = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
@@ -83,8 +93,16 @@ def test_no_link_is_within_a_link(notebook):
     assert not nested(cells_of(notebook)), "write the name alone: nbdev links it"
 
 
-@pytest.mark.parametrize("notebook", [name for name in NOTEBOOKS
-                                      if re.match(r"nbs/(\d|guide)", str(name))])
+each_lesson = pytest.mark.parametrize("notebook", [name for name in NOTEBOOKS
+                                                   if re.match(r"nbs/(\d|guide)", str(name))])
+
+
+@each_lesson
+def test_each_question_has_a_folded_answer(notebook):
+    assert not unanswered(cells_of(notebook))
+
+
+@each_lesson
 def test_no_result_of_a_lesson_is_a_dictionary(notebook):
     assert not dictionaries(cells_of(notebook)), "make a table of it: tinytorch.plotting.Results"
 
@@ -93,6 +111,12 @@ def test_the_checks_see_what_they_look_for():
     markdown = [{"cell_type": "markdown", "source": text}
                 for text in ("## The trap\n", "Text.\n## The trap", "```\n# note\n# note\n```")]
     assert twins(markdown) == ["The trap"]
+    fold = "\n\n<details><summary>Answer</summary>\n\n1.\n\n</details>"
+    for text in ("**Question.** How many?", "**A question to try.** Why?\n\n## Next" + fold,
+                 "# Questions\n\n1. How long does it take?\n2. Write a loss.", "A. **Question:** Is it?"):
+        assert len(unanswered([{"cell_type": "markdown", "source": text}])) == 1, text
+    for text in ("**Question.** How many?" + fold, "What is it? A loss.", "- Yes."):
+        assert not unanswered([{"cell_type": "markdown", "source": text}]), text
     linked = {"cell_type": "markdown", "source": "[`huber`](a.ipynb), [`what`](b), [huber](c)"}
     assert nested([linked]) == ["[`huber`]("]
     result = {"data": {"text/plain": ["(1,\n", " {'loss': 2})"]}}

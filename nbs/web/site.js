@@ -6,6 +6,20 @@
 
   document.head.append(Object.assign(document.createElement("script"), {src: up + "web/search.js"}));
 
+  // On a telephone the rows of these tables, and of all that do not fit, are cards, and each cell has the name of its column.
+  const narrow = matchMedia("(max-width: 500px)");
+  const fit = () => {
+    if (!narrow.matches) return;
+    for (const box of document.querySelectorAll(".sd-table:not(:is(.filter, .cards) *)")) if (box.scrollWidth > box.clientWidth + 1) box.classList.add("cards");
+  };
+  addEventListener("load", fit);
+  narrow.addEventListener("change", fit);
+  for (const table of document.querySelectorAll(".sd-table table")) {
+    if (!table.tHead?.rows.length || !table.tBodies.length) continue;
+    const columns = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+    for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, k) => { cell.dataset.column = columns[k]; });
+  }
+
   // What scrolls sideways can be reached by the keyboard; what fits is no stop for it.
   const scrollable = () => {
     for (const box of document.querySelectorAll("pre, .sd-table, .katex-display, .chart, .cell-output-display")) {
@@ -24,12 +38,6 @@
   };
   addEventListener("beforeprint", () => paper(true));
   addEventListener("afterprint", () => paper(false));
-
-  // On a telephone the rows of these tables are cards, and each cell has the name of its column.
-  for (const table of document.querySelectorAll(".filter table, .cards table")) {
-    const columns = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
-    for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, k) => { cell.dataset.column = columns[k]; });
-  }
 
   // Charts: the specification is in the page; Vega, which is loaded last, draws it and moves the sliders.
   const load = (file) => new Promise((resolve, reject) => document.head.append(Object.assign(
