@@ -233,3 +233,28 @@ def test_a_program_ends_without_a_word():
             f"memory.empty({LARGE}, np.float32)\n")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+PAGES_OF_TEMPORARIES = """
+import resource
+import numpy as np
+import tinytorch.core.memory
+kept = np.ones(100)                   # above nothing that is freed below
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        a = np.ones(2**18); b = a + 1
+        del a, b
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have other rules")
+@pytest.mark.parametrize("variables", [{}, {"MALLOC_TRIM_THRESHOLD_": "65536"}])
+def test_temporaries_are_allocated_once(variables):
+    "Also where the environment keeps glibc from learning, as Dask's does for its workers."
+    told = subprocess.run([sys.executable, "-c", PAGES_OF_TEMPORARIES], env=os.environ | variables,
+                          capture_output=True, text=True, check=True).stdout
+    assert int(told) < 20 * 2 * 512 / 10          # of the pages of all temporaries
