@@ -223,6 +223,24 @@ def test_an_error_on_another_thread_alone_arrives():
         share(step, range(2), threads=2)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", [3e38, np.inf, np.nan])
+def test_numbers_that_overflow_warn_of_nothing(number):
+    with tinytorch.engine("numpy"):
+        assert not np.isfinite(MSELoss()(np.float32([number, -number]), [0.0, number]).item())
+
+
+def test_threads_that_have_not_begun_are_not_waited_for():
+    "On a busy machine, this thread does all of the work before another one wakes up."
+    free = threading.Event()
+    busy = [pool().submit(free.wait, 60) for _ in range(pool()._max_workers)]
+    try:
+        assert share(str, range(4), threads=2) == ["0", "1", "2", "3"]
+        assert not any(job.done() for job in busy)
+    finally:
+        free.set()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_starts_threads_of_its_own():
     pool()

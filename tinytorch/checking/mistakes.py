@@ -527,12 +527,12 @@ def logsumexp_calls(rng) -> list:
 
 @mistake(logsumexp, "exp overflows from 89 in float32 and 710 in float64.",
          "Subtract the largest number of each row first.")
-def _(input, dim=-1, keepdim=False):
+def _(input, dim, keepdim=False):
     return np.log(np.exp(input).sum(axis=dim, keepdims=keepdim))
 
 
 @mistake(logsumexp, "the largest number is not added again at the end.")
-def _(input, dim=-1, keepdim=False):
+def _(input, dim, keepdim=False):
     parts = np.exp(input - input.max(axis=dim, keepdims=True))
     return np.log(parts.sum(axis=dim, keepdims=keepdim))
 
@@ -540,37 +540,37 @@ def _(input, dim=-1, keepdim=False):
 @mistake(logsumexp, "the maximum must be taken per row (`axis=dim, keepdims=True`), not over the "
          "whole array.",
          "Rows far below it underflow.")
-def _(input, dim=-1, keepdim=False):
+def _(input, dim, keepdim=False):
     return input.max() + np.log(np.exp(input - input.max()).sum(axis=dim, keepdims=keepdim))
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #91edbc33
 @mistake(logsumexp, "it is the sum over the whole array.", "Each row has its own.")
-def _(input, dim=-1, keepdim=False):
+def _(input, dim, keepdim=False):
     return np.full_like(logsumexp(input, dim), logsumexp(input.ravel()))
 
 
 @mistake(logsumexp, "`dim` is not used.")
-def _(input, dim=-1, keepdim=False):
+def _(input, dim, keepdim=False):
     return np.expand_dims(logsumexp(input), -1) if keepdim else logsumexp(input)
 
 
 @mistake(logsumexp, "`keepdim` is not used.", "With it the axis stays, with length 1.")
-def _(input, dim=-1, keepdim=False):
+def _(input, dim, keepdim=False):
     return logsumexp(input, dim).astype(input.dtype)
 
 
 @mistake(logsumexp, "the axis is always kept.", "Drop it unless `keepdim`.")
-def _(input, dim=-1, keepdim=False):
+def _(input, dim, keepdim=False):
     return np.expand_dims(logsumexp(input, dim), dim)
 
 
 @mistake(logsumexp, "it is the largest number only.")
-def _(input, dim=-1, keepdim=False):
+def _(input, dim, keepdim=False):
     return input.max(axis=dim, keepdims=keepdim)
 
 
 @mistake(logsumexp, "a small number was added inside the logarithm.")
-def _(input, dim=-1, keepdim=False):
+def _(input, dim, keepdim=False):
     return np.log(np.exp(input - input.max(axis=dim, keepdims=True)).sum(axis=dim, keepdims=keepdim)
                   + 0.001) + input.max(axis=dim, keepdims=keepdim)
 
@@ -583,13 +583,13 @@ def log_softmax_calls(rng) -> list:
 @mistake(log_softmax, "log(softmax(x)) is -infinity where the softmax underflows to 0, and NaN "
          "where it overflows.",
          "Use x - logsumexp(x).")
-def _(input, dim=-1):
+def _(input, dim):
     return np.log(np.exp(input) / np.exp(input).sum(axis=dim, keepdims=True))
 
 
 @mistake(log_softmax, "the softmax underflows to 0 before its logarithm is taken.",
          "Subtract the logarithm of the sum instead of dividing.")
-def _(input, dim=-1):
+def _(input, dim):
     parts = np.exp(input - input.max(axis=dim, keepdims=True))
     return np.log(parts / parts.sum(axis=dim, keepdims=True))
 
@@ -597,34 +597,34 @@ def _(input, dim=-1):
 @mistake(log_softmax, "the maximum must be taken per row (`axis=dim, keepdims=True`), not over the "
          "whole array.",
          "Rows far below it underflow.")
-def _(input, dim=-1):
+def _(input, dim):
     return input - input.max() - np.log(np.exp(input - input.max()).sum(axis=dim, keepdims=True))
 
 
 @mistake(log_softmax, "the sum is taken over the whole array.", "Each row has its own.")
-def _(input, dim=-1):
+def _(input, dim):
     return input - logsumexp(input.ravel())
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #d69760db
 @mistake(log_softmax, "the minus sign of the loss does not belong here.",
          "log-probabilities are negative.")
-def _(input, dim=-1):
+def _(input, dim):
     return -log_softmax(input, dim)
 
 
 @mistake(log_softmax, "the largest number is subtracted twice, or only from the sum.")
-def _(input, dim=-1):
+def _(input, dim):
     return input - np.log(np.exp(input
                                  - input.max(axis=dim, keepdims=True)).sum(axis=dim, keepdims=True))
 
 
 @mistake(log_softmax, "the numbers are shifted, but the logarithm of the sum is not subtracted.")
-def _(input, dim=-1):
+def _(input, dim):
     return input - input.max(axis=dim, keepdims=True)
 
 
 @mistake(log_softmax, "a small number inside the logarithm puts a floor under it.")
-def _(input, dim=-1):
+def _(input, dim):
     return np.log(np.exp(log_softmax(input, dim)) + 1e-07)
 
 # %% ../../nbs/checking/mistakes_dev.ipynb #4dd4b0b9

@@ -111,7 +111,7 @@ def run_piece(problem: Problem, gradients, values, scale: float) -> float:
                                    dtype=np.float64))
 
 # %% ../../nbs/core/numpy_runner_dev.ipynb #0c709603
-LARGE = 2**21      # numbers in a problem from which threads pay
+LARGE = 2**19      # numbers in a problem from which threads pay
 
 
 def run_numpy(problem: Problem, gradients=(), values=None, scale: float = 1.0,

@@ -145,7 +145,7 @@ def share(step: Callable, todo, threads: int) -> list:
     try:
         work()
     finally:
-        errors = [other.exception() for other in others]         # waits for them
+        errors = [other.exception() for other in others if not other.cancel()]     # waits
     for error in filter(None, errors):
         raise error
     return results
