@@ -12,12 +12,12 @@ import tinytorch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinytorch.checking import blocks_of, pieces_of
+from tinytorch.checking import blocks_of, check_raises, pieces_of
 from tinytorch.core import numpy_runner, problem as sharing
 from tinytorch.core.engine import run
 from tinytorch.core.problem import Part, Problem, blocks, pool, share
 from tinytorch.core.tensor import Tensor
-from tinytorch.nn import BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss
+from tinytorch.nn import BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, Loss, MSELoss
 from tinytorch.nn.losses import class_weights, cross_entropy, squared_error
 
 repeatable = settings(derandomize=True, database=None, deadline=None, max_examples=60)
@@ -270,3 +270,25 @@ def test_zero_where_is_numpys_where_to_the_bit(dtype):
 def test_zero_where_takes_what_it_has_no_bits_of():
     assert numpy_runner.zero_where(np.array([True, False]), np.array([3, 4])).tolist() == [0, 4]
     assert numpy_runner.zero_where(False, 2.5) == 2.5
+
+
+class OneSlope(Loss):
+    "A loss without a slope for its target."
+    def formula(input, target):
+        return np.exp(input) - target * input, np.exp(input) - target
+
+
+@pytest.mark.filterwarnings("ignore:.*is not compiled:RuntimeWarning")
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@pytest.mark.parametrize("size", [3, 3 * numpy_runner.BLOCK])
+def test_a_gradient_without_a_slope_is_an_error(engine, size):
+    "It was whatever the memory held."
+    if engine == "numba":
+        pytest.importorskip("numba")
+    numbers = np.zeros(size)
+    with tinytorch.engine(engine):
+        check_raises(ValueError, lambda: OneSlope()(numbers, Tensor(numbers, requires_grad=True)),
+                     "formula returns 1 of 2 slopes")
+        check_raises(ValueError, lambda: OneSlope().partial(numbers, numbers, wrt=("target",)),
+                     "formula returns 1 of 2 slopes")
+        assert (OneSlope()(Tensor(numbers, requires_grad=True), numbers)).item() == 1

@@ -327,3 +327,15 @@ def test_gradient_and_curvature_come_from_one_sweep(monkeypatch):
         check_close(gradient, added.value_and_gradient(x, t)[1], f"the gradient of {loss!r}")
         check_close(curvature, added.curvature(x, t, bound=True), f"the bound of {loss!r}")
         runs.clear()
+
+
+@pytest.mark.parametrize("loss, target", [
+    (CrossEntropyLoss(), [0, -100, 1]), (CrossEntropyLoss(weight=[1.0, 2.0, 0.0]), [0, 2, 1]),
+    (CrossEntropyLoss() + 0.5 * FocalLoss(), [0, -100, 1])])
+def test_what_does_not_count_has_no_curvature(loss, target):
+    scores = np.random.default_rng(0).normal(size=(3, 3))
+    gradient, curvature = objective(loss, "xgboost")(np.array(target, float), scores)
+    kept = objective(loss, "xgboost")(np.array(target, float)[[0, 2]], scores[[0, 2]])
+    assert not gradient[1].any() and not curvature[1].any()
+    for part, of_kept in zip((gradient, curvature), kept):
+        check_close(part[[0, 2]], of_kept, "the others are as without it")

@@ -5,7 +5,7 @@
 
   // What readers ask for, and the words that the pages have for it.
   const SYNONYMS = [
-    [/\b(class(es)?[ -])?imbalanced?( (class(es)?|data(set)?s?))?\b|\bunbalanced( (class(es)?|data))?\b|\brare class(es)?\b/, "pos_weight"],
+    [/\b(class(es)?[ -])?imbalanced?( (class(es)?|data(set)?s?))?\b|\bunbalanced( (class(es)?|data))?\b|\brare class(es)?\b/, "class weights"],
     [/\b(how (do i|to) |pip )?install(ing|ation)?( tinytorch)?\b|\bset ?up\b|\bget(ting)? started\b/, "installation"],
     [/\bmse\b|\bl2 loss\b|\bleast squares\b|\bquadratic loss\b/, "mean squared error"],
     [/\bmae\b|\bl1\b|\bmean absolute error\b/, "absolute error"],
@@ -18,8 +18,12 @@
     [/\breductions?\b/, "which mean"],
     [/\boutliers?\b/, "huber loss"],
     [/\bignore_index\b|\bignore[d -]*(index|targets?|labels?)\b|\bpadding\b|\bmask(ing)?\b/, "ignored samples"],
-    [/\b(mixed|half)[- ]?precision\b|\bamp\b|\bfp16\b|\bfloat16\b|\bbf(loat)?16\b/, "half precision"],
+    [/\b(mixed|half)[- ]?precision\b|\bamp\b|\bfp16\b|\bfloat16\b|\bbf(loat)?16\b|\bautocast\b/, "half precision"],
     [/\bpinball( loss)?\b/, "quantile loss"],
+    [/\bsvms?\b|\bsupport vector\b/, "hinge loss"],
+    [/\blistwise\b/, "listnet"],
+    [/\bpos_?weights?\b/, "class weights"],
+    [/\bsubmit(ting)?\b|\bsubmissions?\b|\bhand(ing)? in\b/, "collect"],
     [/\biou\b|\bjaccard\b/, "lovasz"],
     [/\bcontrastive( loss)?\b/, "infonce"],
     [/\b(which|what|choose|choosing)\b.*\bloss(es)?\b/, "which loss do i need"],
@@ -31,7 +35,7 @@
   // How much a section of each part of the site counts; the first that fits.
   const WEIGHTS = [
     [/^04_losses\/losses_dev/, 3], [/^04_losses/, 2], [/^reference\/(index|functional)/, 0.7], [/^reference/, 2],
-    [/^(guide|speed|index)/, 2], [/^0\d_/, 1.2], [/^(core|nn|checking)\//, 0.15], [/./, 0.06],
+    [/^(guide|speed|index)/, 2], [/^(0\d_|hosts|scale)/, 1.2], [/^(core|nn|checking)\//, 0.15], [/./, 0.06],
   ];
   // In a lesson, a heading before an exercise or a name in code; who asks for `F.name` or `NameLoss` wants its reference.
   const weight = ({href, section}, functional, named) => {
@@ -45,16 +49,16 @@
   // The heading as one word, without what does not tell one loss from another: "Cross-entropy", `CrossEntropyLoss`, `F.cross_entropy`.
   const name = (text) => words(text.replace(/^exercise: (the )?|\(\d+ points?\)/gi, "")).join("").replace(/(?<=.)(loss|losses)$/, "");
 
-  const tolerant = {fuzzy: (word) => word.length > 3 && 0.2, prefix: (word) => word.length > 2};
-
   class Search {
     constructor(entries) {
       this.index = new window.MiniSearch({fields: ["name", "section", "title", "text"], tokenize: words, processTerm: (word) => word});
       this.entries = [];
+      this.known = new Set();
       for (const entry of entries) this.add(entry);
     }
 
     add(entry) {
+      for (const word of words(`${entry.section} ${entry.title} ${entry.text}`)) this.known.add(word);
       this.index.add({...entry, section: entry.section || entry.title, name: name(entry.section || entry.title), id: this.entries.push(entry) - 1});
     }
 
@@ -65,8 +69,10 @@
       const functional = /^\s*([a-z.]+\.)?(F|functional)\.\w/.test(query), named = /[a-z0-9]Loss\s*$/.test(query);
       const asked = query.replace(/^\s*((torch|tinytorch|nn|functional|F)\.)+(?=\w)/, "");
       const meant = [asked, ...SYNONYMS.flatMap(([said, means]) => said.test(asked.toLowerCase()) ? [asked.toLowerCase().replace(said, means)] : [])];
+      const fuzzy = (word) => word.length > 3 && !this.known.has(word) && 0.2;          // what is written nowhere is a slip
+      const tolerant = {fuzzy, prefix: (word) => word.length > 2};
       const queries = meant.flatMap((text, i) => [
-        {queries: [name(text)], fields: ["name"], fuzzy: 0.2, boost: {name: i ? 12 : 8}, prefix: true},
+        {queries: [name(text)], fields: ["name"], fuzzy, boost: {name: i ? 12 : 8}, prefix: true},
         {queries: [text], fields: ["section", "title", "text"], boost: {section: 4, title: 2}, combineWith: "AND", ...tolerant},
         {queries: [text], fields: ["section", "title"], ...tolerant},
       ]);

@@ -405,6 +405,32 @@ def test_the_keyboard_reaches_everything(watch, width, dark):
     assert page.evaluate("unclear") == []
 
 
+def test_the_keyboard_skips_to_the_text_and_opens_the_sidebar(watch):
+    page = watch().open(LESSON)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.tagName") == "MAIN"
+    shut = page.locator("#quarto-sidebar button.sidebar-item-text[aria-expanded=false]").first
+    section = page.locator(shut.get_attribute("data-bs-target"))
+    for key in "Enter", "Space":
+        shown = section.is_visible()
+        shut.press(key)
+        section.wait_for(state="hidden" if shown else "visible")
+
+
+def test_a_telephone_lists_the_sections(watch):
+    page = watch(390).open(LESSON)
+    contents = page.locator("main > details.contents")
+    contents.locator("summary").click()
+    names = contents.locator("a")
+    assert names.count() > 20
+    names.nth(9).click()
+    page.wait_for_url("**#" + names.nth(9).get_attribute("href").removeprefix("#"))
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert not contents.is_visible()
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_page_is_printed_light_and_without_its_frame(watch, dark):
     page = watch(dark=dark).open(LESSON)

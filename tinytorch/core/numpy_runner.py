@@ -87,6 +87,10 @@ def run_block(problem: Problem, index: tuple, gradients, values, scale: float) -
         value, *slopes = problem.formula(*samples, **problem.options)
     except ValueError as error:
         raise explained(error, problem.formula) from error
+    if any([gradient is not None for gradient in gradients[len(slopes):]]):
+        raise ValueError(f"{problem.formula.__name__} returns {len(slopes)} of {len(samples)} "
+                         "slopes, but an argument without one needs a gradient. Return a slope "
+                         "for each argument, or pass an array where no gradient is needed.")
     if weight is not None:
         value, *slopes = [weigh(weight, array) for array in (value, *slopes)]
     for gradient, slope in zip(gradients, slopes):

@@ -13,7 +13,7 @@ from itertools import groupby
 
 import numpy as np
 
-from .trace import CLASSES, ROWS, TRUTHS
+from .trace import CLASSES, ROWS, TRUTHS, Untraceable
 
 # %% ../../nbs/core/writer_dev.ipynb #c49f2654
 EXPRESSIONS = {"add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}",
@@ -36,6 +36,8 @@ class Writer:
 
     def __init__(self, recording, shape):
         self.value, *slopes = recording.results
+        if any(shape.wanted[len(slopes):]):
+            raise Untraceable("has no slope for an argument that needs a gradient")
         self.slopes = {i: slope for i, (slope, want) in enumerate(zip(slopes, shape.wanted))
                        if want}
         self.indices, self.tiles = shape.indices, shape.tiles

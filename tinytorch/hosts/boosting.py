@@ -45,11 +45,14 @@ def has_rows(loss) -> bool:
 def derivatives(loss, library: str, scores, target, weight=None) -> tuple:
     "Return the gradient and the curvature of each score, times the weight of its sample."
     gradient = curvature = 0.0
+    used = np.False_            # ignored samples and classes of weight 0 have no curvature either
     for factor, term in terms_of(loss):
         call = Second(with_reduction(term, "sum"), as_scores(term, scores, target))
         first, second = call.curvature(term.rows, 0)
         gradient, curvature = gradient + factor * first, curvature + factor * second
-    curvature = floored(curvature)
+        used = used | (np.True_ if call.problem.weight is None
+                       else call.problem.weight != 0)
+    curvature = floored(curvature) * used.reshape(used.shape + (1,) * (curvature.ndim - used.ndim))
     if has_rows(loss) and library == "lightgbm":
         classes = scores.shape[1]
         curvature *= classes / (2 * (classes - 1))

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['CHART', 'CLASS', 'EXPORTED_HEADER', 'UNIT_TEST', 'UNSAID', 'FIRST_LINE', 'OPTION', 'HEADING', 'VEGA', 'KATEX',
            'KATEX_SCRIPT', 'FORMULA', 'SET', 'WEB_FONTS', 'NOT_COPIED', 'IMPORT', 'PICTURE', 'LESSON', 'TITLE', 'NEVER',
-           'ALONE', 'DIRECTIVES', 'LANDMARKS', 'SiteError', 'run_command', 'dress', 'folded', 'unmarked', 'markdown',
-           'start_of', 'home_of', 'gathered', 'document', 'Plain', 'signatures_in', 'wrapped', 'chart', 'outline',
-           'fetch', 'own_katex', 'typeset', 'own_vega', 'own_links', 'has_entries', 'public_links', 'own_pictures',
-           'launch', 'code_of', 'exercise_of', 'drawn', 'runs', 'finish_page', 'make_independent', 'write_checks',
-           'zip_package', 'rewrite']
+           'ALONE', 'DIRECTIVES', 'LANDMARKS', 'TOGGLE', 'CONTENTS', 'SiteError', 'run_command', 'dress', 'folded',
+           'unmarked', 'markdown', 'start_of', 'home_of', 'gathered', 'document', 'Plain', 'signatures_in', 'wrapped',
+           'chart', 'outline', 'fetch', 'own_katex', 'typeset', 'own_vega', 'own_links', 'has_entries', 'public_links',
+           'own_pictures', 'launch', 'code_of', 'exercise_of', 'drawn', 'reachable', 'runs', 'finish_page',
+           'make_independent', 'write_checks', 'zip_package', 'rewrite']
 
 # %% ../../nbs/site/pages_dev.ipynb #d086dae7
 import ast
@@ -425,6 +425,29 @@ LANDMARKS = {'<nav class="navbar': "Site", '<nav class="quarto-secondary-nav': "
              '<nav class="page-navigation': "Previous and next page"}
 
 
+TOGGLE = re.compile(r'<a( class="sidebar-item-(text|toggle)[^>]* data-bs-toggle="collapse"[^>]*?)'
+                    r' role="navigation"([^>]*>.*?)</a>', re.S)
+CONTENTS = re.compile(r'<nav id="TOC".*?</h2>(.*?)</nav>', re.S)
+
+
+def reachable(page: str) -> str:
+    """Return a page whose text is the first thing that the keyboard reaches, whose sidebar opens by
+    keyboard, and which lists its sections under the title for those who have no margin.
+    """
+    def button(found):
+        second = ' tabindex="-1"' if found[2] == "toggle" else ""         # one stop is enough
+        return f'<button type="button"{found[1]}{second}{found[3]}</button>'
+
+    page = TOGGLE.sub(button, page).replace('<main class="', '<main tabindex="-1" class="', 1)
+    page = re.sub("<body[^>]*>", r'\g<0><a class="skip" href="#quarto-document-content">'
+                  "Skip to the text</a>", page, count=1)
+    if not (found := CONTENTS.search(page)):
+        return page
+    links = re.sub(' (?:id|class|data-scroll-target)="[^"]*"', "", found[1])
+    listed = f'<details class="contents"><summary>On this page</summary>{links}</details>'
+    return TITLE.sub(lambda title: title[0] + listed, page, count=1)
+
+
 def runs(notebook: Path) -> bool:
     "Return whether the cells of a notebook run in a page; Numba, XGBoost and JAX do not."
     return not re.search(r'"(?:from|import) (?:numba|xgboost|jax)\b',
@@ -439,6 +462,7 @@ def finish_page(page: str, place: str, site: Path, root: Path, settings, vega: l
     page = public_links(own_katex(page, site, up, cache), place, address, public,
                         root / "nbs")
     page = own_pictures(own_links(page, address, up), site, up)
+    page = reachable(page)
     for start, name in LANDMARKS.items():
         page = page.replace(start, start.replace("<nav", f'<nav aria-label="{name}"'), 1)
     head = []
