@@ -13,7 +13,10 @@ def main():
         sys.exit("tito: Python leaves assertions out, so that no test would test anything. "
                  "Unset PYTHONOPTIMIZE, and start it without -O.")
     try:
-        from tinytorch.tito.cli import main as tito
+        try:
+            from tinytorch.tito.cli import main as tito
+        except (SystemExit, KeyboardInterrupt) as error:      # a damaged module may raise anything
+            raise ImportError(f"a module raised {type(error).__name__}") from error
         tito()
     except ModuleNotFoundError as error:
         damaged(error) if (error.name or "").startswith("tinytorch.") else sys.exit(missing(error))

@@ -7,6 +7,7 @@ Moodle's mod/assign/classes/downloader.php and mod/assign/feedback/offline/impor
 """
 import csv
 import json
+import os
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 from test_grade import LESSON, MODULE, PROJECT, command, hand_in, right, safe
 
+from tinytorch.checking import check_raises
 from tinytorch.grading import grade as grading
 from tinytorch.grading.copies import similar, shape
 from tinytorch.exercises.exercises import Exercise, listed
@@ -129,6 +131,12 @@ def test_what_canvas_and_moodle_take(tmp_path):
     write(tmp_path / "plain", [Mark("ann", good)])
     assert sorted(file.name
                   for file in (tmp_path / "plain").glob("*.csv")) == ["copies.csv", "marks.csv"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes among its files")
+def test_comments_in_a_pipe_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "comments.csv")
+    check_raises(TitoError, lambda: read_comments(tmp_path / "comments.csv", {}), "no regular file")
 
 
 def by_hand(tmp_path, text: str) -> Comment:

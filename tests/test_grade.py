@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -228,14 +229,14 @@ def test_every_call_of_the_filter_is_refused():
                     int.from_bytes(steps[i + 4:i + 8], sys.byteorder))
                    for i in range(0, len(steps), 8)]
 
-        def run(number, processor=architecture, first=0):
+        def run(number, processor=architecture, first=0, second=0):
             place, value = 0, 0
             while True:
                 code, yes, no, operand = program[place]
                 if code == 0x06:
                     return operand == 0x7FFF0000
                 if code == 0x20:
-                    value = {0: number, 4: processor, 16: first}[operand]
+                    value = {0: number, 4: processor, 16: first, 24: second}[operand]
                 else:
                     place += yes if (value == operand if code == 0x15 else value >= operand) else no
                 place += 1
@@ -243,7 +244,30 @@ def test_every_call_of_the_filter_is_refused():
         refused = {pair[machine == "aarch64"] for pair in sandbox.CALLS.values()} - {None}
         assert {number for number in range(600) if not run(number)} == refused
         assert not run(0, 0x40000003) and not run(1 << 30)
-        assert [run(sandbox.PRCTL[machine], first=option) for option in (0, 1, 2)] == [True, False, True]
+        prctl, fcntl = [sandbox.ARGUMENTS[name][0][machine == "aarch64"] for name in ("prctl", "fcntl")]
+        assert [run(prctl, first=option) for option in (0, 1, 2)] == [True, False, True]
+        assert [run(fcntl, first=6, second=k) for k in (1, 5, 6, 7, 38)] == [True, True, False, False, False]
+
+
+def test_a_process_with_solutions_runs_alone(tmp_path, monkeypatch):
+    "What it uses of the machine could tell another submission what it has read."
+    course = grading.Course(tmp_path, [], {}, {}, tmp_path, protected=False)
+    running, seen, runs = [], [], []
+
+    def ask(command, plan, *_, **__):
+        running.append(plan["kept"])
+        seen.append(sorted(running))
+        time.sleep(0.01)
+        running.remove(plan["kept"])
+
+    monkeypatch.setattr(grading, "ask", ask)
+    monkeypatch.setattr(course, "package", lambda kept=(): tmp_path)
+    with ThreadPoolExecutor(4) as threads:
+        for k in range(20):
+            kept = ("f",) if k % 5 == 0 else ()
+            runs.append(threads.submit(course.run, {"calls": [], "kept": kept}, kept))
+    assert not any(run.exception() for run in runs)
+    assert len(seen) == 20 and all(len(group) == 1 for group in seen if ("f",) in group)
 
 
 # Marks under attack
@@ -859,6 +883,9 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     (out / ".state" / "a.json").write_text("[" * 10**5)
     (out / ".state" / "b.json").write_bytes(b"\xff\x00")
     assert run(timeout=11.0) == ["a", "b"]                     # damaged
+    kept = json.loads((out / ".state/c.json").read_text())
+    (out / ".state/c.json").write_text(json.dumps(kept | {"problem": "\x1b[2J"}))
+    assert run(timeout=11.0) == ["c"]                          # what steers a terminal
 
 
 @safe

@@ -39,7 +39,7 @@ def nested(cells: list) -> list:
     "The links of Markdown whose text is a name of the package, which nbdev makes a link itself."
     names = {symbol.rpartition(".")[2] for module in SYMBOLS["syms"].values() for symbol in module}
     return [link for cell in cells if cell["cell_type"] == "markdown"
-            for link, name in re.findall(r"(\[`([\w.]+)`\]\()", "".join(cell["source"]))
+            for link, name in re.findall(r"(\[[^\]\n]*`([\w.]+)`[^\]\n]*\]\()", "".join(cell["source"]))
             if name in names]
 
 

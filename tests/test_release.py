@@ -154,7 +154,9 @@ DAMAGE = {"an empty package": ("tinytorch/__init__.py", ""),
           "no worker": ("tinytorch/notebooks/worker.py", None),
           "zeros": ("tinytorch/notebooks/project.py", "\0" * 100),
           "another text": ("tinytorch/tito/cli.py", "main = 3\n"),
-          "an empty module": ("tinytorch/notebooks/project.py", ""),}
+          "an empty module": ("tinytorch/notebooks/project.py", ""),
+          "an end": ("tinytorch/tito/cli.py", "raise SystemExit\n"),
+          "an interruption": ("tinytorch/notebooks/project.py", "raise KeyboardInterrupt\n")}
 
 
 @pytest.mark.parametrize("case", DAMAGE)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from ..exercises.asking import one_line
 from ..checking.judge import BLANK, RIGHT, WRONG, Verdict
-from ..notebooks.notebook import write_file
+from ..notebooks.notebook import check_regular, write_file
 from ..notebooks.project import TitoError
 
 # %% ../../nbs/grading/feedback_dev.ipynb #b9cc4866
@@ -66,6 +66,7 @@ def read_comments(file, points: dict) -> dict:
     if not file.exists():
         write_file(file, (",".join(FIELDS) + "\n").encode())
     try:
+        check_regular(file)
         text = file.read_text(encoding="utf-8-sig")
         rows = csv.DictReader(io.StringIO(text, newline=""),
                               delimiter=";" if ";" in text.partition("\n")[0] else ",")
@@ -79,6 +80,8 @@ def read_comments(file, points: dict) -> dict:
             add_comment(found, {name: (row[name] or "").strip() for name in FIELDS}, rows.line_num,
                         points)
         return found
+    except OSError as error:
+        raise TitoError(f"{file} cannot be read: {error.strerror}.", 2) from None
     except UnicodeDecodeError:
         raise TitoError(f"{file} is not in UTF-8. Save it as “CSV UTF-8”.", 2) from None
     except (ValueError, csv.Error) as error:

@@ -9,11 +9,12 @@ __all__ = ['DOWNLOAD_NAMES', 'SIZE', 'FILES', 'CODE', 'CELLS', 'BUILT_ON', 'SHOW
            'fresh_check', 'Course', 'mark_notebook', 'ask_for', 'built_on_wrong', 'mark_again', 'without_their_texts',
            'Mark', 'mark', 'mark_lessons', 'told', 'grade', 'write_out', 'write_copies', 'check_place',
            'chosen_students', 'chosen_exercises', 'stamp_of', 'marked_or_kept', 'mark_all', 'started', 'basis_of',
-           'save_marks', 'load_marks', 'earlier']
+           'save_marks', 'printed', 'load_marks', 'earlier']
 
 # %% ../../nbs/grading/grade_dev.ipynb #a5996947
 import ast
 import compileall
+import contextlib
 import hashlib
 import io
 import json
@@ -286,7 +287,8 @@ def make_package(lib: Path, folder: Path, kept=()) -> Path:
     """
     def left_out(inside, names):
         return [name for name in names if name == "__pycache__"
-                or Path(inside) == lib and name not in BUILT_ON]
+                or Path(inside) == lib and name not in BUILT_ON
+                or Path(inside) == lib / "scale" and name in ("dask.py", "evaluate.py")]
 
     def copied(source, target):
         if not source.endswith(".py"):
@@ -361,6 +363,10 @@ class Course:
     protected: bool = True
     stopped: threading.Event = field(default_factory=threading.Event)
     making: threading.Lock = field(default_factory=threading.Lock)
+    turns: threading.Condition = field(default_factory=threading.Condition)
+    running: int = 0           # processes of submissions
+    waiting: int = 0           # for the others to end
+    alone: bool = False        # the one that runs must be
     # a check looks for more mistakes when needed
     judging: threading.Lock = field(default_factory=threading.Lock)
 
@@ -397,6 +403,24 @@ class Course:
                 make_package(self.lib, Path(begun), kept).rename(folder)
         return folder
 
+    @contextlib.contextmanager
+    def turn(self, alone: bool):
+        """Wait for the turn of a process. One that can read solutions runs `alone`: what it uses of
+        the machine could tell them to another.
+        """
+        with self.turns:
+            self.waiting += alone
+            self.turns.wait_for(
+                lambda: not self.alone and not (self.running if alone else self.waiting))
+            self.waiting -= alone
+            self.running, self.alone = self.running + 1, alone
+        try:
+            yield
+        finally:
+            with self.turns:
+                self.running, self.alone = self.running - 1, False
+                self.turns.notify_all()
+
     def run(self, plan: dict, kept=()) -> tuple:
         "Return the answers of one process (`asking.ask`)."
         if self.stopped.is_set():
@@ -406,8 +430,9 @@ class Course:
         command = (sandbox.sandboxed if self.protected
                    else sandbox.unprotected)(package, ["answers.py"], limits)
         paths = [sandbox.COURSE if self.protected else str(package)]
-        return ask(command, plan | {"paths": paths}, self.timeout,
-                   env=({} if self.protected else os.environ) | sandbox.ENVIRONMENT)
+        with self.turn(alone=bool(kept)):
+            return ask(command, plan | {"paths": paths}, self.timeout,
+                       env=({} if self.protected else os.environ) | sandbox.ENVIRONMENT)
 
 # %% ../../nbs/grading/grade_dev.ipynb #7c3b16e6
 SHOWN = 10_000                 # characters of an answer that are kept
@@ -724,6 +749,11 @@ def save_marks(file: Path, marked: Mark) -> None:
     write_file(file, json.dumps(asdict(marked)).encode())
 
 
+def printed(text) -> bool:
+    "Return whether this is text of which every character can be seen."
+    return isinstance(text, str) and all(c.isprintable() or c == "\n" for c in text)
+
+
 def load_marks(file: Path) -> Mark | None:
     "Return the marks in a file; None if there are none."
     try:
@@ -732,10 +762,11 @@ def load_marks(file: Path) -> Mark | None:
                       | {"verdicts": {name: Verdict(**verdict)
                                       for name, verdict in data["verdicts"].items()}})
         texts = [marked.student, marked.marked, marked.problem, marked.stamp, marked.id,
-                 marked.platform, *marked.code.values(), *marked.files.values(), *marked.exercises]
+                 marked.platform, *marked.files.values(), *marked.exercises]
         for verdict in marked.verdicts.values():
             texts += asdict(verdict).values()
-        sound = (all(isinstance(text, str) for text in texts) and type(marked.protected) is bool
+        sound = (all(map(printed, texts)) and {*map(type, marked.code.values())} <= {str}
+                 and type(marked.protected) is bool
                  and {v.mark for v in marked.verdicts.values()} <= {BLANK, WRONG, WAITING, RIGHT})
         return marked if sound and file.stem == name_of(marked.student) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,11 @@ def locked(project):
     with file:
         if os.name == "posix":
             import fcntl
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print("Waiting for another tito in this project ...", file=sys.stderr, flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
         else:
             import msvcrt
             file.seek(0)
