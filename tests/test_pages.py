@@ -37,7 +37,7 @@ def nameless(figure) -> list:
     shown = [ax for ax in figure.axes if ax.axison]
     return [lack for ax in shown for lack, there in
             (("x axis", ax.get_xlabel()), ("title", ax.get_title())) if not there] + [
-        "z axis" for ax in shown if ax.name == "3d" and not ax.get_ylabel()]
+        "z axis" for ax in shown if ax.name == "3d" and not (ax.get_ylabel() and ax.get_zlabel())]
 
 
 def wrong_title(figure) -> bool:

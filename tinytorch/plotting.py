@@ -234,7 +234,7 @@ def plot_landscape(function, xs, ys, path=None, ax=None, labels=("x", "y"), titl
     space.plot_surface(*np.meshgrid(xs, ys), zs, cmap="viridis", rcount=24, ccount=24,
                        antialiased=False)
     flat.set(xlabel=labels[0], ylabel=labels[1], title=f"{title}, map")
-    space.set(xlabel=labels[0], ylabel=labels[1], title=f"{title}, surface")
+    space.set(xlabel=labels[0], ylabel=labels[1], zlabel=title, title=f"{title}, surface")
     y, x = np.unravel_index(zs.argmin(), zs.shape)
     describe(ax,
              f"Contours and a surface from {zs.min():.3g} at ({xs[x]:.3g}, {ys[y]:.3g}) up to "
