@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHART', 'CLASS', 'EXPORTED_HEADER', 'UNIT_TEST', 'UNSAID', 'FIRST_LINE', 'OPTION', 'HEADING', 'VEGA', 'KATEX',
            'KATEX_SCRIPT', 'FORMULA', 'SET', 'WEB_FONTS', 'NOT_COPIED', 'IMPORT', 'PICTURE', 'LESSON', 'TITLE', 'NEVER',
-           'ALONE', 'DIRECTIVES', 'LANDMARKS', 'TOGGLE', 'CONTENTS', 'SiteError', 'run_command', 'dress', 'folded',
+           'ALONE', 'DIRECTIVES', 'TOGGLE', 'CONTENTS', 'LANDMARKS', 'SiteError', 'run_command', 'dress', 'folded',
            'unmarked', 'markdown', 'start_of', 'home_of', 'gathered', 'document', 'Plain', 'signatures_in', 'wrapped',
            'chart', 'outline', 'fetch', 'own_katex', 'typeset', 'own_vega', 'own_links', 'has_entries', 'public_links',
            'own_pictures', 'launch', 'code_of', 'exercise_of', 'drawn', 'reachable', 'runs', 'finish_page',
@@ -419,12 +419,7 @@ def drawn(source: str, package: Path) -> list:
                   file.read_text(encoding="utf-8"), re.M)
         for file in files if file.is_file()) else []
 
-# %% ../../nbs/site/pages_dev.ipynb #cce3bfd9
-LANDMARKS = {'<nav class="navbar': "Site", '<nav class="quarto-secondary-nav': "Where you are",
-             '<nav id="quarto-sidebar"': "Pages",
-             '<nav class="page-navigation': "Previous and next page"}
-
-
+# %% ../../nbs/site/pages_dev.ipynb #7c1e55ab
 TOGGLE = re.compile(r'<a( class="sidebar-item-(text|toggle)[^>]* data-bs-toggle="collapse"[^>]*?)'
                     r' role="navigation"([^>]*>.*?)</a>', re.S)
 CONTENTS = re.compile(r'<nav id="TOC".*?</h2>(.*?)</nav>', re.S)
@@ -446,6 +441,11 @@ def reachable(page: str) -> str:
     links = re.sub(' (?:id|class|data-scroll-target)="[^"]*"', "", found[1])
     listed = f'<details class="contents"><summary>On this page</summary>{links}</details>'
     return TITLE.sub(lambda title: title[0] + listed, page, count=1)
+
+# %% ../../nbs/site/pages_dev.ipynb #cce3bfd9
+LANDMARKS = {'<nav class="navbar': "Site", '<nav class="quarto-secondary-nav': "Where you are",
+             '<nav id="quarto-sidebar"': "Pages",
+             '<nav class="page-navigation': "Previous and next page"}
 
 
 def runs(notebook: Path) -> bool:
