@@ -146,6 +146,7 @@ def share(step: Callable, todo, threads: int) -> list:
         work()
     finally:
         errors = [other.exception() for other in others if not other.cancel()]     # waits
+        del step                # what is cancelled stays in the queue, and would keep its arrays
     for error in filter(None, errors):
         raise error
     return results
