@@ -102,7 +102,7 @@ def test_shapes_chunks_and_steps_do_not_show(samples, features, classes, rows, l
     rng = np.random.default_rng(seed)
     arguments = arguments_of(rng, samples, features, classes)
     upstream = rng.normal(size=samples if reduction == "none" else ())
-    before, module.PIECE = module.PIECE, large
+    before, module.STEP = module.STEP, large
     try:
         for options in (LinearCrossEntropyOptions(rows), None):
             ours = answers(linear_cross_entropy, arguments, upstream, reduction=reduction,
@@ -111,7 +111,7 @@ def test_shapes_chunks_and_steps_do_not_show(samples, features, classes, rows, l
                        answers(explicit, arguments, upstream, reduction=reduction, ignore_index=0),
                        "any cut", rtol=1e-9, atol=1e-12)
     finally:
-        module.PIECE = before
+        module.STEP = before
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])
