@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -265,3 +266,19 @@ def test_a_folder_of_any_name(edition, tmp_path):
     line = "test 04 squared_error; test ! -e planted && test -e .tito/marks.json"
     status, said = tito(line, home)
     assert status == 0 and "squared_error" in said and "Traceback" not in said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="another lock")
+def test_waiting_for_another_tito_is_told(tmp_path, capsys, monkeypatch):
+    import fcntl
+    asked = []
+
+    def flock(_, how):
+        asked.append(how)
+        if how & fcntl.LOCK_NB:
+            raise BlockingIOError
+        assert "Waiting for another tito" in capsys.readouterr().err
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(SimpleNamespace(root=tmp_path, show=str)):
+        assert asked == [fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_EX]

@@ -249,6 +249,24 @@ def test_every_call_of_the_filter_is_refused():
         assert [run(fcntl, first=6, second=k) for k in (1, 5, 6, 7, 38)] == [True, True, False, False, False]
 
 
+def test_a_change_of_the_inputs_cannot_be_hidden(monkeypatch):
+    def change(x):
+        np.array_equal = np.array_equiv = lambda *_, **__: True
+        x[...] = 0
+        return x
+
+    monkeypatch.setattr(np, "array_equal", np.array_equal)
+    monkeypatch.setattr(np, "array_equiv", np.array_equiv)
+    assert answers.answer(change, [np.ones(3)], {})["changed"] == [0]
+    assert answers.answer(lambda x: x, [np.array([np.nan, 0.0])], {})["changed"] == []
+
+
+def test_a_submission_sees_no_losses_of_dask_arrays(tmp_path):
+    "They have functions that answer an exercise, and no lesson's cells import them."
+    shown = grading.make_package(PROJECT.lib, tmp_path / "package") / "tinytorch/scale"
+    assert sorted(path.name for path in shown.glob("*.py")) == ["__init__.py", "merging.py", "partial.py"]
+
+
 def test_a_process_with_solutions_runs_alone(tmp_path, monkeypatch):
     "What it uses of the machine could tell another submission what it has read."
     course = grading.Course(tmp_path, [], {}, {}, tmp_path, protected=False)
