@@ -34,7 +34,7 @@ def sources(page: str, kind: str) -> list:
 
 def nameless(figure) -> list:
     "What the axes of a figure lack: pictures without axes, such as photos, lack nothing."
-    shown = [ax for ax in figure.axes if ax.axison]
+    shown = [ax for ax in figure.axes if ax.axison or ax.name == "3d"]
     return [lack for ax in shown for lack, there in
             (("x axis", ax.get_xlabel()), ("title", ax.get_title())) if not there] + [
         "z axis" for ax in shown if ax.name == "3d" and not (ax.get_ylabel() and ax.get_zlabel())]
@@ -67,6 +67,11 @@ def test_a_figure_without_names_is_found():
     ax.set(xlabel="step", title="loss")
     ax.plot([1, -1])
     assert not nameless(figure) and wrong_title(figure)
+    surface = figure.add_subplot(projection="3d")
+    surface.set(xlabel="x", ylabel="y", title="surface")
+    assert nameless(figure) == ["z axis"]
+    surface.set(zlabel="z")
+    assert not nameless(figure)
     plt.close(figure)
 
 
