@@ -479,6 +479,14 @@ def test_a_row_moves_three_numbers_a_chunk(pieces):
     assert tree <= pieces + sum(-(-pieces // 16**level) for level in (1, 2, 3))
 
 
+def test_the_names_of_the_wing_are_short():
+    from tinytorch import scale
+    assert scale.summary is summary and scale.accumulate is accumulate
+    assert {"summary", "accumulate", "PartialLoss", "partial", "dask"} <= {*dir(scale)}
+    with pytest.raises(AttributeError, match="no attribute 'sumary'"):
+        scale.sumary
+
+
 def test_dask_is_not_imported_for_arrays():
     code = ("import sys, tinytorch.nn as nn; nn.MSELoss()([1.0], [2.0]); "
             "nn.MSELoss().partial([1.0], [2.0]); print('dask' in sys.modules)")
@@ -527,3 +535,103 @@ def test_memory_of_a_tenth_of_the_data_is_enough():
         with distributed.Client(cluster):
             value = CrossEntropyLoss()(x, t).compute()
     assert 8 < value < 8.2                    # log(2000) + 1/2 is 8.1
+
+
+@pytest.mark.parametrize("name", ["MSELoss", "CrossEntropyLoss", "GaussianNLLLoss", "KLDivLoss"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_second_derivatives_of_dask_arrays(name, reduction):
+    rng, loss = np.random.default_rng(0), LOSSES[name](reduction=reduction)
+    kind = domains(loss)[0]
+    arguments = [draw_argument(loss, argument, domain, (11, 4), rng)
+                 for argument, domain in zip(loss.domain, kind)]
+    lazy = [da.from_array(x, chunks=3) for x in arguments]
+    weight, v = rng.integers(0, 3, 11).astype(float), rng.normal(size=(11, 4))
+    more = {"sample_weight": da.from_array(weight, chunks=4)}
+    close(loss.curvature(*lazy, **more).compute(),
+          loss.curvature(*arguments, sample_weight=weight))
+    close(loss.curvature(*lazy, bound=True).compute(), loss.curvature(*arguments, bound=True))
+    for vector in v, da.from_array(v, chunks=5):
+        close(loss.hessian_product(*lazy, v=vector).compute(), loss.hessian_product(*arguments, v))
+
+
+def test_sums_and_tasks_of_dask_arrays():
+    rng = np.random.default_rng(0)
+    x, t = -rng.exponential(size=(8, 3)), rng.random((8, 3))
+    lazy = da.from_array(x, chunks=3), da.from_array(t, chunks=4)
+    loss = 0.5 * MSELoss() + 2 * KLDivLoss("batchmean") + 0 * LOSSES["L1Loss"]()
+    value, gradient = loss.value_and_gradient(*lazy)
+    assert isinstance(value, da.Array) and isinstance(gradient, da.Array)
+    for found, expected in zip((value, gradient), loss.value_and_gradient(x, t)):
+        close(found.compute(), expected)
+    close(loss(*lazy).compute(), loss(x, t).data)
+    close(loss.curvature(*lazy).compute(), loss.curvature(x, t))
+    with pytest.raises(ValueError, match="the terms have different shapes"):
+        (MSELoss() + MSELoss("none"))(*lazy)
+    tasks = tinytorch.nn.MultiTaskLoss({"a": MSELoss(), "b": MSELoss()}, weights={"b": 3},
+                                       learned={"a": "regression"})
+    outputs, targets = {"a": x, "b": x[:4]}, {"a": t, "b": t[:4]}
+    lazily = {"a": lazy[0], "b": x[:4]}, {"a": lazy[1], "b": t[:4]}
+    close(tasks(*lazily).compute(), tasks(outputs, targets).data, 1e-6)
+    value, gradients = tasks.value_and_gradient(*lazily)
+    close(value.compute(), tasks(outputs, targets).data, 1e-6)
+    close(gradients["a"].compute(), tasks.value_and_gradient(outputs, targets)[1]["a"], 1e-6)
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 5])
+def test_a_single_row_cut_along_the_classes(chunks):
+    x = np.array([1.0, 2.0, 0.0, 4.0, -1.0])
+    for name in "CrossEntropyLoss", "NLLLoss", "MultiMarginLoss":
+        loss, row = LOSSES[name](), -np.abs(x)
+        value, gradient = loss.value_and_gradient(da.from_array(row, chunks=chunks), np.array(2))
+        expected = loss.value_and_gradient(row, 2)
+        close(value.compute(), expected[0])
+        close(gradient.compute(), expected[1])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("classes", [4, 2])
+@pytest.mark.parametrize("kind", ["target", "sample_weight"])
+def test_unknown_sizes_that_turn_out_unequal_are_told(kind, classes, count):
+    "Also where one number would stand for all."
+    def kept(array, keep, **more):
+        return da.from_array(array, chunks=(3, *[classes] * (array.ndim - 1)))[
+            da.from_array(keep, chunks=3)]
+    keep, other = np.arange(6) < 6, np.arange(6) < 3 + count
+    x, t = kept(np.ones((6, 4)), keep), kept(np.zeros(6, int), keep)
+    short = kept(np.zeros(6, int), other)
+    arguments = (x, short) if kind == "target" else (x, t)
+    weight = {"sample_weight": kept(np.ones(6), other)} if kind == "sample_weight" else {}
+    value, gradient = CrossEntropyLoss().value_and_gradient(*arguments, **weight)
+    for lazy in value, gradient:
+        with pytest.raises(ValueError, match=r"in chunk \(1.*equally many"):
+            lazy.compute(scheduler="sync")
+
+
+def test_a_gradient_that_would_be_lost_is_told():
+    x, tensor = da.ones((4, 3), chunks=2), tinytorch.core.tensor.Tensor(np.ones((4, 3)),
+                                                                        requires_grad=True)
+    for call in MSELoss(), MSELoss().value_and_gradient, MSELoss().curvature:
+        for arguments in (x, tensor), (tensor, x):
+            with pytest.raises(TypeError, match="Tensor with requires_grad.*value_and_gradient"):
+                call(*arguments)
+    assert MSELoss()(x, tensor.data).compute() == 0
+    head = LinearCrossEntropyLoss(3, 5)
+    close(head(x, np.zeros(4, int)).compute(), head(np.ones((4, 3)), np.zeros(4, int)).data, 1e-6)
+
+
+def test_named_arguments_of_dask_arrays():
+    x, t = da.ones((4, 3), chunks=2), np.zeros((4, 3))
+    assert MSELoss().value_and_gradient(input=x, target=t)[0].compute() == 1
+    assert summary(MSELoss(), input=x, target=t, keep=1).compute()["loss"] == 1
+    with pytest.raises(TypeError, match=r"MSELoss: .*called with \(input, target\)"):
+        MSELoss().value_and_gradient(x, tagret=t)
+    with pytest.raises(ValueError, match="keep is -1"):
+        summary(MSELoss(), x, t, keep=-1)
+
+
+@pytest.mark.parametrize("chunks", [(2, 3), (2, 2)])
+def test_ignored_samples_are_not_among_the_worst(chunks):
+    x, t = np.zeros((5, 3)), np.array([0, -100, 2, 1, 0])
+    x[3, 0] = np.nan
+    told = summary(CrossEntropyLoss(), da.from_array(x, chunks=chunks), t, keep=10).compute()
+    assert [one["index"] for one in told["worst"]] == [3, 0, 2, 4]

@@ -280,3 +280,209 @@ def test_whole_numbers_have_a_gradient_and_class_indices_none():
                 call(x, target, wrt=("input", "target"))
     soft = CrossEntropyLoss().value_and_gradient(x, np.full((2, 2), 0.5), wrt="target")[1]
     assert soft.shape == (2, 2)
+
+
+def test_the_value_is_by_the_reduction_of_the_loss():
+    x, t = np.array([1.0, 3.0, 5.0]), np.zeros(3)
+    for reduction in "mean", "sum":
+        loss = MSELoss(reduction=reduction)
+        total = sum(loss.partial(x[k], t[k]) for k in (slice(0, 1), slice(1, 3)))
+        assert total.value() == pytest.approx(loss(x, t).item(), rel=1e-12)
+        np.testing.assert_allclose(total.gradient(), whole(loss, [x, t])[1], rtol=1e-12)
+    with pytest.raises(ValueError, match=r"reduction='sum'.*value\(\)"):
+        total.mean()
+    for call in MSELoss("none").partial, lambda *x: accumulate(MSELoss("none"), 3):
+        with pytest.raises(ValueError, match="reduction is 'none'"):
+            call(x, t)
+
+
+@pytest.mark.parametrize("loss, other", [
+    (MSELoss(), LOSSES["L1Loss"]()), (MSELoss(), MSELoss(reduction="sum")),
+    (CrossEntropyLoss(), CrossEntropyLoss(label_smoothing=0.1)),
+    (CrossEntropyLoss(), CrossEntropyLoss(ignore_index=3)),
+    (CrossEntropyLoss(np.ones(2000)), CrossEntropyLoss(np.r_[np.ones(999), 2.0, np.ones(1000)]))])
+def test_parts_and_summaries_of_different_losses_do_not_add_up(loss, other):
+    x = np.zeros((2, 2000))
+    t = [0, 1] if isinstance(loss, CrossEntropyLoss) else x
+    for make in (lambda one: one.partial(x, t)), lambda one: summarize(one, x, t):
+        with pytest.raises(ValueError, match="one part is of .* of one loss with the same options"):
+            make(loss) + make(other)
+        both = make(loss) + make(copy.deepcopy(loss))
+        assert both.divisor == 2 * make(loss).divisor
+
+
+def test_what_is_no_part_is_not_added():
+    part = MSELoss().partial([1.0], [3.0])
+    assert part + 0 is part and 0 + part is part and np.int64(0) + part is part
+    assert PartialLoss() + part is part and part + PartialLoss() is part
+    for wrong in part.mean(), "part", None, np.ones(2), summarize(MSELoss(), [1.0], [2.0]):
+        for add in (lambda: part + wrong), lambda: wrong + part:
+            with pytest.raises(TypeError, match="is added to it, but only a"):
+                add()
+    with pytest.raises(TypeError):
+        2 * part
+
+
+def test_gradients_that_are_not_there():
+    x, t = np.ones(3), np.zeros(3)
+    with pytest.raises(ValueError, match="gradient of an argument is not here, but of none.*wrt"):
+        MSELoss().partial(x, t, wrt=()).gradient()
+    with pytest.raises(ValueError, match="gradient of target is not here, but of input"):
+        MSELoss().partial(x, t).gradient("target")
+    with pytest.raises(ValueError, match="the same wrt"):
+        MSELoss().partial(x, t) + MSELoss().partial(x, t, wrt=())
+
+
+def test_parts_of_single_samples():
+    rows = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]])
+    total = sum(CrossEntropyLoss().partial(x, t) for x, t in zip(rows, (2, 0)))
+    value, gradient = whole(CrossEntropyLoss(), [rows, np.array([2, 0])])
+    assert total.value() == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(total.gradient(), gradient, rtol=1e-12)
+    more = total + CrossEntropyLoss().partial(rows, np.array([2, 0]))
+    assert more.gradient().shape == (4, 3)
+    assert MSELoss().partial(1.0, 3.0).gradient() == -4
+    assert sum(MSELoss().partial(x, 0.0) for x in (1.0, 3.0)).gradient().tolist() == [1, 3]
+
+
+def test_parts_of_other_versions_are_read():
+    "A field that is not there has its default; one more is no harm."
+    part = MSELoss().partial([1.0], [3.0])
+    old = copy.copy(part)
+    for name in "loss", "averages", "lone":
+        del vars(old)[name]
+    vars(old)["more"] = 1
+    both = pickle.loads(pickle.dumps(old)) + part
+    assert both.mean() == 4 and both.loss == part.loss
+
+
+SUMS = {"sum": 0.5 * MSELoss() + 2 * KLDivLoss("batchmean") + 0 * LOSSES["L1Loss"](),
+        "summed": MSELoss("sum") / 3 + MSELoss()}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_sums_of_losses_have_all_that_a_loss_has(name):
+    rng, loss = np.random.default_rng(0), SUMS[name]
+    x, t = -rng.exponential(size=(7, 3)), rng.random((7, 3))
+    value, gradient = whole(loss, [x, t])
+    total = sum(loss.partial(x[k], target=t[k]) for k in (slice(0, 2), slice(2, 7)))
+    assert total.value() == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(total.gradient(), gradient, rtol=1e-12)
+    found = loss.value_and_gradient(input=x, target=t)
+    np.testing.assert_allclose(found[0], value, rtol=1e-12)
+    np.testing.assert_allclose(found[1], gradient, rtol=1e-12)
+    both = loss.value_and_gradient(x, t, wrt=("input", "target"))[1]
+    np.testing.assert_allclose(both[0], gradient, rtol=1e-12)
+    def terms(method, *more):
+        return sum(w * getattr(one, method)(x, t, *more)
+                   for w, one in zip(loss.weights, loss.losses))
+    np.testing.assert_allclose(loss.curvature(x, t), terms("curvature"), rtol=1e-12)
+    np.testing.assert_allclose(loss.hessian_product(x, t, v=x), terms("hessian_product", x))
+    with pytest.raises(ValueError, match="PartialSum: one part is of"):
+        total + (2 * loss).partial(x, t)
+
+
+def test_tasks_have_all_that_a_loss_has():
+    rng = np.random.default_rng(0)
+    outputs = {"a": rng.normal(size=(6, 2)), "b": rng.normal(size=(6, 3))}
+    targets = {"a": rng.normal(size=(6, 2)), "b": rng.integers(0, 3, 6)}
+    loss = tinytorch.nn.MultiTaskLoss({"a": MSELoss(), "b": CrossEntropyLoss()},
+                                                 weights={"b": 3}, learned={"a": "regression"})
+    loss.balance(outputs, targets)
+    heads = {name: Tensor(x, requires_grad=True) for name, x in outputs.items()}
+    result = loss(heads, targets)
+    result.backward()
+    parts = [loss.partial({n: x[k] for n, x in outputs.items()},
+                          {n: x[k] for n, x in targets.items()})
+             for k in (slice(0, 4), slice(4, 6))]
+    assert sum(parts).mean() == pytest.approx(result.item(), rel=1e-6)
+    value, gradients = loss.value_and_gradient(outputs, targets=targets)
+    np.testing.assert_allclose(value, result.data, rtol=1e-6)
+    for name, head in heads.items():
+        np.testing.assert_allclose(gradients[name], head.grad, rtol=1e-6)
+        np.testing.assert_allclose(sum(parts).gradient()[name], head.grad, rtol=1e-6)
+    np.testing.assert_allclose(loss.curvature(outputs, targets)["b"],
+                               3 * CrossEntropyLoss().curvature(outputs["b"], targets["b"]))
+    for call in loss, loss.partial, loss.value_and_gradient, loss.curvature:
+        with pytest.raises(TypeError, match=r"MultiTaskLoss: .*called with \(outputs, targets\)"):
+            call(outputs, tragets=targets)
+
+
+def test_functions_in_sums():
+    def size(input, target):
+        return (input * input).mean()
+    function = tinytorch.nn.FunctionLoss(size)
+    loss, x, t = MSELoss() + 2 * function, np.array([1.0, 3.0]), np.zeros(2)
+    np.testing.assert_allclose(loss.value_and_gradient(x, t)[1], whole(loss, [x, t])[1])
+    for name in "partial", "curvature":
+        with pytest.raises(TypeError, match=rf"FunctionLoss\(size\) has no {name}: of a function"):
+            getattr(loss, name)(x, t)
+
+
+@pytest.mark.parametrize("method", ["__call__", "partial", "value_and_gradient", "curvature",
+                                    "hessian_product"])
+def test_arguments_have_names(method):
+    x, t = np.array([[1.0, 3.0], [2.0, 5.0]]), np.array([0, 1])
+    call, v = getattr(CrossEntropyLoss(), method), [x] * (method == "hessian_product")
+    named = {"v": x} if v else {}
+    expected = call(x, t, *v)
+    for found in call(input=x, target=t, **named), call(x, target=t, **named):
+        if method == "value_and_gradient":
+            assert found[0] == expected[0] and (found[1] == expected[1]).all()
+        elif method == "partial":
+            assert found.total == expected.total
+        else:
+            assert np.array_equal(getattr(found, "data", found), getattr(expected, "data", expected))
+    for wrong in {"inputs": x, "target": t}, {"input": x}, {"input": x, "target": t, "tagret": t}:
+        with pytest.raises(TypeError, match=r"CrossEntropyLoss: .*called with \(input, target\)"):
+            call(**wrong, **named)
+
+
+def test_losses_that_contrast_have_a_gradient_of_the_whole_batch():
+    rng = np.random.default_rng(0)
+    loss, x, y = LOSSES["InfoNCELoss"](), *rng.normal(size=(2, 5, 3))
+    value, gradient = loss.value_and_gradient(x, y)
+    expected = whole(loss, [x, y])
+    np.testing.assert_allclose(value, expected[0], rtol=1e-12)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-12)
+
+
+def test_a_list_of_names_gives_all_their_gradients():
+    both = MSELoss().value_and_gradient([1.0], [3.0], wrt=["input", "target"])[1]
+    assert len(both) == 2 and both[0] == -both[1]
+
+
+def test_samples_that_do_not_count_are_not_among_the_worst():
+    x, t = np.zeros((5, 3)), np.array([0, -100, 2, 1, 0])
+    x[3, 0] = np.nan
+    told = summarize(CrossEntropyLoss(), x, t, keep=10, sample_weight=[1, 1, 1, 1, 0])
+    assert [index for _, index in told.worst] == [3, 0, 2]
+    for keep, error in ((-1, ValueError), (2.5, TypeError), (True, TypeError)):
+        with pytest.raises(error, match="summary: keep is"):
+            summarize(CrossEntropyLoss(), x, t, keep=keep)
+
+
+def test_summaries_of_fewer_worst_samples_keep_to_those():
+    "Of more the worst are not all known."
+    parts = [summarize(MSELoss(), np.array(x), np.zeros(3), keep=keep, start=start)
+             for x, keep, start in (([9.0, 8, 7], 1, 0), ([1.0, 2, 3], 3, 3))]
+    assert sum(parts).worst == ((81.0, 0),)
+    assert (Summary() + parts[1]).worst == parts[1].worst
+
+
+def test_a_total_of_any_kind():
+    for total in 4, 4.0, np.float64(4), np.array(4.0), [1, 3], np.array([1, 3]), (x for x in (1, 3)):
+        assert accumulate(MSELoss(), total)([1.0, 3.0], [0.0, 0.0]).item() == 2.5
+
+
+def test_an_accumulated_criterion_is_a_module_with_its_buffers():
+    torch = pytest.importorskip("torch")
+    from tinytorch.hosts.torch_host import to_torch
+    criterion = to_torch(CrossEntropyLoss(weight=np.array([1.0, 2.0, 3.0]))).double()
+    step = accumulate(criterion, torch.tensor(4.0))
+    assert isinstance(step, torch.nn.Module) and step.weight.dtype == torch.float64
+    again = pickle.loads(pickle.dumps(step))
+    x, t = torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 2, 1, 1])
+    expected = torch.nn.functional.cross_entropy(x, t, criterion.weight, reduction="sum") / 4
+    for one in step, again:
+        torch.testing.assert_close(one(x[:1], t[:1]) + one(x[1:], t[1:]), expected)

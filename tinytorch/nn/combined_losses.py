@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'weighted_sum', 'Term', 'fixed_term', 'mean', 'term_name', 'term_names', 'common_shape', 'sum_of_terms',
-           'check_weight', 'check_loss', 'is_zero', 'Combining', 'FunctionLoss', 'WeightedSum', 'uncertainty',
-           'learned_part', 'quoted', 'check_names', 'MultiTaskLoss']
+           'check_weight', 'check_loss', 'is_zero', 'Combining', 'weighed_sum', 'from_each', 'joined', 'joined_values',
+           'Combined', 'FunctionLoss', 'WeightedSum', 'uncertainty', 'learned_part', 'quoted', 'check_names',
+           'MultiTaskLoss']
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #25dc1b7d
+import inspect
 from math import inf
 from typing import NamedTuple
 
 import numpy as np
 
 from ..core.tensor import Tensor, as_tensor, narrow, record, wide
-from .arguments import float_dtype
-from .criterion import Loss
+from .arguments import float_dtype, real_array
+from .criterion import Loss, Signature, is_dask, with_vector
 from .evaluation import in_dtype
 from .layers import Module
 
@@ -83,7 +85,7 @@ def term_names(losses) -> list:
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #72e79f9f
 def common_shape(owner: str, values: dict) -> tuple:
     "Return the common shape of Tensors by name; a ValueError that names all if they differ."
-    shapes = {x.shape for x in values.values()}
+    shapes = {tuple([n if n == n else None for n in x.shape]) for x in values.values()}
     if len(shapes) > 1:
         listed = ", ".join(f"{name} {x.shape}" for name, x in values.items())
         raise ValueError(f"{owner}: the terms have different shapes: {listed}. Give all losses the "
@@ -130,7 +132,8 @@ def check_loss(loss) -> None:
 
 def is_zero(value) -> bool:
     "Return whether `value` is the number 0, with which `sum()` starts."
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return number and value == 0
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #b881574c
 class Combining:
@@ -153,6 +156,104 @@ class Combining:
         divisor = check_weight(f"WeightedSum: the divisor of {self!r}", divisor)
         terms = WeightedSum([self])
         return WeightedSum(terms.losses, [weight / divisor for weight in terms.weights])
+
+# %% ../../nbs/04_losses/combined_losses_dev.ipynb #edff9ad7
+def weighed_sum(weights: dict, values: dict):
+    "Return the weighted sum of arrays by name, or of tuples or dictionaries of them."
+    first = next(iter(values.values()))
+    if isinstance(first, tuple):
+        return tuple([weighed_sum(weights, dict(zip(values, column)))
+                      for column in zip(*values.values())])
+    if isinstance(first, dict):
+        return {key: weighed_sum(weights, {name: x[key] for name, x in values.items()})
+                for key in first}
+    with np.errstate(all="ignore"):
+        parts = [weights[name] * wide(x) for name, x in values.items() if weights[name]]
+    return narrow(sum(parts) if parts else 0 * first, float_dtype(*values.values()))[...]
+
+# %% ../../nbs/04_losses/combined_losses_dev.ipynb #58067760
+def from_each(loss, method: str, inputs, named, **more) -> dict:
+    "Return what a method of each term of a combined loss returns, by name."
+    found = {}
+    for name, (term, given, own) in loss._pieces(inputs, named).items():
+        if not hasattr(term, method):
+            raise TypeError(f"{term!r} has no {method}: of a function of one's own it is not "
+                            "known. Write it as a formula of single samples: a Loss.")
+        found[name] = getattr(term, method)(*given, **own, **more)
+    return found
+
+
+def joined(loss, found: dict):
+    "Return the weighted sum of arrays like the outputs; of tasks, each of them weighed."
+    if not loss.tasks:
+        return weighed_sum(loss._factors(), found)
+    return {name: weighed_sum(loss._factors(), {name: x}) for name, x in found.items()}
+
+
+def joined_values(loss, values: dict):
+    "Return the sum of terms that are arrays, or lazy arrays."
+    common_shape(type(loss).__name__, values)
+    return (weighed_sum(loss._factors(), values) + loss._offset())[...]      # an array
+
+# %% ../../nbs/04_losses/combined_losses_dev.ipynb #c4e1fb20
+class Combined(Combining, Module):
+    """A loss of several others, its terms. `_pieces(inputs, named)` returns each term and the
+    arguments of its call by name, `_factors()` their weights, `_offset()` what is added once.
+    """
+    tasks = False              # whether each term has outputs of its own
+
+    def partial(self, *inputs, wrt=None, **named):
+        """Return what these samples contribute to the loss of more: a `PartialSum`, to be added.
+
+        - `inputs`, `named`: the arguments of a call.
+        - `wrt`: names of arguments whose gradient it has; None for the first, () for none.
+
+        >>> from tinytorch.nn import L1Loss, MSELoss
+        >>> loss = MSELoss() + L1Loss()
+        >>> sum([loss.partial([x], [0.0]) for x in (1.0, 3.0)]).mean()
+        7.0
+        """
+        from tinytorch import scale
+        parts = from_each(self, "partial", inputs, named, wrt=wrt)
+        return scale.partial.PartialSum(parts, self._factors(), self._offset(), self.tasks)
+
+    def value_and_gradient(self, *inputs, wrt=None, **named) -> tuple:
+        """Return the loss of arrays and its gradient; of tasks, a dictionary of gradients.
+
+        - `inputs`, `named`: the arguments of a call.
+        - `wrt`: names of arguments whose gradient is wanted; None for the first.
+
+        >>> from tinytorch.nn import L1Loss, MSELoss
+        >>> (MSELoss() + L1Loss()).value_and_gradient([3.0], [1.0])[1]
+        array([5.], dtype=float32)
+        """
+        both = from_each(self, "value_and_gradient", inputs, named, wrt=wrt)
+        return (joined_values(self, {name: value for name, (value, _) in both.items()}),
+                joined(self, {name: gradient for name, (_, gradient) in both.items()}))
+
+    def curvature(self, *inputs, bound: bool = False, **named):
+        """Return the diagonal of the Hessian, an array like the input; of tasks, a dictionary.
+
+        - `inputs`, `named`: the arguments of a call.
+        - `bound`: as for a single loss.
+
+        >>> from tinytorch.nn import L1Loss, MSELoss
+        >>> (3 * MSELoss() + L1Loss()).curvature([3.0], [1.0])
+        array([6.], dtype=float32)
+        """
+        return joined(self, from_each(self, "curvature", inputs, named, bound=bound))
+
+    def hessian_product(self, *inputs, **named):
+        """Return the product of the Hessian with a vector; of tasks, a dictionary.
+
+        - `inputs`, `named`: the arguments of a call, then the vector `v`, for tasks a dictionary.
+
+        >>> from tinytorch.nn import L1Loss, MSELoss
+        >>> (3 * MSELoss() + L1Loss()).hessian_product([3.0], [1.0], [2.0])
+        array([12.], dtype=float32)
+        """
+        inputs, v = with_vector(self, inputs, named)
+        return joined(self, from_each(self, "hessian_product", inputs, named | {"v": v}))
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #86cdb69e
 class FunctionLoss(Combining, Module):
@@ -177,17 +278,40 @@ class FunctionLoss(Combining, Module):
 
     def forward(self, *inputs, **named) -> Tensor:
         result = self.function(*inputs, **named)
+        if is_dask([result]):
+            return result
         try:
             return as_tensor(result)
         except TypeError:
             raise TypeError(f"{self!r}: the function returned {result!r}, but it must "
                             "return a Tensor.") from None
 
+    def value_and_gradient(self, *inputs, wrt=None, **named) -> tuple:
+        """Return the function's value and its gradient, as arrays.
+
+        - `inputs`, `named`: the arguments of the function.
+        - `wrt`: names of arguments whose gradient is wanted; None for the first.
+
+        >>> def size(input, target):
+        ...     return (input * input).mean()
+        >>> FunctionLoss(size).value_and_gradient([1., 3.], None)[1]
+        array([1., 3.], dtype=float32)
+        """
+        bound = inspect.signature(self.function).bind(*inputs, **named)
+        names = [next(iter(bound.arguments))] if wrt is None else np.atleast_1d(wrt).tolist()
+        for name in names:
+            bound.arguments[name] = Tensor(real_array(repr(self), name, bound.arguments[name]),
+                                           requires_grad=True)
+        result = self(*bound.args, **bound.kwargs)
+        result.backward()
+        gradients = tuple([bound.arguments[name].grad for name in names])
+        return result.data, gradients[0] if wrt is None or isinstance(wrt, str) else gradients
+
     def __repr__(self) -> str:
         return f"FunctionLoss({getattr(self.function, '__name__', repr(self.function))})"
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #917eb2f6
-class WeightedSum(Combining, Module):
+class WeightedSum(Combined):
     """The sum of `losses`, each times its weight: what `0.7 * MSELoss() + 0.3 * L1Loss()` makes.
 
     Call it with the arguments of the losses. After a call `.terms` has a `Term` (value, weight,
@@ -230,14 +354,23 @@ class WeightedSum(Combining, Module):
                                                  weight * factor))
 
     def forward(self, *inputs, **named) -> Tensor:
-        values = dict(zip(term_names(self.losses),
-                          [loss(*inputs, **named) for loss in self.losses]))
-        if any([hasattr(x, "__dask_graph__") for x in values.values()]):     # lazy, and not kept
-            return sum([weight * x for weight, x in zip(self.weights, values.values())])
+        values = from_each(self, "__call__", inputs, named)
+        if is_dask(values.values()):           # the terms are not known yet
+            return joined_values(self, values)
         total = sum_of_terms("WeightedSum", values, self.weights)
         self.terms = {name: fixed_term(mean(x.data), weight)
                       for (name, x), weight in zip(values.items(), self.weights)}
         return total
+
+    def _pieces(self, inputs, named) -> dict:
+        return {name: (loss, inputs, named) for name, loss in zip(term_names(self.losses),
+                                                                  self.losses)}
+
+    def _factors(self) -> dict:
+        return dict(zip(term_names(self.losses), self.weights))
+
+    def _offset(self) -> float:
+        return 0.0
 
     def __repr__(self) -> str:
         bare = len(self.losses) > 1
@@ -294,7 +427,7 @@ def check_names(what: str, given, expected, every: bool = True) -> None:
                          f"Missing: {quoted(missing)}. Unknown: {quoted(unknown)}.")
 
 # %% ../../nbs/04_losses/combined_losses_dev.ipynb #4b153166
-class MultiTaskLoss(Combining, Module):
+class MultiTaskLoss(Combined):
     """The losses of several tasks in one: call it with two dictionaries, `loss(outputs, targets)`.
 
     After a call `.terms` has a `Term` (value, weight, part of the total) of each task by name,
@@ -325,6 +458,10 @@ class MultiTaskLoss(Combining, Module):
         >>> loss.terms["age"]
         Term(value=4.0, weight=0.5, part=2.0)
     """
+    tasks = True
+    domain = dict.fromkeys(("outputs", "targets"))
+    __signature__ = Signature()
+
     def __init__(self, losses: dict, weights: dict | None = None, learned: dict | None = None):
         if not isinstance(losses, dict) or not losses or not all(map(callable, losses.values())):
             raise TypeError(f"MultiTaskLoss: losses is {losses!r}, but it must be a dictionary "
@@ -347,16 +484,11 @@ class MultiTaskLoss(Combining, Module):
         self.log_variances = {name: Tensor(0.0, requires_grad=True) for name in losses
                               if name in learned}
 
-    def forward(self, outputs: dict, targets: dict, sample_weight=None) -> Tensor:
-        check_names("outputs", outputs, self.losses)
-        check_names("targets", targets, self.losses)
-        weights = (sample_weight if isinstance(sample_weight, dict)
-                   else dict.fromkeys(self.losses, sample_weight))
-        check_names("sample_weight", weights, self.losses, every=False)
-        named = {name: {"sample_weight": weight} for name, weight in weights.items()
-                 if weight is not None}
-        values = {name: loss(outputs[name], targets[name], **named.get(name, {}))
-                  for name, loss in self.losses.items()}
+    def forward(self, *inputs, **named) -> Tensor:
+        values = from_each(self, "__call__", inputs, named)
+        if is_dask(values.values()):
+            return joined_values(self, {name: getattr(x, "data", x) if isinstance(x, Tensor) else x
+                                for name, x in values.items()})
         common_shape("MultiTaskLoss", values)
         parts = {name: learned_part(x, self.log_variances[name], self.learned[name])
                  if name in self.learned else x for name, x in values.items()}
@@ -364,6 +496,27 @@ class MultiTaskLoss(Combining, Module):
                              [self.weights.get(name, 1.0) for name in parts])
         self.terms = {name: self.term(name, mean(x.data)) for name, x in values.items()}
         return total
+
+    def _pieces(self, inputs, named) -> dict:
+        named = dict(named)
+        weights, v = named.pop("sample_weight", None), named.pop("v", None)
+        outputs, targets = Loss.bind(self, inputs, named)
+        check_names("outputs", outputs, self.losses)
+        check_names("targets", targets, self.losses)
+        weights = weights if isinstance(weights, dict) else dict.fromkeys(self.losses, weights)
+        check_names("sample_weight", weights, self.losses, every=False)
+        v is None or check_names("v", v, self.losses)
+        more = {"sample_weight": weights, "v": v or {}}
+        used = {name: {key: x[name] for key, x in more.items() if x.get(name) is not None}
+                for name in self.losses}
+        return {name: (loss, (outputs[name], targets[name]), used[name])
+                for name, loss in self.losses.items()}
+
+    def _factors(self) -> dict:
+        return {name: self.term(name, 1.0).weight for name in self.losses}
+
+    def _offset(self) -> float:
+        return sum([x.item() / 2 for x in self.log_variances.values()], 0.0)
 
     def balance(self, outputs: dict, targets: dict) -> None:
         """Set each learned log-variance to where the total of these outputs is lowest: a good

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'STATING', 'keyword_options', 'array_parameters', 'by_shapes', 'bounds_of', 'full_docstring',
-           'check_options', 'option_setter', 'Signature', 'lazily', 'combining', 'Loss', 'turned', 'split_dim',
-           'along_axes', 'differentiable', 'ClassLoss', 'RowLoss']
+           'check_options', 'option_setter', 'Signature', 'lazily', 'is_dask', 'with_vector', 'combining', 'Loss',
+           'turned', 'split_dim', 'along_axes', 'differentiable', 'ClassLoss', 'RowLoss']
 
 # %% ../../nbs/nn/criterion_dev.ipynb #9de68d82
 import functools
@@ -130,6 +130,19 @@ def lazily(loss, what: str, *arguments):
     "Call a function of `tinytorch.scale.dask`, which is imported when a Dask array first arrives."
     from tinytorch import scale
     return getattr(scale.dask, what)(loss, *arguments)
+
+# %% ../../nbs/nn/criterion_dev.ipynb #b2ea0cec
+def is_dask(inputs) -> bool:
+    "Return whether one of several arguments is a Dask collection."
+    return any([hasattr(x, "__dask_graph__") for x in inputs])
+
+
+def with_vector(loss, inputs: tuple, named: dict) -> tuple:
+    "Return the arguments of a call and the vector `v` after them, which may be in `named`."
+    if "v" not in named and not inputs:
+        raise TypeError(f"{type(loss).__name__}: hessian_product is called with the arguments of "
+                        "a call and a vector v, and v is missing.")
+    return (inputs, named.pop("v")) if "v" in named else (inputs[:-1], inputs[-1])
 
 # %% ../../nbs/nn/criterion_dev.ipynb #7db45c96
 def combining(name: str):
@@ -260,7 +273,7 @@ class Loss(Module):
     def __call__(self, *inputs, **named):
         if any([hasattr(x, "__dask_graph__") for x in (*inputs, *named.values())]):
             weight = named.pop("sample_weight", None)
-            return lazily(self, "value", self.bind(inputs, named) if named else inputs, weight)
+            return lazily(self, "value", self.arranged(inputs, named), weight)
         return self.forward(*inputs, **named)
 
     def forward(self, *inputs, sample_weight=None, **named) -> Tensor:
@@ -278,23 +291,28 @@ class Loss(Module):
         "Return the arguments of a call in the form that the loss is stated for."
         return inputs
 
-    def partial(self, *inputs, sample_weight=None, wrt=None):
+    def partial(self, *inputs, sample_weight=None, wrt=None, **named):
         """Return what these samples contribute to the loss of more: a `PartialLoss`, to be added.
 
         `wrt`: names of arguments whose gradient it has; None for the first, () for none.
         """
         from tinytorch import scale
-        return scale.partial.partial_loss(self, inputs, sample_weight, wrt)
+        return scale.partial.partial_loss(self, self.arranged(inputs, named), sample_weight, wrt)
 
-    def value_and_gradient(self, *inputs, sample_weight=None, wrt=None) -> tuple:
+    def value_and_gradient(self, *inputs, sample_weight=None, wrt=None, **named) -> tuple:
         """Return the loss of arrays, and the gradient of the first argument or of `wrt`.
 
         For Dask arrays both are lazy Dask arrays.
         """
-        if any([hasattr(x, "__dask_graph__") for x in (*inputs, sample_weight)]):
+        inputs = self.arranged(inputs, named)
+        if is_dask((*inputs, sample_weight)):
             return lazily(self, "lazy_value_and_gradient", inputs, sample_weight, wrt)
         from tinytorch import scale
         return scale.partial.value_and_gradient(self, inputs, sample_weight, wrt)
+
+    def arranged(self, inputs: tuple, named: dict) -> tuple:
+        "Return the arguments in order."
+        return self.bind(inputs, named) if named or len(inputs) != len(self.domain) else inputs
 
     def bind(self, inputs: tuple, named: dict) -> tuple:
         "Return the arguments in order. Raise TypeError for a missing or unknown one."
@@ -314,27 +332,35 @@ class Loss(Module):
         "The name of a loss, as functions have one."
         return type(self).__name__
 
-    def curvature(self, *inputs, sample_weight=None, bound: bool = False) -> np.ndarray:
+    def curvature(self, *inputs, sample_weight=None, bound: bool = False, **named) -> np.ndarray:
         """Return the diagonal of the loss's Hessian for its first argument, an array of that shape.
 
         - `inputs`: the arguments of a call. `sample_weight`: as in a call.
         - `bound`: return |diagonal| + |sum of the rest of the row| instead. Where the rest has one
           sign, as in a softmax, a diagonal matrix of these numbers is at least the Hessian.
         - It belongs to the reduced loss: a mean divides it. With `"none"` each sample is its own.
+        - Of Dask arrays it is a lazy array in their chunks.
         - Errors: TypeError for a loss whose formula's graph is not known.
         """
+        inputs = self.arranged(inputs, named)
+        if is_dask((*inputs, sample_weight)):
+            return lazily(self, "lazy_curvature", inputs, sample_weight, bound)
         from tinytorch import hosts
         return hosts.curvature.Second(self, inputs, sample_weight).curvature(bound)[0]
 
-    def hessian_product(self, *inputs, sample_weight=None) -> np.ndarray:
+    def hessian_product(self, *inputs, sample_weight=None, **named) -> np.ndarray:
         """Return the product of the Hessian for the first argument with a vector of its shape.
 
-        - `inputs`: the arguments of a call, then the vector. `sample_weight`: as in a call.
+        - `inputs`: the arguments of a call, then the vector `v`. `sample_weight`: as in a call.
+        - Of Dask arrays it is a lazy array in their chunks.
         - Errors: TypeError for a loss whose formula's graph is not known.
         """
+        inputs, v = with_vector(self, inputs, named)
+        inputs = self.arranged(inputs, named)
+        if is_dask((*inputs, v, sample_weight)):
+            return lazily(self, "lazy_hessian_product", inputs, sample_weight, v)
         from tinytorch import hosts
-        *inputs, v = inputs
-        return hosts.curvature.Second(self, tuple(inputs), sample_weight).product(v)
+        return hosts.curvature.Second(self, inputs, sample_weight).product(v)
 
     def samples_first(self, array: np.ndarray, wide: bool = True) -> np.ndarray:
         """Return a view of an argument with its sample axes first, at least one.

@@ -238,6 +238,11 @@ class LinearCrossEntropy(CrossEntropyLoss):
         self.ignores, self.chunking = (ignore_index is not None,
                                        options or LinearCrossEntropyOptions())
 
+    def bind(self, inputs: tuple, named: dict) -> tuple:
+        "Return the arguments in order: all four, or those of the head of a model."
+        whole = not named and len(inputs) == len(self.arguments)
+        return inputs if whole else super().bind(inputs, named)
+
     def problem(self, input, linear_weight, linear_bias, target):
         "Return the problem for all samples, with a stand-in for the scores; checks the arguments."
         check_shapes(type(self).__name__, input, linear_weight, linear_bias, target)

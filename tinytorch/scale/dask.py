@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['LENGTH', 'TREE', 'stand_ins', 'letters', 'as_dask', 'fitted', 'check_chunks', 'aligned', 'unwrap', 'Task',
-           'part_step', 'values_step', 'slopes_step', 'Lazy', 'finish', 'reduced_lazily', 'call_of', 'value',
-           'divisor_step', 'lazy_divisor', 'pick', 'part_in', 'lazy_value_and_gradient', 'piece_target', 'is_soft',
-           'within_piece', 'stats_step', 'merge', 'keep_stats', 'stated', 'row_numbers', 'known_rows', 'rows_step',
-           'slope_step', 'cut_by_class', 'ByClass', 'count_step', 'scores_of', 'lazy_scores', 'LinearCall',
-           'cut_along_first', 'first_indices', 'boxed', 'summary_step', 'rows_summary_step', 'summary_call', 'tell',
-           'summary']
+           'part_step', 'values_step', 'slopes_step', 'second_step', 'Lazy', 'finish', 'reduced_lazily', 'call_of',
+           'value', 'divisor_step', 'lazy_divisor', 'pick', 'part_in', 'lazy_value_and_gradient', 'lazy_curvature',
+           'lazy_hessian_product', 'piece_target', 'is_soft', 'within_piece', 'stats_step', 'merge', 'keep_stats',
+           'stated', 'row_numbers', 'known_rows', 'rows_step', 'slope_step', 'cut_by_class', 'ByClass', 'count_step',
+           'scores_of', 'lazy_scores', 'LinearCall', 'cut_along_first', 'first_indices', 'boxed', 'summary_step',
+           'rows_summary_step', 'summary_call', 'tell', 'summary']
 
 # %% ../../nbs/scale/dask_dev.ipynb #a4bee19c
 import copy
@@ -23,7 +23,7 @@ from dask.layers import ArrayBlockIdDep
 from ..core import engine
 from ..core.numpy_runner import weigh
 from ..core.problem import at_most
-from ..core.tensor import is_float
+from ..core.tensor import Tensor, is_float
 from ..nn.arguments import CLASS_PROBABILITIES, real_array, check_domain, widest
 from ..nn.criterion import ClassLoss
 from ..nn.evaluation import Evaluation, in_dtype
@@ -31,9 +31,9 @@ from ..nn.linear_cross_entropy import LinearCrossEntropy
 from ..nn.losses import CrossEntropyLoss, cross_entropy, times
 from ..nn.segmentation_losses import RegionLoss
 from .merging import merge_pieces
-from .partial import (Summary, check_reduced, check_slopes, divisor_of,
-                                     wrt_names, report,
-                                     runner_of, stand_in, summarize, summary_of)
+from .partial import (Summary, check_formula, check_keep, check_reduced,
+                                     check_slopes, divisor_of, report, runner_of, stand_in,
+                                     summarize, summary_of, with_reduction, wrt_names)
 
 # %% ../../nbs/scale/dask_dev.ipynb #429594f7
 LENGTH = 2**20 + 7     # stands for an axis that is longer than this, or not known
@@ -72,6 +72,10 @@ def as_dask(loss, name: str, x):
         raise TypeError(f"{type(loss).__name__}: {name} is a {type(x).__name__} of Dask, but a "
                         "loss takes Dask arrays. Make it one: da.from_delayed(x, shape, dtype), "
                         "or frame.to_dask_array().")
+    if isinstance(x, Tensor) and x.requires_grad:
+        raise TypeError(f"{type(loss).__name__}: {name} is a Tensor with requires_grad=True, but "
+                        "a lazy loss has no backward(). Pass its numbers, "
+                        f"{name}.data; value_and_gradient gives the gradient of those in wrt.")
     return da.from_array(real_array(type(loss).__name__, name, x), chunks=-1)
 
 # %% ../../nbs/scale/dask_dev.ipynb #f5e91140
@@ -137,11 +141,22 @@ class Task:
     weighted: bool = False
     chosen: str = "auto"
     more: tuple = ()           # further arguments of the step
+    lengths: tuple = ()        # which blocks must be equally long: sizes were not known before
+
+    def check_lengths(self, where, blocks) -> None:
+        "Raise ValueError for a chunk whose blocks are of different lengths."
+        found = [len(blocks[k]) for k in self.lengths]
+        if len({*found}) > 1:
+            raise ValueError(f"{type(self.loss).__name__}: in chunk {where}, whose size was not "
+                             f"known before, the arguments have {' and '.join(map(str, found))} "
+                             "samples. They must be equally many.")
 
     def __call__(self, where, *blocks):
         where, *blocks = map(unwrap, (where, *blocks))
         where = tuple(map(unwrap, where))
         count = len(blocks) - len(self.options) - self.weighted
+        if self.lengths:
+            self.check_lengths(where, blocks)
         loss = copy.copy(self.loss)
         for name, block in zip(self.options, blocks[count:]):
             setattr(loss, name, block)
@@ -173,6 +188,15 @@ def slopes_step(loss, arrays, weight, where, wrt, known) -> tuple:
     part, slopes = runner_of(loss)(loss, loss.prepare(*arrays), weight, wrt, scale)
     return np.array([part.total, part.divisor]), slopes
 
+
+def second_step(loss, arrays, weight, where, bound, product: bool, known) -> np.ndarray:
+    "Return the curvature of a chunk, or the product of its Hessian with the array after its own."
+    *arrays, divisor = arrays if known is None else (*arrays, known)
+    summed = with_reduction(loss, "sum")
+    found = (summed.hessian_product(*arrays, sample_weight=weight) if product else
+             summed.curvature(*arrays, sample_weight=weight, bound=bound))
+    return found / (float(divisor) or 1.0)
+
 # %% ../../nbs/scale/dask_dev.ipynb #1e0e675e
 class Lazy:
     "A call of a loss with Dask arrays."
@@ -184,7 +208,8 @@ class Lazy:
         self.loss, self.count, self.dtype = loss, len(arrays), widest(*[x.dtype for x in arrays])
         stands = stand_ins(arrays)
         self.marks, self.samples = letters(loss, [x.shape for x in stands])
-        self.marks, unknown = list(self.marks), any(isnan(n) for x in arrays for n in x.shape)
+        self.marks = list(self.marks)
+        self.unknown = unknown = any(isnan(n) for x in arrays for n in x.shape)
         self.options = () if unknown or loss.rows or not self.samples else tuple(
             [name for name in dict.fromkeys(("weight", *loss.spreads))
              if isinstance(getattr(loss, name, None), np.ndarray)])
@@ -213,15 +238,18 @@ class Lazy:
                              f"but the samples have shape {tuple(shape)}. Give one weight for "
                              "each sample, or one for each along the first axes.")
 
-    def task(self, step, *more) -> Task:
-        return Task(step, self.loss, self.options, self.weighted, engine.choice.get(), more)
+    def task(self, step, marks, *more) -> Task:
+        "Return the task of a step whose blocks have these letters."
+        lengths = tuple([k for k, mark in enumerate(marks) if mark[:1] == self.samples[:1]])
+        return Task(step, self.loss, self.options, self.weighted, engine.choice.get(), more,
+                    lengths if self.samples and self.unknown else ())
 
     def run(self, step, out: str, more=(), arrays=None, dtype=float, **options):
         "Return a Dask array with the axes `out`, of what `step` makes of each chunk."
         pairs = list(zip(self.arrays, self.marks)) if arrays is None else arrays
         given = [part for x, mark in pairs for part in (x, mark)]
         chunks, mark = self.places(out)
-        return da.blockwise(self.task(step, *more), out, ArrayBlockIdDep(chunks), mark, *given,
+        return da.blockwise(self.task(step, given[1::2], *more), out, ArrayBlockIdDep(chunks), mark, *given,
                             dtype=dtype, align_arrays=False, token=step.__name__,
                             meta=np.empty((0,) * len(out), dtype), **options)
 
@@ -254,6 +282,16 @@ class Lazy:
         gradients = [self.gradient(both, which, list(self.loss.domain).index(name))
                      for which, name in enumerate(names)]
         return reduced_lazily(self.loss, parts, self.dtype), tuple(gradients)
+
+    def second(self, bound: bool, v=None):
+        "Return the lazy curvature, or the product of the Hessian with `v`, of whole rows."
+        more = [] if v is None else [(as_dask(self.loss, "v", v).rechunk(self.arrays[0].chunks),
+                                      self.marks[0])]
+        divisor, pairs = lazy_divisor(self), list(zip(self.arrays, self.marks))
+        known = divisor if isinstance(divisor, float) else None
+        pairs[self.count:self.count] = more + ([] if known is not None else [(divisor, "")])
+        return self.run(second_step, self.marks[0], [bound, v is not None, known], pairs,
+                        self.dtype)
 
     def gradient(self, both, which: int, place: int):
         "Return one of the gradients in `both`, that of the argument at a place."
@@ -293,7 +331,7 @@ def value(loss, inputs, sample_weight=None):
     return call_of(loss, inputs, sample_weight).value()
 
 # %% ../../nbs/scale/dask_dev.ipynb #9997a329
-def divisor_step(loss, arrays, weight, where, marks, chunks, given) -> np.ndarray:
+def divisor_step(loss, arrays, weight, where, samples, marks, chunks, given) -> np.ndarray:
     "Return the divisor of a chunk, of which only the arrays at the places `given` are there."
     index = dict(zip(marks[0], where))
     known = dict(zip(given, arrays))
@@ -303,10 +341,9 @@ def divisor_step(loss, arrays, weight, where, marks, chunks, given) -> np.ndarra
         shape = [size[index.get(letter, 0)] for letter, size in zip(mark, sizes)]
         shape = [length[0] if isnan(n) else n for n in shape]
         stands.append(known.get(place, stand_in(tuple(shape), float)))
-    if loss.formula is None:
-        return np.reshape(weight.sum(dtype=float), (1,))
-    samples = len(loss.problem(*stands).samples) if loss.rows else len(marks[0])
-    return np.reshape(divisor_of(loss, *stands, sample_weight=weight), (1,) * max(samples, 1))
+    divisor = (weight.sum(dtype=float) if loss.formula is None else
+               divisor_of(loss, *stands, sample_weight=weight))
+    return np.reshape(divisor, (1,) * samples)
 
 # %% ../../nbs/scale/dask_dev.ipynb #d0a0207e
 def lazy_divisor(call: Lazy):
@@ -327,9 +364,10 @@ def lazy_divisor(call: Lazy):
     for name in call.options:
         setattr(bare.loss, name, None)
     chunks = tuple([x.chunks for x in call.arrays[:call.count]])
-    parts = bare.run(divisor_step, call.samples, [tuple(call.marks[:call.count]), chunks, given],
-                     pairs, adjust_chunks=dict.fromkeys(call.samples, 1))
-    return parts.sum(split_every=TREE)
+    more = [len(call.samples), tuple(call.marks[:call.count]), chunks, given]
+    parts = bare.run(divisor_step, call.samples, more, pairs,
+                     adjust_chunks=dict.fromkeys(call.samples, 1))
+    return parts.sum(split_every=TREE) if parts.ndim else parts
 
 # %% ../../nbs/scale/dask_dev.ipynb #46c58154
 def pick(block, which: int) -> np.ndarray:
@@ -347,7 +385,19 @@ def lazy_value_and_gradient(loss, inputs, sample_weight=None, wrt=None) -> tuple
     check_reduced(loss)
     names = wrt_names(loss, wrt)
     scalar, gradients = call_of(loss, inputs, sample_weight).value_and_gradient(names)
-    return scalar, gradients if isinstance(wrt, tuple) else gradients[0]
+    return scalar, gradients[0] if wrt is None or isinstance(wrt, str) else gradients
+
+
+def lazy_curvature(loss, inputs, sample_weight=None, bound: bool = False):
+    "Return the lazy diagonal of the Hessian, or its bound, in the chunks of the first argument."
+    check_formula(loss)
+    return Lazy(loss, inputs, sample_weight).second(bound)
+
+
+def lazy_hessian_product(loss, inputs, sample_weight, v):
+    "Return the lazy product of the Hessian with an array like the first argument."
+    check_formula(loss)
+    return Lazy(loss, inputs, sample_weight).second(False, v)
 
 # %% ../../nbs/scale/dask_dev.ipynb #7da93340
 def piece_target(loss, rows, target, start: int, classes: int):
@@ -570,7 +620,8 @@ class LinearCall:
 
     def __init__(self, loss, inputs, sample_weight=None):
         if len(inputs) == 2:
-            inputs = inputs[0], loss.linear.weight, loss.linear.bias, inputs[1]
+            layer = [x if x is None else x.data for x in (loss.linear.weight, loss.linear.bias)]
+            inputs = inputs[0], *layer, inputs[1]
         names = loss.arguments
         self.arrays = [None if x is None else as_dask(loss, name, x)
                        for name, x in zip(names, inputs)]
@@ -639,14 +690,13 @@ def rows_summary_step(loss, arrays, weight, where, samples, starts, keep, classe
     "Return the Summary of rows whose numbers are known."
     problem, values = known_rows(loss, arrays, weight, classes, dtype)
     total = float(values.sum(dtype=np.float64))
-    return boxed(summary_of(problem, total, values, keep, starts[where[0]]), samples)
+    return boxed(summary_of(loss, problem, total, values, keep, starts[where[0]]), samples)
 
 # %% ../../nbs/scale/dask_dev.ipynb #5e1f00a3
 def summary_call(loss, inputs, sample_weight=None):
     "Return the call whose chunks are summarised. Raise TypeError for a loss without a formula."
-    if loss.formula is None and not isinstance(loss, LinearCrossEntropy):
-        raise TypeError(f"summary: {type(loss).__name__} has no formula for single samples. Call "
-                        "it with the arrays, for the loss alone.")
+    if not isinstance(loss, LinearCrossEntropy):
+        check_formula(loss)
     call = call_of(loss, cut_along_first(loss, inputs), sample_weight)
     return call.call if isinstance(call, LinearCall) else call
 
@@ -656,7 +706,7 @@ def tell(block, loss) -> dict:
     return report(loss, block.item())
 
 # %% ../../nbs/scale/dask_dev.ipynb #5e1f00a4
-def summary(loss, *inputs, sample_weight=None, keep: int = 10):
+def summary(loss, *inputs, sample_weight=None, keep: int = 10, **named):
     """Return a lazy dictionary: loss, perplexity, loss by class, and the `keep` worst samples.
 
     It is a `Delayed`: `told.compute()` gives all of it, `told["by_class"]` is lazy too.
@@ -667,8 +717,10 @@ def summary(loss, *inputs, sample_weight=None, keep: int = 10):
     >>> told["worst"].compute()
     [{'index': 1, 'loss': 25.0}]
     """
+    check_keep(keep)
+    runner_of(loss)
     check_reduced(loss)
-    call = summary_call(loss, inputs, sample_weight)
+    call = summary_call(loss, loss.arranged(inputs, named), sample_weight)
     more = [len(call.samples), first_indices(call.arrays[0].chunks[:1], keep), keep]
     each = {"dtype": object, "adjust_chunks": dict.fromkeys(call.samples, 1)}
     if isinstance(call, ByClass):

@@ -188,7 +188,7 @@ def fingerprint(loss, paths, chunks, keep: int, fill: bool) -> str:
 
 def to_json(summary: Summary) -> dict:
     "Return a Summary as plain lists and numbers."
-    return summary._asdict() | {"classes": summary.classes.tolist()}
+    return vars(summary) | {"classes": summary.classes.tolist()}
 
 
 def from_json(fields: dict) -> Summary:
