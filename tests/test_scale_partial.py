@@ -478,7 +478,7 @@ def test_a_total_of_any_kind():
 def test_an_accumulated_criterion_is_a_module_with_its_buffers():
     torch = pytest.importorskip("torch")
     from tinytorch.hosts.torch_host import to_torch
-    criterion = to_torch(CrossEntropyLoss(weight=np.array([1.0, 2.0, 3.0]))).double()
+    criterion = to_torch(CrossEntropyLoss(weight=[1.0, 2.0, 3.0])).double()
     step = accumulate(criterion, torch.tensor(4.0))
     assert isinstance(step, torch.nn.Module) and step.weight.dtype == torch.float64
     again = pickle.loads(pickle.dumps(step))
@@ -486,3 +486,12 @@ def test_an_accumulated_criterion_is_a_module_with_its_buffers():
     expected = torch.nn.functional.cross_entropy(x, t, criterion.weight, reduction="sum") / 4
     for one in step, again:
         torch.testing.assert_close(one(x[:1], t[:1]) + one(x[1:], t[1:]), expected)
+
+
+def test_a_term_of_weight_0_counts_nothing_even_if_it_is_infinite():
+    x, t = np.array([1e4, 1.0]), np.ones(2)
+    loss = MSELoss() + 0 * LOSSES["PoissonNLLLoss"]()
+    assert np.isinf(loss.losses[1](x, t).item())
+    for value in loss.value_and_gradient(x, t)[0], loss.partial(x, t).value():
+        assert value == MSELoss()(x, t).item()
+    np.testing.assert_array_equal(loss.curvature(x, t), MSELoss().curvature(x, t))
