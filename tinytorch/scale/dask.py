@@ -249,8 +249,9 @@ class Lazy:
         pairs = list(zip(self.arrays, self.marks)) if arrays is None else arrays
         given = [part for x, mark in pairs for part in (x, mark)]
         chunks, mark = self.places(out)
-        return da.blockwise(self.task(step, given[1::2], *more), out, ArrayBlockIdDep(chunks), mark, *given,
-                            dtype=dtype, align_arrays=False, token=step.__name__,
+        task = self.task(step, given[1::2], *more)
+        return da.blockwise(task, out, ArrayBlockIdDep(chunks), mark, *given, dtype=dtype,
+                            align_arrays=False, token=step.__name__,
                             meta=np.empty((0,) * len(out), dtype), **options)
 
     def places(self, out: str) -> tuple:

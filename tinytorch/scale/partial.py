@@ -84,8 +84,8 @@ class PartialLoss:
         check_addable(self, other)
         known = self if self.loss else other
         return PartialLoss(self.total + other.total, self.divisor + other.divisor,
-                           blocks_beside(self, other), max(self.axis, other.axis), False, known.loss,
-                           known.averages)
+                           blocks_beside(self, other), max(self.axis, other.axis), False,
+                           known.loss, known.averages)
 
     __radd__ = __add__                    # `sum` starts with 0
 

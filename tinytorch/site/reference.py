@@ -52,8 +52,8 @@ LISTED = {"core.tensor": ["Tensor", "cat", "stack"], "core.engine": ["engine"],
           "amp": ["GradScaler", "cast"], "interactive": ["explore", "explore_outlier"],
           "plotting": ["panels", "plot_loss", "plot_losses", "plot_training", "plot_landscape",
                        "plot_samples", "plot_worst", "plot_reliability", "Results"]}
-PARTS = {"BatchLoss", "Combined", "Combining", "CTCEvaluation", "LinearCrossEntropy", "LinearEvaluation",
-         "MultiTaskLoss.term", "LinearCrossEntropyOptions.rows", "RegionLoss"}
+PARTS = {"BatchLoss", "Combined", "Combining", "CTCEvaluation", "LinearCrossEntropy",
+         "LinearEvaluation", "MultiTaskLoss.term", "LinearCrossEntropyOptions.rows", "RegionLoss"}
 
 
 @lru_cache
