@@ -480,7 +480,10 @@ def test_a_ranking_without_groups_says_how_to_pass_them():
         ListNetLoss(), "xgboost")), "qid=")
     own = {"objective": objective(ListNetLoss(), "lightgbm"), "verbose": -1, "num_threads": 1}
     check_raises(ValueError, lambda: lgb.train(own, lgb.Dataset(x, y), 2), "group=")
-    check_raises(ValueError, lambda: metric(ListNetLoss(), "lightgbm")(y, x[:, 0], None, [2]), "2 are in a group")
+    own = metric(ListNetLoss(), "lightgbm")
+    for weight in (None, np.ones(len(y))):
+        check_raises(ValueError, lambda: own(y, x[:, 0], weight, [2]), "2 are in a group")
+        check_raises(ValueError, lambda: own(y, x[:, 0], weight), "0 are in a group")
 
 
 def test_catboost_passes_no_groups():
