@@ -10,9 +10,10 @@ import pytest
 from tinytorch.checking import check_close, check_raises
 from tinytorch.hosts import metric, objective
 from tinytorch.nn import (BCEWithLogitsLoss, BinaryFocalLoss, CrossEntropyLoss, FocalLoss,
-                          FunctionLoss, HuberLoss, ListNetLoss, LogCoshLoss, MSELoss, PoissonNLLLoss,
-                          QuantileLoss, SparsemaxLoss, TripletMarginLoss, TweedieDevianceLoss)
-from tinytorch.hosts.boosting import mean_loss
+                          FunctionLoss, HuberLoss, ListMLELoss, ListNetLoss, LogCoshLoss, MSELoss,
+                          PoissonNLLLoss, QuantileLoss, RankingSoftmaxLoss, RankNetLoss,
+                          SparsemaxLoss, TripletMarginLoss, TweedieDevianceLoss)
+from tinytorch.hosts.boosting import CatObjective, derivatives, mean_loss
 from test_hosts import host
 
 ROUNDS = 12
@@ -186,6 +187,20 @@ def test_the_metric_of_parts_adds_up_to_that_of_all():
     check_close(whole[1], weight.sum(), "the weight of all")
 
 
+@pytest.mark.parametrize("loss", [CrossEntropyLoss(weight=[1.0, 2.0, 0.5]),
+                                  CrossEntropyLoss(weight=[1.0, 2.0, 0.5], ignore_index=1),
+                                  FocalLoss() + 2 * FocalLoss(gamma=1.0)])
+def test_parts_of_a_metric_with_weights_of_classes_add_up(loss):
+    rng = np.random.default_rng(0)
+    scores, target = rng.normal(size=(10, 3)), np.array([0, 1, 2, 2, 0, 2, 1, 0, 1, 0])
+    weight, own = rng.uniform(size=10), metric(loss, "catboost")
+    whole, *parts = [own.evaluate(list(scores[part].T), target[part], weight[part])
+                     for part in (slice(None), slice(0, 3), slice(3, 10))]
+    check_close(np.sum(parts, axis=0), whole, "the sums of two parts")
+    mean = loss(scores, target, sample_weight=weight).item()
+    check_close(own.get_final_error(*np.sum(parts, axis=0)), mean, "the mean")
+
+
 def test_estimators_of_xgboost_are_trained_as_by_train():
     x, y, w = data("real")
     xgb, loss = host("xgboost"), HuberLoss()
@@ -212,7 +227,6 @@ def test_estimators_of_lightgbm_are_trained_as_by_train():
 
 
 def test_curvatures_are_positive():
-    from tinytorch.hosts.boosting import derivatives
     scores, target = np.array([0.0, 3.0, -3.0]), np.zeros(3)
     check_close(derivatives(HuberLoss(), "xgboost", scores, target)[1], [1, 1, 1], "Huber's")
     focal = BinaryFocalLoss()
@@ -239,10 +253,9 @@ def test_a_matrix_of_catboost_has_no_negative_eigenvalue():
 
 def test_what_is_refused():
     check_raises(ValueError, lambda: objective(MSELoss(), "sklearn"), "library is 'sklearn'")
-    check_raises(TypeError, lambda: objective(ListNetLoss(), "xgboost"), "groups are not passed on")
     check_raises(TypeError, lambda: metric(TripletMarginLoss(), "lightgbm"), "anchor, positive")
-    sparsemax = objective(SparsemaxLoss(), "xgboost")
-    check_raises(TypeError, lambda: sparsemax(np.zeros(2), np.zeros((2, 3))), "SparsemaxLoss")
+    for loss in (SparsemaxLoss(), ListMLELoss(), RankNetLoss()):
+        check_raises(TypeError, lambda: objective(loss, "xgboost"), type(loss).__name__, "graph")
 
 
 def test_a_missing_library_is_named(monkeypatch):
@@ -296,7 +309,7 @@ def test_sums_are_trained_as_the_loss_that_they_are(loss, kind, same, library):
     check_close(ours, theirs, f"scores by {loss!r}", rtol=1e-5, atol=1e-5)
     x, y, weight = data(kind)
     scores = np.random.default_rng(0).normal(size=(len(y), 3) if kind == "class" else len(y))
-    values = [mean_loss(x, scores, y, weight) for x in (loss, same)]
+    values = [mean_loss(x, library, scores, y, weight) for x in (loss, same)]
     check_close(*values, f"the metric of {loss!r}")
 
 
@@ -310,13 +323,12 @@ def test_the_derivatives_of_a_sum():
 
 def test_classes_are_refused_and_terms_that_cannot_be_boosted():
     check_raises(TypeError, lambda: objective(HuberLoss, "xgboost"), "Pass HuberLoss(...)")
-    for term in (TripletMarginLoss(), ListNetLoss(), FunctionLoss(sum)):
+    for term in (TripletMarginLoss(), FunctionLoss(sum)):
         check_raises(TypeError, lambda: metric(MSELoss() + term, "xgboost"), type(term).__name__)
 
 
 def test_gradient_and_curvature_come_from_one_sweep(monkeypatch):
     from tinytorch.core import engine
-    from tinytorch.hosts.boosting import derivatives
     x, t = np.random.default_rng(0).normal(size=(2, 5, 3))[0], np.array([0, 1, 2, 2, 0])
     runs, run = [], engine.run
     monkeypatch.setattr(engine, "run", lambda *arguments: runs.append(1) or run(*arguments))
@@ -339,3 +351,154 @@ def test_what_does_not_count_has_no_curvature(loss, target):
     assert not gradient[1].any() and not curvature[1].any()
     for part, of_kept in zip((gradient, curvature), kept):
         check_close(part[[0, 2]], of_kept, "the others are as without it")
+
+
+# groups
+
+RANKINGS = [ListNetLoss(), RankingSoftmaxLoss(), 2 * ListNetLoss() + RankingSoftmaxLoss()]
+SIZES = np.array([3, 1, 4, 0, 3, 6])
+
+
+def ranked(groups=60):
+    "Return samples, their groups, and relevances that count from the group's last, 0, upwards."
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(2, 9, groups)
+    x = rng.normal(size=(sizes.sum(), 4))
+    score, lists = x[:, 0] - 0.5 * x[:, 1] * x[:, 2], np.split(np.arange(len(x)), np.cumsum(sizes)[:-1])
+    return x, sizes, np.concatenate([np.argsort(np.argsort(score[items])) for items in lists])
+
+
+def in_order(scores, labels, sizes) -> float:
+    "Return the share of the pairs of a group that are in the right order."
+    right = []
+    for s, y in zip(*[np.split(each, np.cumsum(sizes)[:-1]) for each in (scores, labels)]):
+        above = y[:, None] > y
+        right.extend((s[:, None] > s)[above])
+    return np.mean(right)
+
+
+def rank_by_xgboost(x, y, sizes, own=None, **params):
+    xgb, half = host("xgboost"), len(sizes) // 2
+    cut, groups = sizes[:half].sum(), np.repeat(np.arange(len(sizes)), sizes)
+    params = {"max_depth": 3, "nthread": 1, "disable_default_eval_metric": 1} | params
+    train = xgb.DMatrix(x[:cut], y[:cut], qid=groups[:cut])
+    return xgb.train(params, train, 40, obj=own).predict(xgb.DMatrix(x[cut:]), output_margin=True)
+
+
+def rank_by_lightgbm(x, y, sizes, own):
+    lgb, half = host("lightgbm"), len(sizes) // 2
+    cut = sizes[:half].sum()
+    model = lgb.LGBMRanker(n_estimators=40, num_leaves=6, min_child_samples=2, objective=own,
+                           min_child_weight=0, verbose=-1, n_jobs=1)
+    return model.fit(x[:cut], y[:cut], group=sizes[:half]).predict(x[cut:], raw_score=True)
+
+
+@pytest.mark.parametrize("loss", RANKINGS, ids=repr)
+def test_rankings_find_a_known_order(loss):
+    "Of groups that were held out; as well as the library's own objective."
+    x, sizes, y = ranked(200)
+    cut = sizes[:100].sum()
+    for rank, own, theirs in ((rank_by_xgboost, None, {"objective": "rank:ndcg"}),
+                              (rank_by_lightgbm, "rank_xendcg", {})):
+        library = rank.__name__.removeprefix("rank_by_")
+        ours = rank(x, y, sizes, objective(loss, library))
+        found, known = [in_order(scores, y[cut:], sizes[100:])
+                        for scores in (ours, rank(x, y, sizes, own, **theirs))]
+        assert found > 0.85 and found > known - 0.03, (library, found, known)
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+@pytest.mark.parametrize("loss", RANKINGS, ids=repr)
+def test_derivatives_of_groups_are_those_of_each_list(loss, library):
+    rng = np.random.default_rng(0)
+    scores, weight = rng.normal(size=(2, SIZES.sum()))
+    weight, labels = np.abs(weight), rng.integers(0, 4, len(scores)).astype(float)
+    lists = np.split(np.arange(len(scores)), np.cumsum(SIZES)[:-1])
+    means = np.array([weight[items].mean() if len(items) else 1.0 for items in lists])
+    given = means if library == "xgboost" else weight
+    gradient, curvature = derivatives(loss, library, scores, labels, given, SIZES)
+    terms = [*zip(loss.weights, loss.losses)] if hasattr(loss, "losses") else [(1.0, loss)]
+    total = 0.0
+    for items, mean in zip(lists, means):
+        if len(items) == 0:
+            continue
+        call = scores[None, items], labels[None, items]
+        slope, bound = [sum([factor * np.asarray(f(type(term)("sum")))[0] for factor, term in terms])
+                        for f in (lambda x: x.value_and_gradient(*call)[1],
+                                  lambda x: x.curvature(*call, bound=True))]
+        if library == "lightgbm":
+            bound = bound * len(items) / (2 * max(len(items) - 1, 1))
+        total += mean * sum([factor * term(*call).item() for factor, term in terms])
+        check_close(gradient[items], mean * slope, "the gradient of a list")
+        check_close(curvature[items], mean * bound, "the curvature of a list", atol=1e-12)
+        assert len(items) > 1 or not curvature[items].any()
+    mean = total / means[SIZES > 0].sum()
+    check_close(mean_loss(loss, library, scores, labels, given, SIZES), mean, "the metric")
+
+
+def test_the_metric_of_groups():
+    "In training: with a weight for each group in XGBoost, for each sample in LightGBM."
+    (x, sizes, y), loss = ranked(), ListNetLoss()
+    xgb, lgb, found = host("xgboost"), host("lightgbm"), {}
+    groups, weight = np.repeat(np.arange(60), sizes), np.linspace(0.5, 2, 60)
+    data = xgb.DMatrix(x, y, qid=groups, weight=weight)
+    booster = xgb.train({"nthread": 1, "disable_default_eval_metric": 1}, data, 5,
+                        obj=objective(loss, "xgboost"), custom_metric=metric(loss, "xgboost"),
+                        evals=[(data, "train")], evals_result=found, verbose_eval=False)
+    lists = np.split(np.arange(len(x)), np.cumsum(sizes)[:-1])
+
+    def mean(scores):
+        values = [loss(scores[items], y[items].astype(float)).item() for items in lists]
+        return np.average(values, weights=weight)
+    check_close(found["train"]["ListNetLoss"][-1], mean(booster.predict(data).astype(float)),
+                "XGBoost's", rtol=1e-5)
+    record, train = {}, lgb.Dataset(x, y, group=sizes, weight=weight[groups])
+    booster = lgb.train({"objective": objective(loss, "lightgbm"), "metric": "None", "verbose": -1,
+                         "num_threads": 1}, train, 5, valid_sets=[train],
+                        feval=metric(loss, "lightgbm"), callbacks=[lgb.record_evaluation(record)])
+    check_close(record["training"]["ListNetLoss"][-1], mean(booster.predict(x, raw_score=True)),
+                "LightGBM's", rtol=1e-5)
+
+
+def test_a_metric_needs_no_graph():
+    scores, labels = np.arange(5.0), np.array([0, 1, 2, 0, 1])
+    own = np.mean([RankNetLoss()(scores[:3], labels[:3]).item(), RankNetLoss()(scores[3:], labels[3:]).item()])
+    check_close(metric(RankNetLoss(), "lightgbm")(labels, scores, None, [3, 2])[1], own, "of two groups")
+
+
+def test_a_loss_of_samples_takes_xgboosts_weights_of_groups():
+    xgb, x = host("xgboost"), np.arange(5.0)[:, None]
+    data = xgb.DMatrix(x, x[:, 0], qid=[0, 0, 1, 1, 1], weight=[1.0, 3.0])
+    gradient, curvature = objective(MSELoss(), "xgboost")(np.zeros(5), data)
+    check_close(curvature, [2, 2, 6, 6, 6], "the weights")
+    check_close(gradient, -x[:, 0] * curvature, "the gradients")
+
+
+def test_a_ranking_without_groups_says_how_to_pass_them():
+    xgb, lgb, (x, _, y) = host("xgboost"), host("lightgbm"), ranked(20)
+    check_raises(ValueError, lambda: xgb.train({"nthread": 1}, xgb.DMatrix(x, y), 2, obj=objective(
+        ListNetLoss(), "xgboost")), "qid=")
+    own = {"objective": objective(ListNetLoss(), "lightgbm"), "verbose": -1, "num_threads": 1}
+    check_raises(ValueError, lambda: lgb.train(own, lgb.Dataset(x, y), 2), "group=")
+    own = metric(ListNetLoss(), "lightgbm")
+    for weight in (None, np.ones(len(y))):
+        check_raises(ValueError, lambda: own(y, x[:, 0], weight, [2]), "2 are in a group")
+        check_raises(ValueError, lambda: own(y, x[:, 0], weight), "0 are in a group")
+
+
+def test_catboost_passes_no_groups():
+    "It hands an objective parts of the samples that cut groups."
+    check_raises(TypeError, lambda: objective(ListNetLoss(), "catboost"), "without their groups")
+    cat, lengths = host("catboost"), []
+
+    class Recording(CatObjective):
+        def calc_ders_range(self, approxes, targets, weights):
+            lengths.append(len(targets))
+            return super().calc_ders_range(approxes, targets, weights)
+
+    x = np.random.default_rng(0).normal(size=(2100, 2))
+    data = cat.Pool(x, x[:, 0], group_id=np.repeat(np.arange(300), 7))
+    cat.CatBoost({"loss_function": Recording(MSELoss(), "catboost"), "eval_metric": "RMSE",
+                  "iterations": 1, "thread_count": 1, "verbose": False,
+                  "allow_writing_files": False}).fit(data)
+    assert 1000 in lengths and max(lengths) == 1000 and 1000 % 7

@@ -6,7 +6,7 @@
 __all__ = ['RULES', 'PIECES', 'ORDER', 'STEP_OPERATIONS', 'where_traced', 'power_slope', 'traced', 'as_traced', 'column',
            'on_all_axes', 'summed', 'hot', 'but_target', 'share_of_extreme', 'Direction', 'Beside', 'with_both_slopes',
            'product', 'Diagonal', 'curved', 'diagonal_of', 'check_carried', 'terms_of', 'check_traceable',
-           'compile_soon', 'Second']
+           'example_arrays', 'check_formula', 'compile_soon', 'Second']
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #3bc4174b
 from functools import lru_cache
@@ -18,6 +18,7 @@ from ..core.writer import nodes
 from ..core.trace import (CLASSES, REDUCING_UFUNCS, ROWS, TRUTHS, Traced, Untraceable,
                                   axes_of)
 from .graph import call_numpy, graph_of
+from ..nn.arguments import CLASS_INDEX
 from ..nn.combined_losses import WeightedSum
 from ..nn.evaluation import Evaluation
 from ..nn.layers import Module
@@ -336,6 +337,24 @@ def check_traceable(loss, problem=None) -> None:
     except Untraceable as error:
         raise TypeError(f"{name} has no known graph: its formula {error}. Second derivatives, and "
                         "its form in other frameworks, are made of the graph.") from None
+
+
+def example_arrays(loss):
+    "Yield an array of zeros for each argument of a loss: of one sample, or a row of three numbers."
+    for name, domain in loss.domain.items():
+        index = (domain[0] if isinstance(domain, tuple) else domain) is CLASS_INDEX
+        wide = loss.rows and not index and name not in loss.per_row
+        yield np.zeros((1, 3) if wide else (1,), int if index else float)
+
+
+def check_formula(loss) -> None:
+    "Raise TypeError where a loss has no graph, as far as its options and an example tell."
+    check_traceable(loss)
+    try:
+        problem = loss.problem(*loss.fit(*loss.prepare(*example_arrays(loss))))
+    except (IndexError, ValueError):         # it asks for another shape: a call tells
+        return
+    check_traceable(loss, problem)
 
 # %% ../../nbs/hosts/curvature_dev.ipynb #3f615027
 def compile_soon(formula, size: int) -> None:
