@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -27,12 +28,11 @@ import attacks
 from tinytorch.checking import answers
 from tinytorch.grading import sandbox
 from tinytorch.grading import grade as grading
-from tinytorch.checking.checks import FILE
+from tinytorch.checking.checks import FILE, from_data, to_data
 from tinytorch.exercises import asking
 from tinytorch.exercises.check import judge
 from tinytorch.exercises.exercises import exercises
 from tinytorch.grading.grade import grade
-from tinytorch.checking.judge import from_data
 from tinytorch.notebooks.process import Child
 from tinytorch.notebooks.notebook import code_cells, read_notebook
 from tinytorch.notebooks.project import Project, TitoError
@@ -261,10 +261,52 @@ def test_a_change_of_the_inputs_cannot_be_hidden(monkeypatch):
     assert answers.answer(lambda x: x, [np.array([np.nan, 0.0])], {})["changed"] == []
 
 
-def test_a_submission_sees_no_losses_of_dask_arrays(tmp_path):
-    "They have functions that answer an exercise, and no lesson's cells import them."
-    shown = grading.make_package(PROJECT.lib, tmp_path / "package") / "tinytorch/scale"
-    assert sorted(path.name for path in shown.glob("*.py")) == ["__init__.py", "merging.py", "partial.py"]
+def what_answers(package: Path, checks: list) -> dict:
+    "The callables of a package that answer an exercise, other than the Tensor's own arithmetic."
+    shown = "name", "calls", "expected"
+    data = json.dumps([{name: to_data(check)[name] for name in shown} for check in checks])
+    done = subprocess.run([sys.executable, str(ROOT / "tests/reaching.py"), str(package)], input=data,
+                          capture_output=True, text=True, check=True, cwd=package,
+                          env=os.environ | {"TINYTORCH_ENGINE": "numpy"})
+    return dict(map(json.loads, done.stdout.splitlines()))
+
+
+def test_nothing_that_a_submission_sees_answers_an_exercise(tmp_path):
+    """However it is reached; also where it is marked with the course's version of others. The rest
+    of the package has such things.
+    """
+    todo, lessons = exercises(PROJECT, MODULE), {}
+    checks = {exercise.name: from_data(exercise.check) for exercise in todo}
+    below = grading.built_on(PROJECT, MODULE, todo)
+    modules = {path.name: grading.module_of(PROJECT, path) for path in MODULE.notebooks}
+    course = grading.Course(PROJECT.lib, todo, below, modules, tmp_path)
+    for exercise in todo:
+        for kept in {frozenset(), frozenset(below[exercise.name])}:
+            lessons.setdefault((exercise.notebook, kept), []).append(checks[exercise.name])
+    for (lesson, kept), these in lessons.items():
+        found = what_answers(course.package(lesson, kept), these)
+        assert found == {check.name: [] for check in these}, (lesson, kept)
+    forms = "__init__.py", "core/*.py", "nn/*.py", "hosts/__init__.py", "scale/__init__.py"
+    files = [file for form in forms for file in PROJECT.lib.glob(form)]
+    everything = grading.make_package(PROJECT.lib, tmp_path / "all", files)
+    for name in "log_softmax", "soft_cross_entropy":
+        assert what_answers(everything, [checks[name]])[name]
+
+
+def test_a_submission_sees_what_its_lesson_imports(tmp_path):
+    "And not the lesson itself."
+    lib = PROJECT.lib
+    for path in MODULE.notebooks:
+        if name := grading.module_of(PROJECT, path):
+            module = lib.parent / f"{name.replace('.', '/')}.py"
+            shown = grading.prerequisites(module, lib)
+            assert module not in shown
+            folder = grading.make_package(lib, tmp_path / path.stem, shown)
+            code = [cell.code for cell in code_cells(read_notebook(PROJECT, path))
+                    if cell.directives.keys() & {"export", "exports", "exporti"}]
+            lines = [line for text in code for line in re.findall(
+                r"^(?:from tinytorch|import tinytorch)[^(\n]*(?:\([^)]*\))?", text, re.M)]
+            subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=folder, check=True)
 
 
 def test_a_process_with_solutions_runs_alone(tmp_path, monkeypatch):
@@ -279,11 +321,12 @@ def test_a_process_with_solutions_runs_alone(tmp_path, monkeypatch):
         running.remove(plan["kept"])
 
     monkeypatch.setattr(grading, "ask", ask)
-    monkeypatch.setattr(course, "package", lambda kept=(): tmp_path)
+    monkeypatch.setattr(course, "package", lambda lesson, kept=(): tmp_path)
+    course.notebooks = {"f": "lesson.ipynb"}
     with ThreadPoolExecutor(4) as threads:
         for k in range(20):
             kept = ("f",) if k % 5 == 0 else ()
-            runs.append(threads.submit(course.run, {"calls": [], "kept": kept}, kept))
+            runs.append(threads.submit(course.run, {"calls": {"f": []}, "kept": kept}, kept))
     assert not any(run.exception() for run in runs)
     assert len(seen) == 20 and all(len(group) == 1 for group in seen if ("f",) in group)
 
@@ -558,7 +601,7 @@ def test_a_package_never_holds_the_solution_that_is_marked(tmp_path):
                 solutions[cell.code.partition("def ")[2].partition("(")[0]] = cell.code
     for kept in [set(), *{frozenset(kept) for kept in below.values() if kept}]:
         folder = grading.make_package(PROJECT.lib, tmp_path / ("-".join(sorted(kept)) or "none"),
-                                      kept)
+                                      PROJECT.lib.glob("nn/*.py"), kept)
         text = "".join(file.read_text(encoding="utf-8") for file in folder.rglob("*.py"))
         assert "SOLUTION" not in text
         for name in below:
@@ -1015,7 +1058,7 @@ def test_a_package_of_links_and_of_files_that_may_not_be_written(tmp_path):
     losses.rename(other)
     losses.symlink_to(other)
     (lib / "nn/regression_losses.py").chmod(0o444)
-    made = grading.make_package(lib, tmp_path / "package")
+    made = grading.make_package(lib, tmp_path / "package", lib.glob("nn/*.py"))
     assert other.read_bytes() == before and b"BEGIN SOLUTION" in before
     for file in losses, lib / "nn/regression_losses.py":
         copy = made / "tinytorch" / file.relative_to(lib)

@@ -219,7 +219,7 @@ def test_the_package_can_be_read_in_the_sandbox_whatever_is_usual(tmp_path):
     "Another user reads it there, also where an instructor's new files are private."
     usual = os.umask(0o077)
     try:
-        folder = make_package(PROJECT.lib, tmp_path / "package")
+        folder = make_package(PROJECT.lib, tmp_path / "package", PROJECT.lib.glob("nn/*.py"))
     finally:
         os.umask(usual)
     assert not [path for path in [folder, *folder.rglob("*")]
