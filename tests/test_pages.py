@@ -10,14 +10,15 @@ import pytest
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the choice of the backend)
-from nbformat.v4 import new_code_cell, new_output  # noqa: E402
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output  # noqa: E402
 
 from tinytorch.interactive import Quiz, matches  # noqa: E402
 from tinytorch.nn import losses  # noqa: E402
 from tinytorch.notebooks.notebook import read_notebook  # noqa: E402
 from tinytorch.notebooks.project import Project  # noqa: E402
 from tinytorch.notebooks.running import cells_to_run  # noqa: E402
-from tinytorch.site.pages import document, dress, signatures_in  # noqa: E402
+from tinytorch.site.pages import document, dress, public_links, signatures_in  # noqa: E402
+from tinytorch.site.reference import public_addresses  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "nbs/04_losses"
@@ -118,13 +119,40 @@ def test_the_best_constant_of_msle():
     assert "| `exp(mean(log(1 + t))) - 1` |" in text
 
 
-def documented(shown: str, code: str) -> str:
-    "What a page makes of what nbdev shows for `f` of this code."
+def documented(shown: str, code: str, *more) -> str:
+    "What a page with `more` cells makes of what nbdev shows for `f` of this code."
+    shown = f'---\n\n[source](https://x.io/f.py#L1){{target="_blank"}}\n\n{shown}'
     cell = new_code_cell("show_doc(f)", outputs=[
         new_output("display_data", {"text/markdown": shown})])
     cell["has_sd"] = True
-    document(SimpleNamespace(cells=[cell]), SimpleNamespace(cells=[new_code_cell(code)]))
+    document(SimpleNamespace(cells=[cell, *more]), SimpleNamespace(cells=[new_code_cell(code)]))
     return cell.outputs[0].data["text/markdown"]
+
+
+def test_a_name_is_no_heading():
+    "Its code or its signature says it; the link to the source is its anchor, unless a heading is."
+    code, shown = "def f(x): pass", "### f\n\n```python\n\ndef f(\n    x\n)\n\n```\n\n*Return 1.*\n"
+    link = "[Source of `f`](https://x.io/f.py#L1){%s.source}\n"
+    assert documented(shown, code, new_code_cell(code)) == link % "#f "
+    assert documented(shown, code) == link % "#f " + "\n```python\ndef f(x)\n```\n\nReturn 1.\n"
+    for heading in ("# F", "### `f`"):
+        assert documented(shown, code, new_markdown_cell(heading)).startswith(link % "")
+    assert "#f " in documented(shown, code, new_markdown_cell("# f and g"))
+
+
+def test_only_public_names_become_links():
+    public = public_addresses()
+    page = ('<a href="https://me.io/%s"><code>x</code></a>')
+    for address in ("04_losses/losses_dev.html#huberloss", "01_tensor/tensor_dev.html#tensor",
+                    "01_tensor/tensor_dev.html#tensor.backward", "core/engine_dev.html#engine"):
+        assert public_links(page % address, "https://me.io", public) == page % address
+    # a formula, helpers of a lesson, of the machinery, and a name that only looks like a public one
+    for address in ("04_losses/losses_dev.html#huber", "04_losses/losses_dev.html#shift",
+                    "01_tensor/tensor_dev.html#keep", "core/problem_dev.html#problem",
+                    "notebooks/running_dev.html#run", "core/problem_dev.html#tensor"):
+        assert public_links(page % address, "https://me.io", public) == "<code>x</code>"
+    other = '<a href="https://you.io/a.html#b"><code>x</code></a> <a href="https://me.io/a.html#b">x</a>'
+    assert public_links(other, "https://me.io", public) == other
 
 
 def test_docstrings_are_not_emphasised_in_part():

@@ -1,6 +1,7 @@
 """The site in a real browser: every page whole, readable and independent, and its moving parts
 move rightly.
 """
+import html
 import json
 import re
 from configparser import ConfigParser
@@ -15,6 +16,7 @@ import yaml
 from tinytorch.core.tensor import Tensor
 from tinytorch.nn import HuberLoss
 from tinytorch.site.pages import typeset
+from tinytorch.site.reference import public_addresses
 
 from places import ROOT, opened_page, package, screens
 
@@ -101,7 +103,35 @@ def test_links_and_buttons_can_be_clicked(opened):
     assert [pair for pair in covered if pair[1]] == []
 
 
-# ---- links
+# ---- headings and links
+
+def twice(page: str) -> list:
+    "The headings of a page that say what another says: `relu` under \"ReLU\"."
+    text = page[page.index("<main"):]
+    said = [re.sub(r"\W", "", html.unescape(re.sub("<[^>]*>", "", heading))).lower()
+            for _, heading in re.findall(r"<h([1-6])\b[^>]*>(.*?)</h\1>", text, re.S)]
+    return [heading for heading in {*said} if said.count(heading) > 1]
+
+
+@each_page
+def test_no_heading_stands_twice(site, place):
+    assert not twice((site / place).read_text(encoding="utf-8"))
+
+
+def test_a_heading_that_stands_twice_is_found():
+    assert twice("<h1>a</h1><main><h1>A</h1><h2>Exercise: A</h2>") == []
+    assert twice("<main><h2 id=x>ReLU</h2><p>…</p><h4><code>relu</code></h4>") == ["relu"]
+
+
+@each_page
+def test_only_public_names_are_links(site, place):
+    "Of the names in code, those that a notebook makes and the reference lists."
+    found = re.findall(r'<a href="([^"]+\.html#[^"]+)"[^>]*><code>[^<]*</code></a>',
+                       (site / place).read_text(encoding="utf-8"))
+    inside = [urljoin(place, address) for address in found if not urlsplit(address).scheme]
+    assert not [address for address in inside
+                if not address.startswith("reference/") and address not in public_addresses()]
+
 
 class Links(HTMLParser):
     "The addresses and the anchors of a page."

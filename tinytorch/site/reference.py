@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['MODULES', 'LISTED', 'PARTS', 'OPTION_LIMITS', 'KEY', 'KEYS', 'NEXT', 'SAME', 'START', 'PAPERS', 'VARIANTS',
-           'NOT_DRAWN', 'MEAN', 'MEANS', 'OWN', 'forms', 'names', 'public_places', 'title', 'reference_page', 'members',
-           'properties', 'methods_of', 'Doc', 'parse_docstring', 'said', 'signature', 'imports', 'run_imports',
-           'Runner', 'run_example', 'AsFunction', 'function_example', 'limits', 'argument_table', 'is_compiled',
-           'indexed', 'source_link', 'lesson', 'linked', 'entry_link', 'table', 'cells', 'formulas', 'sample_call',
-           'averages', 'reduction_formula', 'mathematics', 'returns_line', 'relatives', 'alternatives', 'with_option',
-           'option_examples', 'drawn_call', 'indices', 'course', 'picture', 'shown', 'meaning', 'kind', 'parameters',
-           'facts', 'described', 'entry', 'form', 'front', 'module_page', 'index_page', 'write_reference']
+           'NOT_DRAWN', 'MEAN', 'MEANS', 'OWN', 'forms', 'names', 'public_places', 'public_addresses', 'title',
+           'reference_page', 'members', 'properties', 'methods_of', 'Doc', 'parse_docstring', 'said', 'signature',
+           'imports', 'run_imports', 'Runner', 'run_example', 'AsFunction', 'function_example', 'limits',
+           'argument_table', 'is_compiled', 'indexed', 'source_link', 'lesson', 'linked', 'entry_link', 'table',
+           'cells', 'formulas', 'sample_call', 'averages', 'reduction_formula', 'mathematics', 'returns_line',
+           'relatives', 'alternatives', 'with_option', 'option_examples', 'drawn_call', 'indices', 'course', 'picture',
+           'shown', 'meaning', 'kind', 'parameters', 'facts', 'described', 'entry', 'form', 'front', 'module_page',
+           'index_page', 'write_reference']
 
 # %% ../../nbs/site/reference_dev.ipynb #6c610c77
 import ast
@@ -84,6 +85,15 @@ def public_places() -> dict:
     included.
     """
     return {name: module for module in reversed(MODULES) for name in names(module)}
+
+
+def public_addresses() -> set:
+    "Return where the lessons make the public names, their methods included."
+    made = tuple(f"{thing.__module__}.{thing.__name__}" for module in MODULES
+                 for thing in names(module).values())
+    return {address for symbols in indexed()["syms"].values()
+            for symbol, (address, _) in symbols.items()
+            if symbol in made or symbol.rpartition(".")[0] in made}
 
 
 def title(module: str) -> str:

@@ -129,8 +129,8 @@ def build_site(root: Path) -> Path:
     site = render(prepare(root))
     if not (site / "index.html").is_file(): raise SiteError(
         "The site has no home page: nbs/index.ipynb is missing.")
-    from tinytorch.site.reference import public_places                    # needs matplotlib
-    make_independent(site, root, settings["DEFAULT"], root / ".cache/npm", {*public_places()})
+    from tinytorch.site.reference import public_addresses                    # needs matplotlib
+    make_independent(site, root, settings["DEFAULT"], root / ".cache/npm", public_addresses())
     own_search(site, root / ".cache/npm")
     return _swap(site, root / "_docs")
 
