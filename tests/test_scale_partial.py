@@ -403,7 +403,7 @@ def test_tasks_have_all_that_a_loss_has():
         np.testing.assert_allclose(sum(parts).gradient()[name], head.grad, rtol=1e-6)
     np.testing.assert_allclose(loss.curvature(outputs, targets)["b"],
                                3 * CrossEntropyLoss().curvature(outputs["b"], targets["b"]))
-    for call in loss, loss.partial, loss.value_and_gradient, loss.curvature:
+    for call in loss.partial, loss.value_and_gradient, loss.curvature:
         with pytest.raises(TypeError, match=r"MultiTaskLoss: .*called with \(outputs, targets\)"):
             call(outputs, tragets=targets)
 

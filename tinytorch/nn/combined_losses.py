@@ -484,8 +484,8 @@ class MultiTaskLoss(Combined):
         self.log_variances = {name: Tensor(0.0, requires_grad=True) for name in losses
                               if name in learned}
 
-    def forward(self, *inputs, **named) -> Tensor:
-        values = from_each(self, "__call__", inputs, named)
+    def forward(self, outputs: dict, targets: dict, sample_weight=None) -> Tensor:
+        values = from_each(self, "__call__", (outputs, targets), {"sample_weight": sample_weight})
         if is_dask(values.values()):
             return joined_values(self, {name: getattr(x, "data", x) if isinstance(x, Tensor) else x
                                 for name, x in values.items()})
