@@ -31,7 +31,7 @@ from ..nn.linear_cross_entropy import LinearCrossEntropy
 from ..nn.losses import CrossEntropyLoss, cross_entropy, times
 from ..nn.segmentation_losses import RegionLoss
 from .merging import merge_pieces
-from .partial import (Summary, check_samples, check_keep, check_reduced,
+from .partial import (Summary, check_summable, check_keep, check_reduced,
                                      check_slopes, divisor_of, report, runner_of, stand_in,
                                      summarize, summary_of, with_reduction, wrt_names)
 
@@ -391,13 +391,13 @@ def lazy_value_and_gradient(loss, inputs, sample_weight=None, wrt=None) -> tuple
 
 def lazy_curvature(loss, inputs, sample_weight=None, bound: bool = False):
     "Return the lazy diagonal of the Hessian, or its bound, in the chunks of the first argument."
-    check_samples(loss)
+    check_summable(loss)
     return Lazy(loss, inputs, sample_weight).second(bound)
 
 
 def lazy_hessian_product(loss, inputs, sample_weight, v):
     "Return the lazy product of the Hessian with an array like the first argument."
-    check_samples(loss)
+    check_summable(loss)
     return Lazy(loss, inputs, sample_weight).second(False, v)
 
 # %% ../../nbs/scale/dask_dev.ipynb #7da93340
@@ -697,7 +697,7 @@ def rows_summary_step(loss, arrays, weight, where, samples, starts, keep, classe
 def summary_call(loss, inputs, sample_weight=None):
     "Return the call whose chunks are summarised. Raise TypeError for a loss without a formula."
     if not isinstance(loss, LinearCrossEntropy):
-        check_samples(loss)
+        check_summable(loss)
     call = call_of(loss, cut_along_first(loss, inputs), sample_weight)
     return call.call if isinstance(call, LinearCall) else call
 

@@ -7,7 +7,7 @@ __all__ = ['option_text', 'loss_text', 'check_addable', 'PartialLoss', 'is_nothi
            'run_linear', 'with_reduction', 'run_call', 'check_reduced', 'runner_of', 'wrt_names', 'stand_in', 'in_time',
            'is_lone', 'partial_loss', 'value_and_gradient', 'PartialSum', 'divisor_of', 'inner_loss', 'divide',
            'accumulate_elsewhere', 'accumulate', 'Summary', 'check_keep', 'worst_first', 'worst_of', 'by_class',
-           'summary_of', 'check_samples', 'summarize', 'report']
+           'summary_of', 'check_summable', 'summarize', 'report']
 
 # %% ../../nbs/scale/partial_dev.ipynb #3f89eab7
 import copy
@@ -457,7 +457,7 @@ def summary_of(loss, problem, total: float, values, keep: int, start: int) -> Su
                    loss_text(loss))
 
 # %% ../../nbs/scale/partial_dev.ipynb #db0c5f0d
-def check_samples(loss) -> None:
+def check_summable(loss) -> None:
     "Raise an error for a loss whose single samples cannot be told apart, or that is not reduced."
     runner_of(loss)
     check_reduced(loss)
@@ -477,7 +477,7 @@ def summarize(loss, *inputs, keep: int = 10, start: int = 0, sample_weight=None,
     >>> summarize(MSELoss(), [1., 3.], [0., 0.], keep=1).worst
     ((9.0, 1),)
     """
-    check_samples(loss)
+    check_summable(loss)
     check_keep(keep)
     call = Evaluation(loss, loss.prepare(*loss.arranged(inputs, named)), sample_weight)
     problem = call.state()
