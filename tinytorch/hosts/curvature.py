@@ -324,7 +324,7 @@ def terms_of(loss) -> list:
     "Return pairs of a weight and a loss: the terms of a sum, or the loss itself."
     return [*zip(loss.weights, loss.losses)] if isinstance(loss, WeightedSum) else [(1.0, loss)]
 
-
+# %% ../../nbs/hosts/curvature_dev.ipynb #2a17047c
 def check_traceable(loss, problem=None) -> None:
     "Raise TypeError, with the reason, unless the formula of a loss is known as a graph."
     name = type(loss).__name__
