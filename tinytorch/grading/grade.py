@@ -270,7 +270,8 @@ def choose(candidates: list) -> tuple:
 def imported(file: Path, lib: Path) -> set:
     "Return the files of the package that a module imports, and those of the packages it is in."
     places = {folder for folder in file.parents if folder.is_relative_to(lib)}
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    tree = parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Import):
             places |= {lib.parent / alias.name.replace(".", "/") for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
